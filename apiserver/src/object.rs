@@ -1,0 +1,77 @@
+//! What a stored object is to the write path: typed metadata, and an opaque rest that only its kind understands.
+//!
+//! Handlers, patches and admission work on `Box<dyn Object>`; a kind's own code gets the concrete type back through
+//! `as_any`. Built-in kinds are k8s-openapi types; objects of a CustomResourceDefinition implement the same trait.
+
+use std::any::Any;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::Value;
+
+/// An API object in the middle of a request.
+pub trait Object: Any + Send + Sync {
+    /// The object's metadata.
+    fn metadata(&self) -> &ObjectMeta;
+    /// The object's metadata, to be changed.
+    fn metadata_mut(&mut self) -> &mut ObjectMeta;
+    /// The object as JSON text, `apiVersion` and `kind` included.
+    fn to_bytes(&self) -> Vec<u8>;
+    /// The object as a JSON value, `apiVersion` and `kind` included.
+    fn to_value(&self) -> Value;
+    /// A copy.
+    fn clone_object(&self) -> Box<dyn Object>;
+    /// For a kind's own code: the concrete type.
+    fn as_any(&self) -> &dyn Any;
+    /// For a kind's own code: the concrete type, to be changed.
+    fn as_any_mut(&mut self) -> &mut dyn Any;
+}
+
+impl<T> Object for T
+where
+    T: k8s_openapi::Resource
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    fn metadata(&self) -> &ObjectMeta {
+        k8s_openapi::Metadata::metadata(self)
+    }
+
+    fn metadata_mut(&mut self) -> &mut ObjectMeta {
+        k8s_openapi::Metadata::metadata_mut(self)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("API types always serialize")
+    }
+
+    fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("API types always serialize")
+    }
+
+    fn clone_object(&self) -> Box<dyn Object> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+/// The concrete type behind an object, if it is `T`.
+pub fn downcast<T: 'static>(object: &dyn Object) -> Option<&T> {
+    object.as_any().downcast_ref()
+}
+
+/// The concrete type behind an object, if it is `T`, to be changed.
+pub fn downcast_mut<T: 'static>(object: &mut dyn Object) -> Option<&mut T> {
+    object.as_any_mut().downcast_mut()
+}

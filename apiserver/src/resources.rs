@@ -1,0 +1,185 @@
+//! THE TABLE of kinds, and what the handlers may ask of a kind.
+//!
+//! A built-in kind is one file `resources/<kind>.rs` (a type that implements [`Kind`]) and one row in [`table`]. [`BuiltIn`] turns
+//! a `Kind` into the object-safe [`Strategy`]; a CustomResourceDefinition builds the same thing at run time. Handlers cannot
+//! tell the two apart and know no kind by name.
+
+mod built_in;
+
+use api::error::ApiError;
+use api::field::FieldErrors;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+pub use self::built_in::BuiltIn;
+use crate::object::Object;
+
+/// A subresource that a kind serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subresource {
+    /// `/status`: the same object, written by its controller.
+    Status,
+    /// `/scale`: an autoscaling/v1 Scale view.
+    Scale,
+    /// `pods/binding`, written by schedulers.
+    Binding,
+    /// `pods/eviction`.
+    Eviction,
+    /// `pods/log`, a stream from the kubelet.
+    Log,
+    /// `pods/exec`, a stream from the kubelet.
+    Exec,
+    /// `pods/attach`, a stream from the kubelet.
+    Attach,
+    /// `pods/portforward`, a stream from the kubelet.
+    PortForward,
+    /// `/proxy` of nodes, pods and services.
+    Proxy,
+    /// `serviceaccounts/token`.
+    Token,
+    /// `namespaces/finalize`.
+    Finalize,
+    /// `pods/ephemeralcontainers`.
+    EphemeralContainers,
+}
+
+/// What discovery and the router know of a resource.
+#[derive(Clone, Debug)]
+pub struct ResourceInfo {
+    /// API group, empty for core.
+    pub group: String,
+    /// Version, for example `v1`.
+    pub version: String,
+    /// Kind, for example `Pod`.
+    pub kind: String,
+    /// Name in URLs, for example `pods`.
+    pub plural: String,
+    /// For example `pod`.
+    pub singular: String,
+    /// False for cluster-scoped kinds.
+    pub namespaced: bool,
+    /// For example `po`.
+    pub short_names: Vec<String>,
+    /// For example `all`.
+    pub categories: Vec<String>,
+    /// In discovery order.
+    pub subresources: Vec<Subresource>,
+    /// False for kinds that are only created and never stored (reviews).
+    pub stored: bool,
+    /// Path below `/registry/` that holds the objects; kinds served in two groups share it (events).
+    pub storage_prefix: String,
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`: (name, JSON pointers of which the first present counts).
+    pub fields: Vec<(&'static str, &'static [&'static str])>,
+}
+
+/// One column of a Table.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// Heading, for example `Age`.
+    pub name: &'static str,
+    /// OpenAPI type: string, integer, number, boolean, date.
+    pub kind: &'static str,
+    /// `name` for the Name column, else empty.
+    pub format: &'static str,
+    /// Shown by clients that ask for it.
+    pub description: &'static str,
+    /// 0 is always shown, 1 only with `-o wide`.
+    pub priority: i32,
+}
+
+/// How a kind prints as a Table.
+pub struct Columns<T> {
+    /// Headings.
+    pub columns: Vec<Column>,
+    /// The cells of one object, one for each column.
+    pub cells: fn(&T, now: Timestamp) -> Vec<Value>,
+}
+
+/// What is ours to say about a built-in kind; group, version, kind, plural and scope come from `k8s_openapi::Resource`.
+pub trait Kind: Send + Sync + 'static {
+    /// The k8s-openapi type.
+    type Object: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
+        + serde::Serialize + serde::de::DeserializeOwned + Clone + Send + Sync;
+    /// See [`ResourceInfo::singular`]; the lower-cased kind unless said otherwise.
+    const SHORT_NAMES: &'static [&'static str] = &[];
+    /// See [`ResourceInfo::categories`].
+    const CATEGORIES: &'static [&'static str] = &[];
+    /// See [`ResourceInfo::subresources`].
+    const SUBRESOURCES: &'static [Subresource] = &[];
+    /// See [`ResourceInfo::fields`].
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[];
+    /// How long an object lives after its last write, if it expires by itself (Events: one hour).
+    const TTL: Option<std::time::Duration> = None;
+    /// PUT to a name that does not exist creates the object (upstream's AllowCreateOnUpdate: leases, events, rbac … ; see upstream).
+    const CREATE_ON_UPDATE: bool = false;
+    /// True where spec changes count in `metadata.generation`.
+    const GENERATION: bool = false;
+
+    /// Fills in what upstream's defaulting fills in. Runs at every decode, before admission and after each mutation.
+    fn set_defaults(_: &mut Self::Object) {}
+    /// Clears what clients may not set (status) and sets what the server sets. Runs after metadata.
+    fn prepare_for_create(_: &mut Self::Object) {}
+    /// Main-resource update: keeps the old status.
+    fn prepare_for_update(_new: &mut Self::Object, _old: &Self::Object) {}
+    /// `/status` update: everything but status and metadata comes from `old`.
+    fn prepare_for_status_update(_new: &mut Self::Object, _old: &Self::Object) {}
+    /// All errors of the object, metadata excluded (`names::validate_object_meta` is the write path's).
+    fn validate(_: &Self::Object) -> FieldErrors;
+    /// All errors of the change; immutable fields too.
+    fn validate_update(new: &Self::Object, _old: &Self::Object) -> FieldErrors {
+        Self::validate(new)
+    }
+    /// All errors of a `/status` write.
+    fn validate_status_update(_new: &Self::Object, _old: &Self::Object) -> FieldErrors {
+        FieldErrors::default()
+    }
+    /// Errors of `metadata.name`; the default is a DNS-1123 subdomain. `prefix` is true for generateName.
+    fn validate_name(name: &str, prefix: bool) -> Vec<String> {
+        api::names::is_dns1123_subdomain(name, prefix)
+    }
+    /// Columns of the Table format.
+    fn columns() -> Columns<Self::Object>;
+    /// Warnings for a create or update (`Warning: 299`), as upstream words them.
+    fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The object-safe face of a kind: all that handlers, write path, cache and discovery know of it.
+pub trait Strategy: Send + Sync + 'static {
+    /// Names, scope, subresources.
+    fn info(&self) -> &ResourceInfo;
+    /// Decodes, without defaults; the error is upstream's 400 for a malformed object. Unknown fields are dropped here, and
+    /// reported by the codec by comparing what went in with what came out.
+    fn decode(&self, value: Value) -> Result<Box<dyn Object>, ApiError>;
+    /// Decodes stored bytes.
+    fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError>;
+    /// See [`Kind::set_defaults`].
+    fn set_defaults(&self, object: &mut dyn Object);
+    /// See [`Kind::prepare_for_create`].
+    fn prepare_for_create(&self, object: &mut dyn Object);
+    /// See [`Kind::prepare_for_update`].
+    fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object);
+    /// See [`Kind::prepare_for_status_update`].
+    fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object);
+    /// See [`Kind::validate`].
+    fn validate(&self, object: &dyn Object) -> FieldErrors;
+    /// See [`Kind::validate_update`].
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
+    /// See [`Kind::validate_status_update`].
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
+    /// See [`Kind::validate_name`].
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
+    /// See [`Kind::TTL`].
+    fn ttl(&self) -> Option<std::time::Duration>;
+    /// See [`Kind::CREATE_ON_UPDATE`].
+    fn create_on_update(&self) -> bool;
+    /// See [`Kind::GENERATION`].
+    fn generation(&self) -> bool;
+    /// Headings of the Table format.
+    fn columns(&self) -> &[Column];
+    /// Cells of one stored object.
+    fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+    /// See [`Kind::warnings`].
+    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+}
