@@ -1,1 +1,16 @@
+//! The container runtime interface: the protocol between a kubelet and a container runtime, types and stubs only.
+//!
+//! [`v1`] is wire-compatible with Kubernetes' `runtime.v1`; [`images`] is our one addition, loading an archive.
+//! Invariant: a number in `proto/runtime.proto` never differs from CRI's.
 
+/// `runtime.v1`: RuntimeService and ImageService, with clients and servers.
+#[allow(clippy::all, missing_docs)]
+pub mod v1 {
+    tonic::include_proto!("runtime.v1");
+}
+
+/// `kubelab.images.v1`: the service behind `kubelab image load`.
+#[allow(clippy::all, missing_docs)]
+pub mod images {
+    tonic::include_proto!("kubelab.images.v1");
+}
