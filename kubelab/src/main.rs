@@ -1,0 +1,13 @@
+//! `kubelab`: one binary that holds every component of the cluster, the launcher that runs each as a process of its own, and
+//! the tools around them. Under another name (a link called `kubectl`, say) it is that program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    // Container shims and init stages must run before any thread exists.
+    if let Some(code) = runtime::maybe_run_hidden_subcommand(&argv) {
+        return code;
+    }
+    kubelab::cli::main(argv)
+}

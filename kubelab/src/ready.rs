@@ -1,0 +1,103 @@
+//! What `start` waits for: the API answers, the default ServiceAccount exists, each node is Ready. A process that ends meanwhile ends the wait.
+
+use std::fs;
+use std::process::Child;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::cluster::{Cluster, NodeSpec};
+use crate::components::Component;
+use crate::launch;
+use crate::progress::Progress;
+
+/// How long a cluster may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at something that can't be watched (a port, a child process).
+const LOOK: Duration = Duration::from_millis(5);
+/// Lines of a log that an error quotes.
+const QUOTED_LINES: usize = 5;
+
+/// Waits for all of it.
+pub async fn all(cluster: &Cluster, progress: &Progress) -> Result<()> {
+    let limit = timeout(LIMIT, wait(cluster, progress)).await;
+    limit.map_err(|_| anyhow!("the cluster was not ready within {} s; see `kubelab logs apiserver` and {}", LIMIT.as_secs(), cluster.dir.join("logs").display()))?
+}
+
+async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
+    progress.doing("waiting for the API server");
+    let since = Instant::now();
+    let client = answering(cluster).await?;
+    progress.done("apiserver", since, &cluster.server_url());
+    progress.doing("waiting for controllers and nodes");
+    let wanted = |name: &str| !cluster.spec.without.iter().any(|without| without == name);
+    let accounts = async {
+        match wanted("controller-manager") {
+            true => default_account(&client, progress, since).await,
+            false => Ok(()),
+        }
+    };
+    let nodes: &[NodeSpec] = if wanted("kubelet") { &cluster.spec.nodes } else { &[] };
+    let nodes = try_join_all(nodes.iter().map(|node| node_ready(&client, node, progress, since)));
+    futures::future::try_join(accounts, nodes).await?;
+    Ok(())
+}
+
+/// A client, once `/readyz` answers ok.
+async fn answering(cluster: &Cluster) -> Result<Client> {
+    let config = cluster.component_kubeconfig("admin");
+    loop {
+        if tokio::net::TcpStream::connect(("127.0.0.1", cluster.spec.port)).await.is_ok() {
+            let client = client::kube_client(&config, "kubelab").await.context("can't read the cluster's own kubeconfig")?;
+            let request = http::Request::get("/readyz").body(vec![])?;
+            if client.request_text(request).await.is_ok() {
+                return Ok(client);
+            }
+        }
+        sleep(LOOK).await;
+    }
+}
+
+async fn default_account(client: &Client, progress: &Progress, since: Instant) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    await_condition(accounts, "default", |account: Option<&ServiceAccount>| account.is_some()).await?;
+    progress.done("controller-manager", since, "ServiceAccount default");
+    Ok(())
+}
+
+async fn node_ready(client: &Client, node: &NodeSpec, progress: &Progress, since: Instant) -> Result<()> {
+    await_condition(Api::all(client.clone()), &node.name, |node: Option<&Node>| node.is_some_and(is_ready)).await?;
+    progress.done(&format!("node {}", node.name), since, "Ready");
+    Ok(())
+}
+
+/// Whether the node's Ready condition is True.
+pub fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// Ends when one of the processes does, with what its log says last.
+pub async fn a_process_ended(cluster: &Cluster, started: &mut [(Component, Child)]) -> anyhow::Error {
+    loop {
+        for (component, child) in started.iter_mut() {
+            if let Ok(Some(status)) = child.try_wait() {
+                launch::forget(cluster, &component.name());
+                return anyhow!("{} ended ({status}):\n{}", component.name(), last_lines(cluster, &component.name()));
+            }
+        }
+        sleep(LOOK * 4).await;
+    }
+}
+
+fn last_lines(cluster: &Cluster, component: &str) -> String {
+    let text = fs::read_to_string(cluster.log(component)).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    let first = lines.len().saturating_sub(QUOTED_LINES);
+    lines[first..].iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
+}
