@@ -1,0 +1,6 @@
+//! The controllers.
+pub mod endpoints { pub mod plan; }
+pub mod nodeipam { pub mod plan; }
+pub mod nodelifecycle { pub mod plan; }
+pub mod podgc { pub mod plan; }
+pub mod tainteviction { pub mod plan; }
