@@ -5,6 +5,7 @@
 //! tell the two apart and know no kind by name.
 
 mod built_in;
+mod served;
 
 use api::error::ApiError;
 use api::field::FieldErrors;
@@ -12,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::built_in::BuiltIn;
+pub use self::served::{Resources, Served};
 use crate::object::Object;
 
 /// A subresource that a kind serves.
@@ -95,6 +97,21 @@ pub struct Columns<T> {
     pub cells: fn(&T, now: Timestamp) -> Vec<Value>,
 }
 
+/// A second face of a stored kind: the same objects in another group or version. In memory and in the store the object always
+/// has the stored type; the two functions translate whole JSON objects at the edge (request bodies, patches, answers).
+pub struct ServedAs {
+    /// Group that is served.
+    pub group: &'static str,
+    /// Version that is served.
+    pub version: &'static str,
+    /// Kind that is served.
+    pub kind: &'static str,
+    /// From the stored form to the served one.
+    pub from_stored: fn(Value) -> Value,
+    /// From the served form to the stored one.
+    pub to_stored: fn(Value) -> Value,
+}
+
 /// What is ours to say about a built-in kind; group, version, kind, plural and scope come from `k8s_openapi::Resource`.
 pub trait Kind: Send + Sync + 'static {
     /// The k8s-openapi type.
@@ -104,6 +121,24 @@ pub trait Kind: Send + Sync + 'static {
     const SHORT_NAMES: &'static [&'static str] = &[];
     /// See [`ResourceInfo::categories`].
     const CATEGORIES: &'static [&'static str] = &[];
+    /// See [`ResourceInfo::singular`]; empty is the lower-cased kind.
+    const SINGULAR: &'static str = "";
+    /// False for kinds that are only created and answered, never stored (reviews).
+    const STORED: bool = true;
+    /// See [`ResourceInfo::storage_prefix`]; empty is the usual one of group and plural.
+    const STORAGE_PREFIX: &'static str = "";
+    /// Where the row serves another group or version than the one its objects are stored in.
+    const SERVED_AS: Option<&'static ServedAs> = None;
+    /// Every answer carries this warning.
+    const DEPRECATION: Option<&'static str> = None;
+    /// A delete without a propagation policy orphans the dependents (upstream's oldest controllers).
+    const ORPHANS_BY_DEFAULT: bool = false;
+    /// A delete that removes the object answers the object instead of a Status.
+    const RETURNS_DELETED: bool = false;
+    /// Whether the collection can be deleted.
+    const DELETE_COLLECTION: bool = true;
+    /// Whether PUT works without a resourceVersion.
+    const UNCONDITIONAL_UPDATE: bool = true;
     /// See [`ResourceInfo::subresources`].
     const SUBRESOURCES: &'static [Subresource] = &[];
     /// See [`ResourceInfo::fields`].
@@ -135,13 +170,21 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Errors of `metadata.name`; the default is a DNS-1123 subdomain. `prefix` is true for generateName.
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
-        api::names::is_dns1123_subdomain(name, prefix)
+        name_or_prefix(api::names::is_dns1123_subdomain, name, prefix)
     }
-    /// Columns of the Table format.
+    /// Columns of the Table format; none means that the kind has no Table (406).
     fn columns() -> Columns<Self::Object>;
     /// Warnings for a create or update (`Warning: 299`), as upstream words them.
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// Applies a name rule to a name, or to a generateName, which may end with a dash that the generated suffix will follow.
+pub fn name_or_prefix(rule: fn(&str) -> Vec<String>, name: &str, prefix: bool) -> Vec<String> {
+    match name.strip_suffix('-') {
+        Some(stem) if prefix && !stem.is_empty() => rule(&format!("{stem}a")),
+        Some(_) | None => rule(name),
     }
 }
 
@@ -176,6 +219,18 @@ pub trait Strategy: Send + Sync + 'static {
     fn create_on_update(&self) -> bool;
     /// See [`Kind::GENERATION`].
     fn generation(&self) -> bool;
+    /// See [`Kind::SERVED_AS`].
+    fn served_as(&self) -> Option<&'static ServedAs>;
+    /// See [`Kind::DEPRECATION`].
+    fn deprecation(&self) -> Option<&'static str>;
+    /// See [`Kind::ORPHANS_BY_DEFAULT`].
+    fn orphans_by_default(&self) -> bool;
+    /// See [`Kind::RETURNS_DELETED`].
+    fn returns_deleted(&self) -> bool;
+    /// See [`Kind::DELETE_COLLECTION`].
+    fn delete_collection(&self) -> bool;
+    /// See [`Kind::UNCONDITIONAL_UPDATE`].
+    fn unconditional_update(&self) -> bool;
     /// Headings of the Table format.
     fn columns(&self) -> &[Column];
     /// Cells of one stored object.

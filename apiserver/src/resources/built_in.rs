@@ -1,0 +1,178 @@
+//! [`BuiltIn`] turns a [`Kind`] into the object-safe [`Strategy`] that handlers use.
+//!
+//! Invariant: an object given to a strategy has the strategy's own type; handlers only pass objects back to the strategy that
+//! decoded them.
+
+use std::any::TypeId;
+use std::time::Duration;
+
+use api::error::ApiError;
+use api::field::FieldErrors;
+use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{NamespaceResourceScope, Resource};
+use serde_json::Value;
+
+use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy};
+use crate::object::{self, Object};
+
+/// A kind of the table, ready for the handlers.
+pub struct BuiltIn<K: Kind> {
+    info: ResourceInfo,
+    columns: Columns<K::Object>,
+}
+
+impl<K: Kind> Default for BuiltIn<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K: Kind> BuiltIn<K> {
+    /// The strategy of `K`.
+    pub fn new() -> Self {
+        Self { info: info::<K>(), columns: K::columns() }
+    }
+
+    fn own<'a>(&self, object: &'a dyn Object) -> &'a K::Object {
+        object::downcast(object).expect("a strategy gets objects of its own kind")
+    }
+
+    fn own_mut<'a>(&self, object: &'a mut dyn Object) -> &'a mut K::Object {
+        object::downcast_mut(object).expect("a strategy gets objects of its own kind")
+    }
+
+    fn malformed(&self, error: &serde_json::Error) -> ApiError {
+        let ResourceInfo { kind, version, .. } = &self.info;
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: json: {error}"))
+    }
+}
+
+fn info<K: Kind>() -> ResourceInfo {
+    let stored_group = K::Object::GROUP;
+    let plural = K::Object::URL_PATH_SEGMENT.to_owned();
+    let (group, version, kind) = match K::SERVED_AS {
+        Some(served) => (served.group, served.version, served.kind),
+        None => (stored_group, K::Object::VERSION, K::Object::KIND),
+    };
+    let singular = if K::SINGULAR.is_empty() { kind.to_lowercase() } else { K::SINGULAR.to_owned() };
+    let storage_prefix = match (K::STORAGE_PREFIX, stored_group) {
+        ("", "") => plural.clone(),
+        ("", group) => format!("{group}/{plural}"),
+        (prefix, _) => prefix.to_owned(),
+    };
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    ResourceInfo {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        singular,
+        namespaced: TypeId::of::<<K::Object as Resource>::Scope>() == TypeId::of::<NamespaceResourceScope>(),
+        short_names: owned(K::SHORT_NAMES),
+        categories: owned(K::CATEGORIES),
+        subresources: K::SUBRESOURCES.to_vec(),
+        stored: K::STORED,
+        storage_prefix,
+        fields: K::FIELDS.to_vec(),
+        plural,
+    }
+}
+
+impl<K: Kind> Strategy for BuiltIn<K> {
+    fn info(&self) -> &ResourceInfo {
+        &self.info
+    }
+
+    fn decode(&self, value: Value) -> Result<Box<dyn Object>, ApiError> {
+        match serde_json::from_value::<K::Object>(value) {
+            Ok(object) => Ok(Box::new(object)),
+            Err(error) => Err(self.malformed(&error)),
+        }
+    }
+
+    fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError> {
+        match serde_json::from_slice::<K::Object>(bytes) {
+            Ok(object) => Ok(Box::new(object)),
+            Err(error) => Err(ApiError::internal(format_args!("unable to decode a stored {}: {error}", self.info.kind))),
+        }
+    }
+
+    fn set_defaults(&self, object: &mut dyn Object) {
+        K::set_defaults(self.own_mut(object));
+    }
+
+    fn prepare_for_create(&self, object: &mut dyn Object) {
+        K::prepare_for_create(self.own_mut(object));
+    }
+
+    fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        K::prepare_for_update(self.own_mut(new), self.own(old));
+    }
+
+    fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
+        K::prepare_for_status_update(self.own_mut(new), self.own(old));
+    }
+
+    fn validate(&self, object: &dyn Object) -> FieldErrors {
+        K::validate(self.own(object))
+    }
+
+    fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
+        K::validate_update(self.own(new), self.own(old))
+    }
+
+    fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
+        K::validate_status_update(self.own(new), self.own(old))
+    }
+
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        K::validate_name(name, prefix)
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        K::TTL
+    }
+
+    fn create_on_update(&self) -> bool {
+        K::CREATE_ON_UPDATE
+    }
+
+    fn generation(&self) -> bool {
+        K::GENERATION
+    }
+
+    fn served_as(&self) -> Option<&'static ServedAs> {
+        K::SERVED_AS
+    }
+
+    fn deprecation(&self) -> Option<&'static str> {
+        K::DEPRECATION
+    }
+
+    fn orphans_by_default(&self) -> bool {
+        K::ORPHANS_BY_DEFAULT
+    }
+
+    fn returns_deleted(&self) -> bool {
+        K::RETURNS_DELETED
+    }
+
+    fn delete_collection(&self) -> bool {
+        K::DELETE_COLLECTION
+    }
+
+    fn unconditional_update(&self) -> bool {
+        K::UNCONDITIONAL_UPDATE
+    }
+
+    fn columns(&self) -> &[Column] {
+        &self.columns.columns
+    }
+
+    fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value> {
+        (self.columns.cells)(self.own(object), now)
+    }
+
+    fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
+        K::warnings(self.own(new), old.map(|old| self.own(old)))
+    }
+}
