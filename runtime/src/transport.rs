@@ -1,0 +1,144 @@
+//! How CRI travels: over a unix socket, or in memory inside one process.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cri::images::image_loader_server::{ImageLoader, ImageLoaderServer};
+use cri::v1::image_service_server::{ImageService, ImageServiceServer};
+use cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
+use futures::StreamExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::{Channel, Endpoint, Server};
+
+/// Bytes in flight each way on a connection in memory.
+const BUFFER: usize = 64 * 1024;
+/// Connections waiting to be accepted in memory.
+const WAITING: usize = 8;
+/// The largest message: a list of thousands of containers.
+const MESSAGE: usize = 64 << 20;
+
+/// What went wrong on the way.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    /// The socket could not be made.
+    #[error("cannot listen on {0}")]
+    Listen(PathBuf, #[source] io::Error),
+    /// Another process serves this socket.
+    #[error("{0} is in use by another runtime")]
+    InUse(PathBuf),
+    /// Not `unix:///…`.
+    #[error("{0:?} is not a socket address such as unix:///run/kubelab/runtime.sock")]
+    Address(String),
+    /// Serving ended.
+    #[error("serving CRI")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// A bound unix socket, removed when dropped.
+#[derive(Debug)]
+pub struct Listener {
+    socket: UnixListener,
+    _file: SocketFile,
+}
+
+#[derive(Debug)]
+struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Nobody can act on a failure here; the next start removes a stale socket.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+impl Listener {
+    /// Binds `unix:///path` (or a plain path), taking over a socket that nobody serves any more.
+    pub async fn bind(address: &str) -> Result<Self, TransportError> {
+        let path = socket_path(address)?;
+        if UnixStream::connect(&path).await.is_ok() {
+            return Err(TransportError::InUse(path));
+        }
+        let bind = || -> io::Result<UnixListener> {
+            if let Some(directory) = path.parent() {
+                std::fs::create_dir_all(directory)?;
+            }
+            if std::fs::symlink_metadata(&path).is_ok_and(|m| m.file_type().is_socket()) {
+                std::fs::remove_file(&path)?;
+            }
+            let socket = UnixListener::bind(&path)?;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+            Ok(socket)
+        };
+        match bind() {
+            Ok(socket) => Ok(Self { socket, _file: SocketFile(path) }),
+            Err(error) => Err(TransportError::Listen(path, error)),
+        }
+    }
+}
+
+/// The path in `unix:///path`.
+pub fn socket_path(address: &str) -> Result<PathBuf, TransportError> {
+    let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
+    if path.is_absolute() { Ok(path.to_owned()) } else { Err(TransportError::Address(address.to_owned())) }
+}
+
+/// A connection to a runtime's socket; made when first used, and made again when it breaks.
+pub fn connect(address: &str) -> Result<Channel, TransportError> {
+    let path = socket_path(address)?;
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    Ok(Endpoint::from_static("http://runtime.invalid").connect_with_connector_lazy(connector))
+}
+
+/// All services of a runtime.
+pub fn routes<S: RuntimeService + ImageService + ImageLoader>(service: Arc<S>) -> Routes {
+    Routes::new(RuntimeServiceServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE))
+        .add_service(ImageServiceServer::from_arc(service.clone()).max_decoding_message_size(MESSAGE))
+        .add_service(ImageLoaderServer::from_arc(service))
+}
+
+/// Serves until the token is cancelled.
+pub async fn serve(routes: Routes, listener: Listener, token: CancellationToken) -> Result<(), TransportError> {
+    let Listener { socket, _file } = listener;
+    let stop = token.clone();
+    let server =
+        Server::builder().add_routes(routes).serve_with_incoming_shutdown(UnixListenerStream::new(socket), async move {
+            stop.cancelled().await;
+        });
+    // Event streams have no end of their own: a graceful shutdown would wait for them for ever.
+    tokio::select! {
+        biased;
+        () = token.cancelled() => Ok(()),
+        served = server => served.map_err(TransportError::Serve),
+    }
+}
+
+/// A connection in memory to these services, served on the current tokio runtime until the token is cancelled.
+pub fn connect_in_memory(routes: Routes, token: CancellationToken) -> Channel {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let incoming = ReceiverStream::new(receiver).map(Ok::<_, io::Error>);
+    let server = Server::builder().add_routes(routes).serve_with_incoming(incoming);
+    tokio::spawn(async move {
+        if let Some(Err(error)) = token.run_until_cancelled(server).await {
+            tracing::warn!(%error, "serving CRI in memory ended");
+        }
+    });
+    let connector = tower::service_fn(move |_| {
+        let sender = sender.clone();
+        async move {
+            let (ours, theirs) = tokio::io::duplex(BUFFER);
+            sender.send(theirs).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            Ok::<_, io::Error>(TokioIo::new(ours))
+        }
+    });
+    Endpoint::from_static("http://runtime.invalid").connect_with_connector_lazy(connector)
+}
