@@ -4,10 +4,11 @@
 //! Invariants: an acknowledged commit is durable; revisions grow by one with each effective commit; a reader of the change
 //! feed sees every change after its start revision exactly once, in revision order, or is told that they are compacted.
 
-pub mod embedded;
-pub mod etcd;
 pub mod memory;
-mod contract;
+
+mod deadlines;
+mod index;
+mod shared;
 
 use std::time::Duration;
 
@@ -83,8 +84,28 @@ pub enum Feed {
     Progress(Revision),
 }
 
+impl Feed {
+    /// The revision up to which everything has been delivered once this has.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Feed::Changes(changes) => changes.last().map(Change::revision).unwrap_or_default(),
+            Feed::Progress(revision) => *revision,
+        }
+    }
+}
+
+impl Change {
+    /// The revision that made this change.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Change::Put(item) => item.revision,
+            Change::Delete { revision, .. } => *revision,
+        }
+    }
+}
+
 /// What can go wrong.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum StorageError {
     /// The revision asked for is gone.
     #[error("mvcc: required revision has been compacted")]
