@@ -6,16 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use api::well_known::annotations::ENDPOINTS_LAST_CHANGE as TRIGGER_TIME;
+pub use api::well_known::labels::HEADLESS;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::pods;
-
-/// When the change that an object reflects happened.
-pub const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
-/// Marks what belongs to a service without a cluster IP.
-pub const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// A port as a pod serves it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +109,7 @@ fn target_on(port: &ServicePort, pod: &Pod) -> Option<i32> {
         Some(IntOrString::String(name)) => name,
     };
     let spec = pod.spec.as_ref()?;
-    let beside = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
+    let beside = |container: &&Container| api::pods::is_sidecar(container);
     let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten().filter(beside));
     containers
         .flat_map(|container| container.ports.iter().flatten())
@@ -147,8 +144,7 @@ impl Triggers {
 }
 
 fn ready_changed(pod: &Pod) -> Option<Timestamp> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    conditions.iter().find(|condition| condition.type_ == "Ready")?.last_transition_time.as_ref().map(|time| time.0)
+    api::pods::condition(pod, "Ready")?.last_transition_time.as_ref().map(|time| time.0)
 }
 
 #[cfg(test)]

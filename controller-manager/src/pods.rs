@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-/// The annotation with which a user makes a pod cheaper or dearer to delete.
-pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+pub use api::pods::{is_active, is_terminal};
+use api::well_known::annotations::POD_DELETION_COST as DELETION_COST;
 
 /// A pod's name prefix is its owner's name and a dash, unless that alone would already be no valid name.
 const LONGEST_GENERATED_BASE: usize = 253;
@@ -71,7 +71,7 @@ impl Rank {
         let ready_since = ready_since(pod);
         Self {
             assigned: !node_of(pod).is_empty(),
-            phase: match phase_of(pod) {
+            phase: match api::pods::phase(pod) {
                 "Pending" => 0,
                 "Unknown" => 1,
                 _ => 2,
@@ -114,28 +114,12 @@ impl PartialOrd for Age {
 
 /// The node a pod is bound to, or nothing.
 pub fn node_of(pod: &Pod) -> &str {
-    pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default()
-}
-
-/// A pod's phase; a pod without one is pending.
-pub fn phase_of(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("Pending")
-}
-
-/// Whether the pod's containers have ended for good.
-pub fn is_terminal(pod: &Pod) -> bool {
-    matches!(phase_of(pod), "Succeeded" | "Failed")
-}
-
-/// Whether the pod counts as a replica: neither ended nor on its way out.
-pub fn is_active(pod: &Pod) -> bool {
-    !is_terminal(pod) && pod.metadata.deletion_timestamp.is_none()
+    api::pods::node_name(pod).unwrap_or_default()
 }
 
 /// `None` if the pod is not ready, else the instant it became ready (`Some(None)` when it does not say).
 pub fn ready_since(pod: &Pod) -> Option<Option<Timestamp>> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let ready = conditions.iter().find(|condition| condition.type_ == "Ready")?;
+    let ready = api::pods::condition(pod, "Ready")?;
     (ready.status == "True").then(|| ready.last_transition_time.as_ref().map(|time| time.0))
 }
 

@@ -95,8 +95,7 @@ enum Claim {
 
 fn claim(workload: &Workload, pod: &Pod) -> Claim {
     let matches = selects(&workload.selector, pod);
-    let controller = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    match controller {
+    match api::owners::controller_of(&pod.metadata) {
         Some(owner) if owner.uid == workload.uid => {
             match (matches, workload.deleting || !pods::is_active(pod)) {
                 (true, _) => Claim::Keep,

@@ -5,6 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::well_known::annotations::ENDPOINTS_OVER_CAPACITY as OVER_CAPACITY;
+use api::well_known::labels::ENDPOINTS_MANAGED_BY as MANAGED_BY;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -12,8 +14,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::backends::{self, BackendPort, HEADLESS, TRIGGER_TIME};
 use crate::pods;
 
-const MANAGED_BY: &str = "endpoints.kubernetes.io/managed-by";
-const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 /// More addresses than this make an object too large to send to every node; the rest are left out.
 const MOST_ADDRESSES: usize = 1000;
 

@@ -6,6 +6,8 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Taint, Toleration};
 
+use api::well_known::taints::NO_EXECUTE;
+
 use crate::pods;
 
 /// What becomes of a pod.
@@ -24,11 +26,10 @@ pub fn plan(now: Timestamp, pod: &Pod, taints: &[Taint]) -> Plan {
     if !pods::is_active(pod) {
         return Plan::Stay;
     }
-    let none = Vec::new();
-    let tolerations = pod.spec.as_ref().and_then(|spec| spec.tolerations.as_ref()).unwrap_or(&none);
+    let tolerations = api::pods::tolerations(pod);
     let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let mut leave: Option<Timestamp> = None;
-    for taint in taints.iter().filter(|taint| taint.effect == "NoExecute") {
+    for taint in taints.iter().filter(|taint| taint.effect == NO_EXECUTE) {
         let Some(seconds) = tolerated_for(tolerations, taint) else { return Plan::Evict };
         let Some(seconds) = seconds else { continue };
         let begin = taint.time_added.as_ref().map_or(created, |time| time.0.max(created));
@@ -44,19 +45,7 @@ pub fn plan(now: Timestamp, pod: &Pod, taints: &[Taint]) -> Plan {
 
 /// What the first toleration that fits says: `None` if there is none, `Some(None)` if for ever, else so many seconds.
 fn tolerated_for(tolerations: &[Toleration], taint: &Taint) -> Option<Option<i64>> {
-    tolerations.iter().find(|toleration| tolerates(toleration, taint)).map(|toleration| toleration.toleration_seconds)
-}
-
-fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
-    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-    let value = toleration.value.as_deref().unwrap_or_default();
-    given(&toleration.effect).is_none_or(|effect| effect == taint.effect)
-        && given(&toleration.key).is_none_or(|key| key == taint.key)
-        && match toleration.operator.as_deref().unwrap_or_default() {
-            "Exists" => true,
-            "" | "Equal" => value == taint.value.as_deref().unwrap_or_default(),
-            _ => false,
-        }
+    tolerations.iter().find(|toleration| api::pods::toleration_covers(toleration, taint)).map(|toleration| toleration.toleration_seconds)
 }
 
 #[cfg(test)]
