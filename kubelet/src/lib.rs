@@ -4,6 +4,10 @@
 //! (`lifecycle`, `actions`, `status`, the plans of volumes and environments) is a function from data to data.
 
 mod actions;
+mod dns;
+mod downward;
+mod env;
+mod resources;
 mod backoff;
 mod health;
 mod lifecycle;
