@@ -14,3 +14,4 @@ mod lifecycle;
 mod members;
 mod status;
 mod view;
+mod volumes;
