@@ -158,8 +158,10 @@ const QUALIFIED_RULE: &str =
 
 /// A lowercase RFC 1123 label: names of namespaces, containers, hosts.
 pub fn is_dns1123_label(value: &str) -> Vec<String> {
-    let mut wrong = too_long(value, LABEL_MAX);
-    if !lower_label(value) {
+    let mut wrong = too_many_characters(value, LABEL_MAX);
+    if value.contains('.') && subdomain_format(value).is_empty() {
+        wrong.push("must not contain dots".to_owned());
+    } else if !lower_label(value) {
         wrong.push(regex(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character",
             "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
@@ -171,7 +173,13 @@ pub fn is_dns1123_label(value: &str) -> Vec<String> {
 
 /// A lowercase RFC 1123 subdomain: names of most objects.
 pub fn is_dns1123_subdomain(value: &str) -> Vec<String> {
-    let mut wrong = too_long(value, SUBDOMAIN_MAX);
+    let mut wrong = too_many_characters(value, SUBDOMAIN_MAX);
+    wrong.extend(subdomain_format(value));
+    wrong
+}
+
+fn subdomain_format(value: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
     if !value.split('.').all(lower_label) {
         wrong.push(regex(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character",
@@ -184,7 +192,7 @@ pub fn is_dns1123_subdomain(value: &str) -> Vec<String> {
 
 /// An RFC 1035 label: names of services.
 pub fn is_dns1035_label(value: &str) -> Vec<String> {
-    let mut wrong = too_long(value, LABEL_MAX);
+    let mut wrong = too_many_characters(value, LABEL_MAX);
     if !(lower_label(value) && value.starts_with(|c: char| c.is_ascii_lowercase())) {
         wrong.push(regex(
             "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character",
@@ -209,7 +217,10 @@ pub fn qualified_name(value: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     match prefix {
         Some("") => wrong.push("prefix part must be non-empty".to_owned()),
-        Some(prefix) => wrong.extend(is_dns1123_subdomain(prefix).into_iter().map(|w| format!("prefix part {w}"))),
+        Some(prefix) => {
+            let found = too_long(prefix, SUBDOMAIN_MAX).into_iter().chain(subdomain_format(prefix));
+            wrong.extend(found.map(|w| format!("prefix part {w}")));
+        }
         None => {}
     }
     if name.is_empty() {
@@ -238,7 +249,7 @@ pub fn label_value(value: &str) -> Vec<String> {
 
 /// A key of a ConfigMap or Secret.
 pub fn config_key(value: &str) -> Vec<String> {
-    let mut wrong = too_long(value, SUBDOMAIN_MAX);
+    let mut wrong = too_many_characters(value, SUBDOMAIN_MAX);
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if value.is_empty() || !value.bytes().all(allowed) {
         wrong.push(regex(
@@ -310,6 +321,11 @@ pub fn ip_address(value: &str) -> Vec<String> {
     }
 }
 
+/// Upstream's rules for whole names count in "characters", those for label keys and values in "bytes"; both mean bytes.
+fn too_many_characters(value: &str, max: usize) -> Vec<String> {
+    if value.len() > max { vec![format!("must be no more than {max} characters")] } else { Vec::new() }
+}
+
 fn too_long(value: &str, max: usize) -> Vec<String> {
     if value.len() > max { vec![format!("must be no more than {max} bytes")] } else { Vec::new() }
 }
@@ -361,7 +377,7 @@ mod tests {
         for bad in ["", "-a", "a-", "a..b", ".a", "A"] {
             assert_eq!(is_dns1123_subdomain(bad).len(), 1, "{bad:?}");
         }
-        assert_eq!(is_dns1123_label(&"a".repeat(64)), ["must be no more than 63 bytes"]);
+        assert_eq!(is_dns1123_label(&"a".repeat(64)), ["must be no more than 63 characters"]);
         assert_eq!(is_dns1035_label("1a").len(), 1);
         assert_eq!(qualified_name("/a"), ["prefix part must be non-empty"]);
         assert_eq!(qualified_name("a/").len(), 2);

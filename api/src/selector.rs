@@ -169,7 +169,7 @@ impl LabelSelector {
     pub fn from_meta(selector: &MetaSelector) -> Result<Self, SelectorError> {
         let mut requirements = Vec::new();
         for (key, value) in selector.match_labels.iter().flatten() {
-            requirements.push(Requirement::new(key, Operator::In, BTreeSet::from([value.clone()]))?);
+            requirements.push(Requirement::new(key, Operator::Equals, BTreeSet::from([value.clone()]))?);
         }
         for expression in selector.match_expressions.iter().flatten() {
             let operator = match expression.operator.as_str() {

@@ -9,6 +9,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::resources::wire;
+
 /// An API object in the middle of a request.
 pub trait Object: Any + Send + Sync {
     /// The object's metadata.
@@ -46,11 +48,13 @@ where
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("API types always serialize")
+        self.to_value().to_string().into_bytes()
     }
 
     fn to_value(&self) -> Value {
-        serde_json::to_value(self).expect("API types always serialize")
+        let mut value = serde_json::to_value(self).expect("API types always serialize");
+        wire::canonical(T::API_VERSION, T::KIND, &mut value);
+        value
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

@@ -5,7 +5,20 @@
 //! tell the two apart and know no kind by name.
 
 mod built_in;
+mod checks;
+mod config_map;
+mod namespace;
+mod node;
+mod pod;
+mod printing;
+mod replication_controller;
+pub mod schema;
+mod secret;
 mod served;
+mod service;
+mod service_account;
+mod table;
+pub mod wire;
 
 use api::error::ApiError;
 use api::field::FieldErrors;
@@ -14,6 +27,7 @@ use serde_json::Value;
 
 pub use self::built_in::BuiltIn;
 pub use self::served::{Resources, Served};
+pub use self::table::table;
 use crate::object::Object;
 
 /// A subresource that a kind serves.

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
-use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy};
+use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy, wire};
 use crate::object::{self, Object};
 
 /// A kind of the table, ready for the handlers.
@@ -41,9 +41,9 @@ impl<K: Kind> BuiltIn<K> {
         object::downcast_mut(object).expect("a strategy gets objects of its own kind")
     }
 
-    fn malformed(&self, error: &serde_json::Error) -> ApiError {
+    fn malformed(&self, error: &str) -> ApiError {
         let ResourceInfo { kind, version, .. } = &self.info;
-        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: json: {error}"))
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
     }
 }
 
@@ -82,10 +82,11 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         &self.info
     }
 
-    fn decode(&self, value: Value) -> Result<Box<dyn Object>, ApiError> {
+    fn decode(&self, mut value: Value) -> Result<Box<dyn Object>, ApiError> {
+        wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value).map_err(|error| self.malformed(&error.to_string()))?;
         match serde_json::from_value::<K::Object>(value) {
             Ok(object) => Ok(Box::new(object)),
-            Err(error) => Err(self.malformed(&error)),
+            Err(error) => Err(self.malformed(&format!("json: {error}"))),
         }
     }
 

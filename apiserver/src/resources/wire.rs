@@ -1,0 +1,126 @@
+//! The JSON of built-in objects as Go reads and writes it. Entry points: [`accept`] for what clients send, [`canonical`] for what
+//! is stored and answered.
+//!
+//! Invariant: `canonical` is idempotent, and changes nothing that a client could tell from what kube-apiserver answers.
+
+use serde_json::{Map, Value};
+
+use super::schema::{self, Field, Presence, Shape, Type};
+
+mod read;
+pub use read::{DecodeError, accept};
+
+/// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
+pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {
+    if let (Some(ty), Value::Object(fields)) = (schema::of(api_version, kind), value) {
+        canonical_struct(ty, fields);
+    }
+}
+
+fn canonical_struct(ty: &Type, fields: &mut Map<String, Value>) {
+    for field in &ty.fields {
+        match fields.get_mut(field.name) {
+            Some(value) => {
+                canonical_value(&field.shape, value);
+                match field.presence {
+                    Presence::OmitEmpty if is_empty(value) => drop(fields.remove(field.name)),
+                    Presence::Pointer if value.is_null() => drop(fields.remove(field.name)),
+                    Presence::Always if is_empty(value) => *value = zero(field),
+                    Presence::OmitEmpty | Presence::Pointer | Presence::Always | Presence::Nullable => {}
+                }
+            }
+            None if field.presence == Presence::Always => drop(fields.insert(field.name.to_owned(), zero(field))),
+            None if field.presence == Presence::Nullable => drop(fields.insert(field.name.to_owned(), Value::Null)),
+            None => {}
+        }
+    }
+}
+
+fn canonical_value(shape: &Shape, value: &mut Value) {
+    match (shape, value) {
+        (Shape::Struct(at), Value::Object(fields)) => canonical_struct(schema::at(*at), fields),
+        (Shape::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| canonical_value(inner, item)),
+        (Shape::Map(inner), Value::Object(entries)) => {
+            entries.values_mut().for_each(|entry| canonical_value(inner, entry));
+        }
+        _ => {}
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(entries) => entries.is_empty(),
+    }
+}
+
+/// What Go writes for a field that was never set.
+fn zero(field: &Field) -> Value {
+    if field.name == "divisor" {
+        return Value::from("0");
+    }
+    match &field.shape {
+        Shape::Str => Value::from(""),
+        Shape::Int | Shape::Long | Shape::Float | Shape::IntOrString => Value::from(0),
+        Shape::Bool => Value::from(false),
+        Shape::Quantity => Value::from("0"),
+        Shape::Struct(at) => {
+            let mut fields = Map::new();
+            canonical_struct(schema::at(*at), &mut fields);
+            Value::Object(fields)
+        }
+        Shape::Bytes | Shape::Time | Shape::MicroTime | Shape::Any | Shape::List(_) | Shape::Map(_) => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn wire(api_version: &str, kind: &str, mut value: Value) -> Value {
+        canonical(api_version, kind, &mut value);
+        let once = value.clone();
+        canonical(api_version, kind, &mut value);
+        assert_eq!(once, value, "canonical is idempotent");
+        value
+    }
+
+    #[test]
+    fn empty_fields_go_and_values_stay() {
+        let pod = json!({"metadata": {"name": "a", "labels": {}}, "spec": {
+            "hostNetwork": false, "nodeName": "", "volumes": [{"name": "v", "emptyDir": {}}], "securityContext": {},
+            "containers": [{"name": "c", "image": "i", "stdin": false, "env": [{"name": "A", "value": ""}], "command": []}],
+            "enableServiceLinks": false}});
+        let expected = json!({"metadata": {"name": "a"}, "spec": {
+            "volumes": [{"name": "v", "emptyDir": {}}], "securityContext": {},
+            "containers": [{"name": "c", "image": "i", "env": [{"name": "A"}], "resources": {}}],
+            "enableServiceLinks": false}, "status": {}});
+        assert_eq!(wire("v1", "Pod", pod), expected);
+    }
+
+    #[test]
+    fn fields_without_omitempty_appear() {
+        let table = [
+            ("v1", "Event", json!({"metadata": {}, "involvedObject": {}}), json!({"metadata": {}, "involvedObject": {},
+                "eventTime": null, "firstTimestamp": null, "lastTimestamp": null, "source": {},
+                "reportingComponent": "", "reportingInstance": ""})),
+            ("rbac.authorization.k8s.io/v1", "ClusterRole", json!({"metadata": {}, "rules": []}),
+                json!({"metadata": {}, "rules": null})),
+            ("v1", "Service", json!({"metadata": {}}),
+                json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}})),
+            ("v1", "ReplicationController", json!({"metadata": {}, "status": {"readyReplicas": 0, "conditions": [{"type": "a", "status": "b"}]}}),
+                json!({"metadata": {}, "spec": {}, "status": {"replicas": 0, "conditions": [
+                    {"type": "a", "status": "b", "lastTransitionTime": null}]}})),
+            ("v1", "PersistentVolumeClaim", json!({"metadata": {}, "spec": {"dataSource": {"kind": "k", "name": "n"}}}),
+                json!({"metadata": {}, "spec": {"dataSource": {"apiGroup": null, "kind": "k", "name": "n"}, "resources": {}}, "status": {}})),
+        ];
+        for (version, kind, value, expected) in table {
+            assert_eq!(wire(version, kind, value), expected, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Reading what clients send as Go's decoder does: nulls are absent fields, quantities become canonical, and a value of the wrong
+//! type is refused in Go's words.
+
+use api::quantity::Quantity;
+use base64::Engine as _;
+use serde_json::{Map, Value};
+
+use super::super::schema::{self, Shape, Type};
+
+/// Why an object can't be read; the text is what Go's decoder says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// A JSON value of the wrong type.
+    #[error("json: cannot unmarshal {found} into Go struct field {at} of type {wanted}")]
+    Type { found: String, at: String, wanted: String },
+    /// A malformed quantity.
+    #[error("{0}")]
+    Quantity(#[from] api::quantity::ParseError),
+    /// Malformed base64.
+    #[error("illegal base64 data at input byte {0}")]
+    Base64(usize),
+    /// A malformed timestamp.
+    #[error("parsing time {text:?} as {layout:?}: cannot parse {rest:?} as {element:?}")]
+    Time { text: String, layout: &'static str, rest: String, element: &'static str },
+}
+
+/// Prepares an object for typed decoding; unknown fields are left alone.
+pub fn accept(api_version: &str, kind: &str, value: &mut Value) -> Result<(), DecodeError> {
+    match (schema::of(api_version, kind), value) {
+        (Some(ty), Value::Object(fields)) => accept_struct(ty, fields, &mut Vec::new()),
+        _ => Ok(()),
+    }
+}
+
+fn accept_struct(ty: &Type, fields: &mut Map<String, Value>, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+    for field in &ty.fields {
+        let Some(value) = fields.get_mut(field.name) else { continue };
+        if value.is_null() {
+            fields.remove(field.name);
+            continue;
+        }
+        path.push(field.name);
+        accept_value(&field.shape, value, ty, path)?;
+        path.pop();
+    }
+    Ok(())
+}
+
+fn accept_value(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+    let wrong = |value: &Value, path: &[&str]| {
+        let (found, at) = (found(value), format!("{}.{}", owner.short_name(), path.join(".")));
+        Err(DecodeError::Type { found, at, wanted: go_type(shape) })
+    };
+    match (shape, &mut *value) {
+        (Shape::Any, _) | (Shape::Str, Value::String(_)) | (Shape::Bool, Value::Bool(_)) | (Shape::Float, Value::Number(_)) => Ok(()),
+        (Shape::Int, Value::Number(number)) if whole(number).is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
+        (Shape::Long, Value::Number(number)) if whole(number).is_some() => Ok(()),
+        (Shape::IntOrString, Value::String(_)) => Ok(()),
+        (Shape::IntOrString, Value::Number(number)) if whole(number).is_some() => Ok(()),
+        (Shape::Quantity, Value::String(text)) => {
+            *text = Quantity::canonical(text)?;
+            Ok(())
+        }
+        (Shape::Quantity, Value::Number(number)) => {
+            *value = Value::from(Quantity::canonical(&number.to_string())?);
+            Ok(())
+        }
+        (Shape::Bytes, Value::String(text)) => base64_text(text),
+        (Shape::Time, Value::String(text)) => time(text, TIME),
+        (Shape::MicroTime, Value::String(text)) => time(text, MICRO_TIME),
+        (Shape::Struct(at), Value::Object(fields)) => accept_struct(schema::at(*at), fields, path),
+        (Shape::List(inner), Value::Array(items)) => {
+            items.retain(|item| !item.is_null() || **inner == Shape::Str);
+            items.iter_mut().try_for_each(|item| accept_item(inner, item, owner, path))
+        }
+        (Shape::Map(inner), Value::Object(entries)) => {
+            entries.values_mut().try_for_each(|entry| accept_item(inner, entry, owner, path))
+        }
+        (_, value) => wrong(value, path),
+    }
+}
+
+/// A null in a list or a map of strings is an empty string.
+fn accept_item(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+    if value.is_null() {
+        match shape {
+            Shape::Str | Shape::Bytes => *value = Value::from(""),
+            Shape::Quantity => *value = Value::from("0"),
+            _ => {}
+        }
+        return Ok(());
+    }
+    accept_value(shape, value, owner, path)
+}
+
+fn whole(number: &serde_json::Number) -> Option<i64> {
+    number.as_i64()
+}
+
+fn found(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(_) => "bool".to_owned(),
+        Value::Number(number) => format!("number {number}"),
+        Value::String(_) => "string".to_owned(),
+        Value::Array(_) => "array".to_owned(),
+        Value::Object(_) => "object".to_owned(),
+    }
+}
+
+fn go_type(shape: &Shape) -> String {
+    match shape {
+        Shape::Str | Shape::Bytes => "string".to_owned(),
+        Shape::Int => "int32".to_owned(),
+        Shape::Long => "int64".to_owned(),
+        Shape::Float => "float64".to_owned(),
+        Shape::Bool => "bool".to_owned(),
+        Shape::Time | Shape::MicroTime => "string".to_owned(),
+        Shape::Quantity => "resource.Quantity".to_owned(),
+        Shape::IntOrString => "intstr.IntOrString".to_owned(),
+        Shape::Any => "interface {}".to_owned(),
+        Shape::Struct(at) => schema::at(*at).go_name().to_owned(),
+        Shape::List(inner) => format!("[]{}", go_type(inner)),
+        Shape::Map(inner) => format!("map[string]{}", go_type(inner)),
+    }
+}
+
+fn base64_text(text: &str) -> Result<(), DecodeError> {
+    let cleaned: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    match base64::engine::general_purpose::STANDARD.decode(cleaned) {
+        Ok(_) => Ok(()),
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Err(DecodeError::Base64(at)),
+        Err(base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding) => {
+            Err(DecodeError::Base64(text.len() - text.len() % 4))
+        }
+    }
+}
+
+/// A layout in Go's notation, and its elements in order.
+struct Layout {
+    text: &'static str,
+    elements: &'static [&'static str],
+}
+
+const TIME: &Layout = &Layout {
+    text: "2006-01-02T15:04:05Z07:00",
+    elements: &["2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05", "Z07:00"],
+};
+const MICRO_TIME: &Layout = &Layout {
+    text: "2006-01-02T15:04:05.000000Z07:00",
+    elements: &["2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05", ".000000", "Z07:00"],
+};
+
+/// Follows the elements of the layout as Go's time.Parse does, to name the place where it stops.
+fn time(text: &str, layout: &'static Layout) -> Result<(), DecodeError> {
+    let mut rest = text;
+    for element in layout.elements {
+        let after = match *element {
+            "Z07:00" => zone(rest),
+            ".000000" => rest.strip_prefix('.').and_then(|rest| digits(rest, 6)),
+            "05" => digits(rest, 2).map(|after| if layout.text == TIME.text { fraction(after) } else { after }),
+            literal @ ("-" | "T" | ":") => rest.strip_prefix(literal),
+            number => digits(rest, number.len()),
+        };
+        match after {
+            Some(after) => rest = after,
+            None => {
+                return Err(DecodeError::Time { text: text.to_owned(), layout: layout.text, rest: rest.to_owned(), element });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn digits(text: &str, count: usize) -> Option<&str> {
+    let (number, rest) = text.split_at_checked(count)?;
+    number.bytes().all(|b| b.is_ascii_digit()).then_some(rest)
+}
+
+fn fraction(text: &str) -> &str {
+    match text.strip_prefix('.') {
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+        Some(_) | None => text,
+    }
+}
+
+fn zone(text: &str) -> Option<&str> {
+    match text.strip_prefix('Z') {
+        Some(rest) => Some(rest),
+        None => digits(text.strip_prefix(['+', '-'])?, 2).and_then(|rest| digits(rest.strip_prefix(':')?, 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn wrong_values_are_refused_in_gos_words() {
+        let table = [
+            ("v1", "Pod", json!({"spec": {"terminationGracePeriodSeconds": "thirty"}}),
+             "json: cannot unmarshal string into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"),
+            ("v1", "Pod", json!({"spec": {"containers": {"name": "c"}}}),
+             "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
+            ("v1", "Pod", json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "one"}}}]}}),
+             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+            ("v1", "ConfigMap", json!({"binaryData": {"k": "%%%"}}), "illegal base64 data at input byte 0"),
+            ("v1", "ConfigMap", json!({"metadata": {"creationTimestamp": "soon"}}),
+             "parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\""),
+            ("coordination.k8s.io/v1", "Lease", json!({"spec": {"renewTime": "2020-01-01T00:00:01.5Z"}}),
+             "parsing time \"2020-01-01T00:00:01.5Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \".5Z\" as \".000000\""),
+            ("coordination.k8s.io/v1", "Lease", json!({"spec": {"renewTime": "2020-01-01T00:00:05.1234567Z"}}),
+             "parsing time \"2020-01-01T00:00:05.1234567Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"7Z\" as \"Z07:00\""),
+        ];
+        for (version, kind, mut value, message) in table {
+            let error = accept(version, kind, &mut value).expect_err(message);
+            assert_eq!(error.to_string(), message);
+        }
+    }
+
+    #[test]
+    fn nulls_are_absent_and_quantities_canonical() {
+        let mut pod = json!({"metadata": {"labels": {"a": null}, "annotations": null}, "spec": {"nodeName": null, "containers": [
+            {"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}, "requests": {"cpu": "0.1"}}}]}});
+        accept("v1", "Pod", &mut pod).expect("it is well formed");
+        assert_eq!(pod, json!({"metadata": {"labels": {"a": ""}}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]}}));
+    }
+}
