@@ -1,0 +1,195 @@
+//! `kubectl apply`: three-way between what was applied last, what is applied now and what is there; or server-side.
+
+mod three_way;
+
+use http::Method;
+use serde_json::{Value, json};
+
+use super::create::validation;
+use super::{DryRun, format, report};
+use crate::failure::{Failure, Result};
+use crate::manifest::{Files, Located};
+use crate::output::Format;
+use crate::session::Session;
+
+/// Where the last applied configuration is kept.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// The field manager of client-side apply.
+const CLIENT_SIDE: &str = "kubectl-client-side-apply";
+/// How often a patch is made anew after a conflict.
+const CONFLICT_RETRIES: usize = 5;
+
+/// Flags.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    files: Files,
+    /// Let the server merge
+    #[arg(long)]
+    server_side: bool,
+    /// With --server-side: take over fields of other managers
+    #[arg(long)]
+    force_conflicts: bool,
+    /// With --server-side: who manages the fields
+    #[arg(long, default_value = "kubectl")]
+    field_manager: String,
+    /// Send nothing (client), or store nothing (server)
+    #[arg(long, value_enum, default_value = "none", default_missing_value = "client", num_args = 0..=1, require_equals = true)]
+    dry_run: DryRun,
+    /// Output format: json, yaml, name, jsonpath=…
+    #[arg(short, long)]
+    output: Option<String>,
+    /// What unknown fields do: strict, warn, ignore
+    #[arg(long, default_value = "strict", default_missing_value = "strict", num_args = 0..=1, require_equals = true)]
+    validate: String,
+}
+
+/// Applies every object of the files; a failure of one does not keep the others back.
+pub async fn run(session: &Session, args: Args) -> Result<()> {
+    let format = format(args.output.as_deref())?;
+    let mut failures = Vec::new();
+    for manifest in args.files.read()? {
+        let source = manifest.source.clone();
+        let result = async {
+            let located = manifest.locate(session).await?;
+            match args.server_side {
+                true => server_side(session, &args, format.as_ref(), located).await,
+                false => client_side(session, &args, format.as_ref(), located, &source).await,
+            }
+        };
+        failures.extend(result.await.err());
+    }
+    Failure::join(failures)
+}
+
+async fn server_side(session: &Session, args: &Args, format: Option<&Format>, located: Located<'_>) -> Result<()> {
+    let path = format!(
+        "{}?fieldManager={}&force={}&fieldValidation={}{}",
+        located.resource.object(&located.namespace, located.manifest.metadata("name")),
+        args.field_manager,
+        args.force_conflicts,
+        validation(&args.validate)?,
+        args.dry_run.query()
+    );
+    let applied = session.send(Method::PATCH, &path, "application/apply-patch+yaml", &located.manifest.object).await?;
+    report(format, &display(&located, &applied), "serverside-applied", args.dry_run, &applied)
+}
+
+fn display(located: &Located<'_>, object: &Value) -> String {
+    format!("{}/{}", located.resource.prefix(), object["metadata"]["name"].as_str().unwrap_or_default())
+}
+
+async fn client_side(
+    session: &Session,
+    args: &Args,
+    format: Option<&Format>,
+    mut located: Located<'_>,
+    source: &str,
+) -> Result<()> {
+    if located.manifest.metadata("name").is_empty() {
+        let generated = located.manifest.metadata("generateName").to_owned();
+        let why = if generated.is_empty() {
+            "resource name may not be empty".to_owned()
+        } else {
+            format!("from {generated}: cannot use generate name with apply")
+        };
+        return Err(Failure::usage(why));
+    }
+    remember(&mut located.manifest.object)?;
+    let modified = &located.manifest.object;
+    let path = located.resource.object(&located.namespace, located.manifest.metadata("name"));
+    let live = match session.get(&path).await {
+        Ok(live) => live,
+        Err(failure) if failure.is_not_found() => return create(session, args, format, &located, source).await,
+        Err(failure) => return Err(failure),
+    };
+    if args.dry_run == DryRun::Client {
+        return report(format, &display(&located, &live), "configured", args.dry_run, &live);
+    }
+    if live["metadata"]["annotations"][LAST_APPLIED].is_null() {
+        eprintln!(
+            "Warning: resource {} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl apply. The missing annotation will be patched automatically.",
+            display(&located, &live)
+        );
+    }
+    let when = || format!("error when applying patch to \"{}\" from \"{source}\"", display(&located, modified));
+    match patch(session, args, &located, &path, live).await.map_err(|failure| failure.when(&when()))? {
+        (object, true) => report(format, &display(&located, &object), "configured", args.dry_run, &object),
+        (object, false) => report(format, &display(&located, &object), "unchanged", args.dry_run, &object),
+    }
+}
+
+/// Puts the configuration itself into its annotation.
+fn remember(object: &mut Value) -> Result<()> {
+    if let Some(annotations) = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(LAST_APPLIED);
+    } else {
+        object["metadata"]["annotations"] = json!({});
+    }
+    let text = format!("{}\n", serde_json::to_string(object)?);
+    object["metadata"]["annotations"][LAST_APPLIED] = text.into();
+    Ok(())
+}
+
+async fn create(
+    session: &Session,
+    args: &Args,
+    format: Option<&Format>,
+    located: &Located<'_>,
+    source: &str,
+) -> Result<()> {
+    let path = format!(
+        "{}?fieldManager={CLIENT_SIDE}&fieldValidation={}{}",
+        located.resource.collection(Some(&located.namespace)),
+        validation(&args.validate)?,
+        args.dry_run.query()
+    );
+    let object = &located.manifest.object;
+    let created = match args.dry_run {
+        DryRun::Client => object.clone(),
+        DryRun::None | DryRun::Server => session
+            .post(&path, object)
+            .await
+            .map_err(|failure| failure.when(&format!("error when creating \"{source}\"")))?,
+    };
+    report(format, &display(located, &created), "created", args.dry_run, &created)
+}
+
+/// Sends the difference; answers the object and whether anything changed.
+async fn patch(
+    session: &Session,
+    args: &Args,
+    located: &Located<'_>,
+    path: &str,
+    mut live: Value,
+) -> Result<(Value, bool)> {
+    let built_in = !located.resource.group.contains('.') || located.resource.group.ends_with(".k8s.io");
+    let (kind, content_type) = match built_in {
+        true => (three_way::Lists::Merged, "application/strategic-merge-patch+json"),
+        false => (three_way::Lists::Replaced, "application/merge-patch+json"),
+    };
+    let path_with_query = format!(
+        "{path}?fieldManager={CLIENT_SIDE}&fieldValidation={}{}",
+        validation(&args.validate)?,
+        args.dry_run.query()
+    );
+    for attempt in 0.. {
+        let original: Value = match live["metadata"]["annotations"][LAST_APPLIED].as_str() {
+            Some(text) => serde_json::from_str(text)
+                .map_err(|error| Failure::usage(format!("unmarshalling last applied configuration: {error}")))?,
+            None => json!({}),
+        };
+        let Some(patch) = three_way::patch(&original, &located.manifest.object, &live, kind) else {
+            return Ok((live, false));
+        };
+        match session.send(Method::PATCH, &path_with_query, content_type, &patch).await {
+            Ok(object) => {
+                let changed = object["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"];
+                return Ok((object, changed || args.dry_run == DryRun::Server));
+            }
+            Err(failure) if failure.is_conflict() && attempt < CONFLICT_RETRIES => live = session.get(path).await?,
+            Err(failure) => return Err(failure),
+        }
+    }
+    unreachable!("the last attempt returns")
+}

@@ -1,0 +1,44 @@
+//! `-o custom-columns=NAME:.metadata.name,…`.
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Result};
+use crate::jsonpath::{Path, print};
+use crate::output::table::align;
+
+/// Headings with their paths.
+#[derive(Debug)]
+pub struct CustomColumns(Vec<(String, Path)>);
+
+impl CustomColumns {
+    /// Parses the flag's argument.
+    pub fn parse(text: &str) -> Result<Self> {
+        let column = |part: &str| {
+            let (heading, path) = part.split_once(':').ok_or_else(|| {
+                Failure::usage(format!("unexpected custom-columns spec: {part}, expected <header>:<json-path-expr>"))
+            })?;
+            let path = path.trim_start_matches('{').trim_end_matches('}');
+            let path = Path::parse(path).map_err(|why| Failure::usage(format!("custom-columns {part}: {why}")))?;
+            Ok((heading.to_owned(), path))
+        };
+        if text.is_empty() {
+            return Err(Failure::usage("custom-columns format specified but no custom columns given"));
+        }
+        Ok(Self(text.split(',').map(column).collect::<Result<_>>()?))
+    }
+
+    /// The aligned text for these objects.
+    pub fn render(&self, items: &[Value]) -> String {
+        let headings: Vec<String> = self.0.iter().map(|(heading, _)| heading.clone()).collect();
+        let row = |item: &Value| -> Vec<String> {
+            let cell = |path: &Path| {
+                let found: Vec<String> = path.find(item, item).into_iter().map(print).collect();
+                if found.is_empty() { "<none>".to_owned() } else { found.join(",") }
+            };
+            self.0.iter().map(|(_, path)| cell(path)).collect()
+        };
+        let rows: Vec<Vec<String>> = items.iter().map(row).collect();
+        let lines: Vec<&Vec<String>> = std::iter::once(&headings).chain(&rows).collect();
+        align(&lines)
+    }
+}
