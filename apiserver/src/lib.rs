@@ -3,6 +3,7 @@
 pub mod admission;
 pub mod authn;
 pub mod authz;
+pub mod cache;
 pub mod object;
 pub mod resources;
 pub mod storage;

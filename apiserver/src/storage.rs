@@ -95,6 +95,14 @@ impl Feed {
 }
 
 impl Change {
+    /// The key that changed.
+    pub fn key(&self) -> &str {
+        match self {
+            Change::Put(item) => &item.key,
+            Change::Delete { key, .. } => key,
+        }
+    }
+
     /// The revision that made this change.
     pub fn revision(&self) -> Revision {
         match self {
