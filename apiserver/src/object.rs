@@ -11,13 +11,15 @@ use serde_json::Value;
 
 use crate::resources::wire;
 
+use crate::resources::wire;
+
 /// An API object in the middle of a request.
 pub trait Object: Any + Send + Sync {
     /// The object's metadata.
     fn metadata(&self) -> &ObjectMeta;
     /// The object's metadata, to be changed.
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
-    /// The object as JSON text, `apiVersion` and `kind` included.
+    /// The object as JSON text that begins with `kind` and `apiVersion`: see [`encode`].
     fn to_bytes(&self) -> Vec<u8>;
     /// The object as a JSON value, `apiVersion` and `kind` included.
     fn to_value(&self) -> Value;
@@ -68,6 +70,27 @@ where
     fn as_any_mut(&mut self) -> &mut dyn Any {
         self
     }
+}
+
+/// JSON text that begins with `kind` and `apiVersion`, so that readers of lists can cut them off without parsing.
+pub fn encode(value: &Value) -> Vec<u8> {
+    let Value::Object(fields) = value else {
+        return value.to_string().into_bytes();
+    };
+    let mut text = Vec::with_capacity(1024);
+    let heads = ["kind", "apiVersion"].into_iter().filter_map(|name| Some((name, fields.get(name)?)));
+    let rest = fields.iter().filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
+    for (name, value) in heads.chain(rest.map(|(name, value)| (name.as_str(), value))) {
+        text.push(if text.is_empty() { b'{' } else { b',' });
+        serde_json::to_writer(&mut text, name).expect("writing to memory succeeds");
+        text.push(b':');
+        serde_json::to_writer(&mut text, value).expect("writing to memory succeeds");
+    }
+    if text.is_empty() {
+        text.push(b'{');
+    }
+    text.push(b'}');
+    text
 }
 
 /// The concrete type behind an object, if it is `T`.

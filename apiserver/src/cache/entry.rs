@@ -86,9 +86,14 @@ impl Entry {
 
     /// Appends the object as JSON.
     pub fn append_to(&self, out: &mut Vec<u8>) {
+        self.append_from(0, out);
+    }
+
+    /// Appends the object's JSON without the first bytes of what is stored; those must end before the metadata.
+    pub fn append_from(&self, start: usize, out: &mut Vec<u8>) {
         let (head, tail) = self.stored.split_at(self.splice_at as usize);
         out.reserve(self.json_len());
-        out.extend_from_slice(head);
+        out.extend_from_slice(head.get(start..).unwrap_or(head));
         out.extend_from_slice(b"\"resourceVersion\":\"");
         append_number(out, self.revision.0);
         out.extend_from_slice(if self.members { b"\"," } else { b"\"" });
