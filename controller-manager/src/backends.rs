@@ -1,18 +1,21 @@
 //! Which pods stand behind a service, and at which ports: what Endpoints and EndpointSlices have in common.
 //!
-//! Entry points: [`may_serve`], [`ports_on`], [`Triggers::latest`]. All pure; invariant: what they answer depends on the service
-//! and the pod alone, never on the order in which changes arrived.
+//! Entry points: [`watch`] and [`selected`] to observe; [`may_serve`], [`ports_on`], [`Triggers::latest`] to decide. The latter are
+//! pure; invariant: what they answer depends on the service and the pod alone, never on the order in which changes arrived.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use api::well_known::annotations::ENDPOINTS_LAST_CHANGE as TRIGGER_TIME;
 pub use api::well_known::labels::HEADLESS;
+use api::ObjectKey;
+use client::{Change, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::pods;
+use crate::stores::Stores;
+use crate::{pods, replicas};
 
 /// A port as a pod serves it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +28,45 @@ pub struct BackendPort {
     pub protocol: String,
     /// The application protocol, if the service names one.
     pub app_protocol: Option<String>,
+}
+
+/// Puts a service into the queue when it changes, or when a pod that it selects changes in a way it cares about.
+pub fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>) {
+    let keys = queue.clone();
+    stores.services.on_change(move |change: Change<Service>| keys.add(ObjectKey::of(&change.object().metadata)));
+    let (keys, services) = (queue.clone(), stores.services.clone());
+    stores.pods.on_change(move |change: Change<Pod>| {
+        let states = match &change {
+            Change::Upsert { old: Some(old), new } if is_same_backend(old, new) => return,
+            Change::Upsert { old, new } => [old.as_ref(), Some(new)],
+            Change::Delete { old } => [Some(old), None],
+        };
+        for pod in states.into_iter().flatten() {
+            for service in services.in_namespace(pod.metadata.namespace.as_deref().unwrap_or_default()) {
+                if selector_of(&service).is_some_and(|selector| replicas::selects(selector, pod)) {
+                    keys.add(ObjectKey::of(&service.metadata));
+                }
+            }
+        }
+    });
+}
+
+/// Whether nothing that a service shows of a pod has changed.
+fn is_same_backend(old: &Pod, new: &Pod) -> bool {
+    let addresses = |pod: &Pod| addresses_of(pod).map(str::to_owned).collect::<Vec<_>>();
+    old.metadata.labels == new.metadata.labels
+        && old.metadata.deletion_timestamp == new.metadata.deletion_timestamp
+        && old.spec == new.spec
+        && pods::is_terminal(old) == pods::is_terminal(new)
+        && pods::ready_since(old) == pods::ready_since(new)
+        && addresses(old) == addresses(new)
+}
+
+/// The pods of the namespace that the selector selects.
+pub fn selected(stores: &Stores, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<Arc<Pod>> {
+    let mut pods = stores.pods.in_namespace(namespace);
+    pods.retain(|pod| replicas::selects(selector, pod));
+    pods
 }
 
 /// The selector of a service whose endpoints are ours to write; `None` if a user or nobody writes them.

@@ -1,9 +1,47 @@
-//! The controllers.
-pub mod endpoints { pub mod plan; }
-pub mod nodeipam { pub mod plan; }
-pub mod nodelifecycle { pub mod plan; }
-pub mod podgc { pub mod plan; }
-pub mod tainteviction { pub mod plan; }
-pub mod endpointslice { pub mod plan; }
-pub mod namespace { pub mod plan; }
-pub mod garbagecollector { pub mod plan; pub mod graph; }
+//! THE TABLE of controllers: what the controller-manager does.
+//!
+//! A controller is one row here and `controllers/<name>.rs`; larger ones keep their pure decisions in `<name>/plan.rs`. Names are
+//! those of Kubernetes' `--controllers` flag.
+
+use crate::context::Context;
+
+pub mod endpoints;
+pub mod endpointslice;
+pub mod garbagecollector;
+pub mod namespace;
+pub mod nodeipam;
+pub mod nodelifecycle;
+pub mod podgc;
+pub mod replicationcontroller;
+pub mod rootcacertpublisher;
+pub mod serviceaccount;
+pub mod serviceaccount_token;
+pub mod tainteviction;
+
+/// One controller.
+pub struct Row {
+    /// Its name in `--controllers`.
+    pub name: &'static str,
+    /// Connects it to the stores and runs it.
+    pub start: fn(&mut Context),
+}
+
+const fn row(name: &'static str, start: fn(&mut Context)) -> Row {
+    Row { name, start }
+}
+
+/// All controllers, in the order in which they are started.
+pub const TABLE: &[Row] = &[
+    row("serviceaccount-token-controller", serviceaccount_token::start),
+    row("serviceaccount-controller", serviceaccount::start),
+    row("root-ca-certificate-publisher-controller", rootcacertpublisher::start),
+    row("namespace-controller", namespace::start),
+    row("node-ipam-controller", nodeipam::start),
+    row("node-lifecycle-controller", nodelifecycle::start),
+    row("taint-eviction-controller", tainteviction::start),
+    row("replicationcontroller-controller", replicationcontroller::start),
+    row("endpoints-controller", endpoints::start),
+    row("endpointslice-controller", endpointslice::start),
+    row("garbage-collector-controller", garbagecollector::start),
+    row("pod-garbage-collector-controller", podgc::start),
+];

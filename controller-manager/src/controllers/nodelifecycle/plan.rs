@@ -72,10 +72,22 @@ pub struct Plan {
     pub became_not_ready: bool,
     /// Whether the plan puts on a NoExecute taint that was not there: it counts against the zone's rate.
     pub evicts: bool,
-    /// Whether a NoExecute taint is due but held back.
-    pub held_back: bool,
+    /// Whether the node is in a state for which a NoExecute taint is due, or still carries one.
+    pub execution: bool,
     /// When to look again if nothing happens before.
     pub look_again: Option<Duration>,
+}
+
+impl Plan {
+    /// Whether the node is not well, so that the state of its zone matters.
+    pub fn fails(&self) -> bool {
+        self.execution
+    }
+}
+
+/// Whether the node has not been heard of for too long.
+pub fn is_silent(now: Timestamp, patience: Patience, observed: &Observed) -> bool {
+    now >= deadline(patience, observed)
 }
 
 /// Decides about one node.
@@ -83,7 +95,7 @@ pub fn plan(now: Timestamp, patience: Patience, observed: &Observed) -> Plan {
     let node = observed.node;
     let before = conditions_of(node);
     let deadline = deadline(patience, observed);
-    let silent = now >= deadline;
+    let silent = is_silent(now, patience, observed);
     let after = if silent { silenced(now, node, before) } else { before.to_vec() };
     let ready = status_of(&after, "Ready").to_owned();
     let mut plan = Plan {
@@ -96,7 +108,7 @@ pub fn plan(now: Timestamp, patience: Patience, observed: &Observed) -> Plan {
     let taints = wanted_taints(now, node, &after, observed.eviction);
     let executes = |taints: &[Taint]| taints.iter().any(|taint| is_execution(taint));
     plan.evicts = executes(&taints) && !executes(taints_before);
-    plan.held_back = observed.eviction == Eviction::Held && execution_key(&ready).is_some() && !executes(&taints);
+    plan.execution = execution_key(&ready).is_some() || executes(taints_before);
     plan.taints = (taints != taints_before).then_some(taints);
     plan.conditions = (after != before).then_some(after);
     plan
