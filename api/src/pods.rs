@@ -159,10 +159,10 @@ pub fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
 
-fn named<'a>(
-    container: &'a Container,
+fn named(
+    container: &Container,
     pick: fn(&ResourceRequirements) -> Option<&BTreeMap<String, Wire>>,
-) -> Option<&'a BTreeMap<String, Wire>> {
+) -> Option<&BTreeMap<String, Wire>> {
     container.resources.as_ref().and_then(pick)
 }
 

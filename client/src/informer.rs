@@ -32,6 +32,8 @@ impl<K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static> Obj
 /// The first wait after a failure; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+/// This many failures in a row are worth a line that everybody sees.
+const LOUD_AFTER: u32 = 3;
 /// How long the server lets a watch run, and how much longer we wait for its end before we call it dead.
 const WATCH_SECONDS: u32 = 290;
 const WATCH_GRACE: Duration = Duration::from_secs(5);
@@ -149,7 +151,7 @@ impl<S: Source> Informer<S> {
                     self.follow(watching).await;
                 }
                 Err(error) => {
-                    self.report("list", &error);
+                    self.report("list", &error, failures);
                     self.wait(&mut failures).await;
                 }
             }
@@ -219,7 +221,7 @@ impl<S: Source> Informer<S> {
                 End::Closed if started.elapsed() >= FIRST_RETRY => {}
                 End::Closed => self.wait(&mut failures).await,
                 End::Broken(error) => {
-                    self.report("watch", &error);
+                    self.report("watch", &error, failures);
                     self.wait(&mut failures).await;
                 }
             }
@@ -256,9 +258,14 @@ impl<S: Source> Informer<S> {
         sleep(self.rng.jitter(pause, 0.5)).await;
     }
 
-    fn report(&self, what: &'static str, error: &Error) {
+    /// One break is normal; several in a row are said once, loudly.
+    fn report(&self, what: &'static str, error: &Error, failures: u32) {
         let kind = std::any::type_name::<S::Object>().rsplit("::").next().unwrap_or_default();
-        tracing::debug!(kind, error = %error, "{what} broke off");
+        if failures == LOUD_AFTER {
+            tracing::warn!(kind, %error, "{what} keeps failing");
+        } else {
+            tracing::debug!(kind, %error, failures, "{what} broke off");
+        }
     }
 
     fn list_params(&self) -> ListParams {

@@ -118,3 +118,53 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use tokio::time::Instant;
+
+    fn object(name: &str, revision: u64) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.to_owned());
+        object.metadata.uid = Some(name.to_owned());
+        object.metadata.resource_version = Some(revision.to_string());
+        object
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_settled_when_the_store_shows_its_writes() {
+        let (store, written) = (Store::new(Vec::new()), WrittenRevisions::new());
+        store.replace(vec![object("a", 1)], Revision(1));
+        written.object(&"key", &store, &object("a", 3));
+        let gone = either::Either::Right(Status::success());
+        written.deletion(&"key", &store, &ObjectKey::cluster("a"), "a", &gone);
+        let (waiting, started) = (written.clone(), Instant::now());
+        let settled = tokio::spawn(async move { waiting.settled(&"key").await });
+        for (after, deleted) in [(1, false), (1, true)] {
+            tokio::time::sleep(Duration::from_secs(after)).await;
+            assert!(!settled.is_finished(), "waits for both");
+            match deleted {
+                false => store.upsert(object("a", 3)),
+                true => store.delete(&ObjectKey::cluster("a"), Revision(4)),
+            }
+        }
+        settled.await.expect("it settles");
+        assert_eq!(started.elapsed().as_secs(), 2);
+        written.settled(&"key").await;
+        written.settled(&"other").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn patience_has_an_end() {
+        let (store, written) = (Store::<ConfigMap>::new(Vec::new()), WrittenRevisions::new());
+        store.replace(Vec::new(), Revision(1));
+        let timeout = api::ApiError::timeout("request did not complete", 1).into();
+        let lost = written.failed(&"key", &store, timeout);
+        assert!(lost.is_outcome_unknown());
+        let started = Instant::now();
+        written.settled(&"key").await;
+        assert_eq!(started.elapsed(), PATIENCE);
+    }
+}

@@ -63,19 +63,32 @@ pub fn router(readiness: Readiness, metrics: Registry) -> Router {
         .route("/metrics", get(scrape).with_state(metrics))
 }
 
+/// Takes the address, so that a taken port is an error at the start.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, HealthError> {
+    TcpListener::bind(address).await.map_err(|source| HealthError::Listen { address, source })
+}
+
 /// Serves health and metrics until the token is cancelled.
+pub async fn serve_on(
+    listener: TcpListener,
+    readiness: Readiness,
+    metrics: Registry,
+    token: CancellationToken,
+) -> Result<(), HealthError> {
+    axum::serve(listener, router(readiness, metrics))
+        .with_graceful_shutdown(token.cancelled_owned())
+        .await
+        .map_err(HealthError::Serve)
+}
+
+/// Both at once.
 pub async fn serve(
     address: SocketAddr,
     readiness: Readiness,
     metrics: Registry,
     token: CancellationToken,
 ) -> Result<(), HealthError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|source| HealthError::Listen { address, source })?;
-    axum::serve(listener, router(readiness, metrics))
-        .with_graceful_shutdown(token.cancelled_owned())
-        .await
-        .map_err(HealthError::Serve)
+    serve_on(listen(address).await?, readiness, metrics, token).await
 }
 
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {

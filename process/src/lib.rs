@@ -12,3 +12,12 @@ pub mod signals;
 
 pub use clock::Clock;
 pub use rng::Rng;
+
+/// The name of this machine, for identities and logs.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "localhost".to_owned(),
+        name => name.to_owned(),
+    }
+}
