@@ -2,9 +2,7 @@
 //!
 //! Invariant: `lastTransitionTime` changes exactly when `status` does, whoever sets the condition.
 
-use k8s_openapi::api::apps::v1::{
-    DaemonSetCondition, DeploymentCondition, ReplicaSetCondition, StatefulSetCondition,
-};
+use k8s_openapi::api::apps::v1::{DaemonSetCondition, DeploymentCondition, ReplicaSetCondition, StatefulSetCondition};
 use k8s_openapi::api::batch::v1::JobCondition;
 use k8s_openapi::api::core::v1::{
     NamespaceCondition, NodeCondition, PersistentVolumeClaimCondition, PodCondition, ReplicationControllerCondition,

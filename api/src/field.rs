@@ -307,11 +307,9 @@ fn json(value: impl Serialize) -> Value {
 fn show(value: &Value) -> String {
     match value {
         Value::String(text) => go_quote(text),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value
-            .to_string()
-            .replace('<', "\\u003c")
-            .replace('>', "\\u003e")
-            .replace('&', "\\u0026"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+        }
     }
 }
 
@@ -349,13 +347,19 @@ mod tests {
             (FieldError::required(&spec.child("a"), ""), "spec.a: Required value"),
             (FieldError::invalid(&spec.child("b"), "v", "detail"), "spec.b: Invalid value: \"v\": detail"),
             (FieldError::invalid(&spec.index(0).child("n"), 0, "must be 1"), "spec[0].n: Invalid value: 0: must be 1"),
-            (FieldError::not_supported(&spec, "x", &["b", "a"]), "spec: Unsupported value: \"x\": supported values: \"a\", \"b\""),
+            (
+                FieldError::not_supported(&spec, "x", &["b", "a"]),
+                "spec: Unsupported value: \"x\": supported values: \"a\", \"b\"",
+            ),
             (FieldError::duplicate(&spec.key("k"), "a"), "spec[k]: Duplicate value: \"a\""),
             (FieldError::too_many(&spec, 3, 2), "spec: Too many: 3: must have at most 2 items"),
             (FieldError::too_long(&spec, 5), "spec: Too long: may not be more than 5 bytes"),
             (FieldError::forbidden(&spec, "no"), "spec: Forbidden: no"),
             (FieldError::not_found(&spec, "v"), "spec: Not found: \"v\""),
-            (FieldError::invalid(&spec, serde_json::json!({"a": ">"}), "x"), "spec: Invalid value: {\"a\":\"\\u003e\"}: x"),
+            (
+                FieldError::invalid(&spec, serde_json::json!({"a": ">"}), "x"),
+                "spec: Invalid value: {\"a\":\"\\u003e\"}: x",
+            ),
         ];
         for (error, text) in table {
             assert_eq!(error.to_string(), text);

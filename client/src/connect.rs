@@ -1,10 +1,17 @@
 //! A client from a kubeconfig file.
 
 use std::path::Path;
+use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tower::timeout::TimeoutLayer;
 
 use crate::Error;
+
+/// How long a request may go without an answer. Bodies (watches, logs) may take longer; an API server that is stopped
+/// in the middle must not hold a component for ever.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
 /// A client for the current context of the file; the user agent names the component in the server's logs.
 pub async fn kube_client(kubeconfig: &Path, user_agent: &str) -> Result<kube::Client, Error> {
@@ -15,5 +22,7 @@ pub async fn kube_client(kubeconfig: &Path, user_agent: &str) -> Result<kube::Cl
     if let Ok(value) = http::HeaderValue::from_str(user_agent) {
         config.headers.push((http::header::USER_AGENT, value));
     }
-    Ok(kube::Client::try_from(config)?)
+    // An error only says that a provider is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(ClientBuilder::try_from(config)?.with_layer(&TimeoutLayer::new(ANSWER_WITHIN)).build())
 }

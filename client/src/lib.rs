@@ -9,6 +9,7 @@ pub mod controller;
 pub mod error;
 pub mod informer;
 pub mod leader;
+pub mod progress;
 pub mod queue;
 pub mod recorder;
 pub mod store;
@@ -19,9 +20,10 @@ pub use controller::{Controller, Outcome, Reconcile};
 pub use error::Error;
 pub use informer::{Informers, Object};
 pub use leader::LeaderElection;
+pub use progress::Progress;
 pub use queue::WorkQueue;
 pub use recorder::{EventType, Recorder};
-pub use store::{Change, Index, Progress, Store};
+pub use store::{Change, Index, Store};
 pub use written::WrittenRevisions;
 
 /// What to watch; the same type as kube's, so that callers need not name kube for it.

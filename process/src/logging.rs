@@ -6,7 +6,8 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Libraries whose debug output hides ours.
-const QUIET: &str = "hyper=warn,hyper_util=warn,h2=warn,tower=warn,rustls=warn,kube=warn,kube_client=warn,kube_runtime=warn";
+const QUIET: &str =
+    "hyper=warn,hyper_util=warn,h2=warn,tower=warn,rustls=warn,kube=warn,kube_client=warn,kube_runtime=warn";
 
 /// The flag that every process takes.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]

@@ -147,7 +147,8 @@ pub fn scheduler_name(pod: &Pod) -> &str {
 fn status_change(pod: &Pod, message: &str, nominated: Option<&str>, clock: Clock) -> Option<Value> {
     let old = pods::condition(pod, "PodScheduled");
     let said = |text: &Option<String>, wanted: &str| text.as_deref() == Some(wanted);
-    let same = old.is_some_and(|c| c.status == "False" && said(&c.reason, "Unschedulable") && said(&c.message, message));
+    let same =
+        old.is_some_and(|c| c.status == "False" && said(&c.reason, "Unschedulable") && said(&c.message, message));
     let old_nominated = pod.status.as_ref().and_then(|s| s.nominated_node_name.as_deref()).filter(|n| !n.is_empty());
     if same && old_nominated == nominated {
         return None;

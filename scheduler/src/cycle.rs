@@ -200,8 +200,11 @@ mod tests {
                 node("c").allocatable("cpu", "1").allocatable("memory", "1Mi"),
             ])
         };
-        let big = pod("p").cpu("2").spec("initContainers", json!([{"name": "i", "resources":
-            {"requests": {"memory": "1Gi"}}}]));
+        let big = pod("p").cpu("2").spec(
+            "initContainers",
+            json!([{"name": "i", "resources":
+            {"requests": {"memory": "1Gi"}}}]),
+        );
         assert_eq!(
             message(&three(), &big.info()),
             "0/3 nodes are available: 1 Insufficient memory, 1 node(s) had untolerated taint {dedicated: db}, 2 Insufficient cpu."
@@ -266,9 +269,14 @@ mod tests {
             [{"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}]}});
         let joining = pod("q").label("app", "x").spec("affinity", near.clone()).info();
         assert_eq!(message(&snapshot, &joining), "a", "y refuses company on b");
-        let stranger = pod("r").spec("affinity", json!({"podAffinity":
+        let stranger = pod("r")
+            .spec(
+                "affinity",
+                json!({"podAffinity":
             {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname",
-            "labelSelector": {"matchLabels": {"app": "none"}}}]}})).info();
+            "labelSelector": {"matchLabels": {"app": "none"}}}]}}),
+            )
+            .info();
         assert_eq!(
             message(&snapshot, &stranger),
             "0/2 nodes are available: 2 node(s) didn't match pod affinity rules."

@@ -53,8 +53,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         side.spawn(health::serve_on(listener, readiness.clone(), metrics.clone(), token.clone()));
     }
     readiness.set(true);
-    let scheduler =
-        Scheduler { client: client.clone(), clock, rng: rng.clone(), host: host.clone(), metrics };
+    let scheduler = Scheduler { client: client.clone(), clock, rng: rng.clone(), host: host.clone(), metrics };
     if !args.leader_elect {
         scheduler.run(token).await;
         return Ok(());

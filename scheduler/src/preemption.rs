@@ -53,10 +53,9 @@ pub fn preempt(plugins: Plugins<'_>, snapshot: &Snapshot, pod: &PodInfo, diagnos
     }
     match candidates.into_iter().min_by(|(a, x, _), (b, y, _)| (a, x).cmp(&(b, y))) {
         Some((_, node, victims)) => Preemption::Victims { node: node.clone(), victims },
-        None => Preemption::Nothing(format!(
-            "preemption: {}",
-            summarize(diagnosis.rejections.len(), reasons.into_iter())
-        )),
+        None => {
+            Preemption::Nothing(format!("preemption: {}", summarize(diagnosis.rejections.len(), reasons.into_iter())))
+        }
     }
 }
 

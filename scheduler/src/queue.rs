@@ -44,7 +44,10 @@ enum Place {
     Active,
     Backoff(Instant),
     /// Rejected by these plugins; may be tried again at the time.
-    Parked { plugins: BTreeSet<&'static str>, not_before: Instant },
+    Parked {
+        plugins: BTreeSet<&'static str>,
+        not_before: Instant,
+    },
     /// Not to be scheduled before its scheduling gates are removed.
     Gated,
 }

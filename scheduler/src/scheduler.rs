@@ -46,8 +46,7 @@ impl Scheduler {
             Recorder::start(self.client.clone(), name, &self.host, self.clock, &mut tasks, token.child_token());
         let mut informers = Informers::new(self.rng.fork());
         let shared = Arc::new(Shared { state: Mutex::new(State::new(name)), changed: Notify::new() });
-        let nodes: Store<Node> =
-            informers.start(Api::all(self.client.clone()), WatchConfig::default(), Vec::new());
+        let nodes: Store<Node> = informers.start(Api::all(self.client.clone()), WatchConfig::default(), Vec::new());
         let pods: Store<Pod> =
             informers.start(Api::all(self.client.clone()), WatchConfig::default().fields(NOT_OVER), Vec::new());
         shared.follow(&nodes, &pods);
@@ -61,7 +60,8 @@ impl Scheduler {
             () = filled => {}
         }
         let writer = Writer { client: self.client, recorder, clock: self.clock, pods: pods.progress() };
-        let work = Loop { shared, pods, writer, rng: self.rng, metrics: Metrics::new(&self.metrics), writes: JoinSet::new() };
+        let work =
+            Loop { shared, pods, writer, rng: self.rng, metrics: Metrics::new(&self.metrics), writes: JoinSet::new() };
         work.run(token).await;
     }
 }

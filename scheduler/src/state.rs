@@ -197,14 +197,14 @@ fn helps(
         None => *change == ClusterChange::NodeAdded,
         Some(Cure::Nowhere) => false,
         Some(Cure::Anywhere) => true,
-        Some(Cure::ThatNode) => snapshot.node(node).is_some_and(|info| {
-            match cycle::check(PLUGINS, &Cycle::new(pod, snapshot), info) {
+        Some(Cure::ThatNode) => {
+            snapshot.node(node).is_some_and(|info| match cycle::check(PLUGINS, &Cycle::new(pod, snapshot), info) {
                 Ok(()) => true,
                 Err(rejection) => {
                     rejection.preemption_may_help && info.pods.values().any(|other| other.priority < pod.priority)
                 }
-            }
-        }),
+            })
+        }
     }
 }
 

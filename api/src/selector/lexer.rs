@@ -64,9 +64,7 @@ fn scan(text: &str) -> (Token, &str, &str) {
             return (token, symbol, rest);
         }
     }
-    let end = text
-        .find([' ', '\t', '\r', '\n', '=', '!', '(', ')', ',', '>', '<'])
-        .unwrap_or(text.len());
+    let end = text.find([' ', '\t', '\r', '\n', '=', '!', '(', ')', ',', '>', '<']).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
     let token = match word {
         "in" => Token::In,

@@ -72,8 +72,7 @@ impl Correlator {
     }
 
     fn message(&mut self, note: &Note, now: Timestamp) -> String {
-        let (messages, since) =
-            self.similar.entry(subject(note)).or_insert_with(|| (BTreeSet::new(), now));
+        let (messages, since) = self.similar.entry(subject(note)).or_insert_with(|| (BTreeSet::new(), now));
         if now.as_second() - since.as_second() > SIMILAR_SECONDS {
             (*messages, *since) = (BTreeSet::new(), now);
         }

@@ -18,8 +18,7 @@ impl Plugin for ImageLocality {
 
     fn score(&self, cycle: &Cycle<'_>, nodes: &[&Arc<NodeInfo>]) -> Option<Vec<i64>> {
         let spec = cycle.pod.pod.spec.as_ref()?;
-        let wanted: Vec<String> =
-            spec.containers.iter().filter_map(|c| c.image.as_deref()).map(normalized).collect();
+        let wanted: Vec<String> = spec.containers.iter().filter_map(|c| c.image.as_deref()).map(normalized).collect();
         let total = i64::try_from(nodes.len()).unwrap_or(i64::MAX).max(1);
         let mut sums = vec![0; nodes.len()];
         for image in &wanted {

@@ -57,8 +57,7 @@ impl Plugin for InterPodAffinity {
         if preferences.is_empty() {
             return None;
         }
-        let weighted: Vec<_> =
-            preferences.iter().map(|(term, weight)| (term, *weight, places(cycle, term))).collect();
+        let weighted: Vec<_> = preferences.iter().map(|(term, weight)| (term, *weight, places(cycle, term))).collect();
         let sum = |node: &&Arc<NodeInfo>| {
             let one = |(term, weight, places): &(&Term, i64, BTreeMap<String, usize>)| {
                 let here = node.label(&term.topology_key).and_then(|value| places.get(value)).copied();

@@ -89,11 +89,11 @@ mod tests {
     fn selectors_and_affinity() {
         let mut info = NodeInfo::unseen("n1");
         info.set_node(node("n1").label("disk", "ssd").label("cores", "8").build());
-        let required = |terms| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-            {"nodeSelectorTerms": terms}}});
-        let expression = |key: &str, operator: &str, values: &[&str]| {
-            json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}])
+        let required = |terms| {
+            json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+            {"nodeSelectorTerms": terms}}})
         };
+        let expression = |key: &str, operator: &str, values: &[&str]| json!([{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]);
         let table = [
             (json!([]), false),
             (json!([{}]), false),

@@ -14,9 +14,7 @@ impl Plugin for NodeName {
 
     fn filter(&self, cycle: &Cycle<'_>, node: &NodeInfo) -> Verdict {
         match node_name(&cycle.pod.pod) {
-            Some(wanted) if wanted != node.name => {
-                Verdict::unsuitable("node(s) didn't match the requested node name")
-            }
+            Some(wanted) if wanted != node.name => Verdict::unsuitable("node(s) didn't match the requested node name"),
             Some(_) | None => Verdict::Fits,
         }
     }

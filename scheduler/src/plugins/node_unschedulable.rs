@@ -18,11 +18,8 @@ impl Plugin for NodeUnschedulable {
         if !node.is_unschedulable() {
             return Verdict::Fits;
         }
-        let cordon = Taint {
-            key: taints::UNSCHEDULABLE.to_owned(),
-            effect: taints::NO_SCHEDULE.to_owned(),
-            ..Taint::default()
-        };
+        let cordon =
+            Taint { key: taints::UNSCHEDULABLE.to_owned(), effect: taints::NO_SCHEDULE.to_owned(), ..Taint::default() };
         if tolerates(tolerations(&cycle.pod.pod), &cordon) {
             Verdict::Fits
         } else {
