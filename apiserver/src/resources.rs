@@ -10,6 +10,7 @@ mod config_map;
 mod namespace;
 mod node;
 mod pod;
+mod pod_spec;
 mod printing;
 mod replication_controller;
 pub mod schema;

@@ -1,10 +1,15 @@
-//! Pod.
+//! Pod: born Pending; after that its spec is fixed but for a few fields, and only `/status`, `/binding` and
+//! `/ephemeralcontainers` say more.
 
-use api::field::FieldErrors;
-use k8s_openapi::api::core::v1::Pod as Object;
+mod columns;
+mod update;
 
-use super::printing;
-use super::{Columns, Kind, Subresource};
+use api::conditions;
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::pods;
+use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodStatus};
+
+use super::{Columns, Kind, Subresource, checks, pod_spec};
 
 /// See the module.
 pub struct Pod;
@@ -12,16 +17,140 @@ pub struct Pod;
 impl Kind for Pod {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["po"];
-    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status, Subresource::Binding, Subresource::Eviction, Subresource::Log, Subresource::Exec, Subresource::Attach, Subresource::PortForward, Subresource::Proxy, Subresource::EphemeralContainers];
+    const CATEGORIES: &'static [&'static str] = &["all"];
+    const SUBRESOURCES: &'static [Subresource] = &[
+        Subresource::Attach,
+        Subresource::Binding,
+        Subresource::EphemeralContainers,
+        Subresource::Eviction,
+        Subresource::Exec,
+        Subresource::Log,
+        Subresource::PortForward,
+        Subresource::Proxy,
+        Subresource::Status,
+    ];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[
+        ("spec.nodeName", &["/spec/nodeName"]),
+        ("spec.restartPolicy", &["/spec/restartPolicy"]),
+        ("spec.schedulerName", &["/spec/schedulerName"]),
+        ("spec.serviceAccountName", &["/spec/serviceAccountName"]),
+        ("spec.hostNetwork", &["/spec/hostNetwork", "=false"]),
+        ("status.phase", &["/status/phase"]),
+        ("status.podIP", &["/status/podIP"]),
+        ("status.podIPs", &["/status/podIP"]),
+        ("status.nominatedNodeName", &["/status/nominatedNodeName"]),
+    ];
     const GENERATION: bool = true;
     const RETURNS_DELETED: bool = true;
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("spec.nodeName", &["/spec/nodeName"]), ("status.phase", &["/status/phase"])];
 
-    fn validate(_: &Object) -> FieldErrors {
-        FieldErrors::new()
+    fn set_defaults(object: &mut Object) {
+        pod_spec::set_pod_defaults(object.spec.get_or_insert_default());
+        if let Some(status) = &mut object.status {
+            agree_on_addresses(status);
+        }
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        let spec = object.spec.clone().unwrap_or_default();
+        let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+        let condition = PodCondition {
+            type_: "PodScheduled".to_owned(),
+            status: "False".to_owned(),
+            reason: Some("SchedulingGated".to_owned()),
+            message: Some("Scheduling is blocked due to non-empty scheduling gates".to_owned()),
+            ..PodCondition::default()
+        };
+        object.status = Some(PodStatus {
+            phase: Some("Pending".to_owned()),
+            qos_class: Some(pods::qos_class(&spec).as_str().to_owned()),
+            conditions: gated.then(|| vec![condition]),
+            ..PodStatus::default()
+        });
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+        let gates = new.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+        if gates.is_none_or(Vec::is_empty)
+            && let Some(found) = new.status.as_mut().and_then(|status| status.conditions.as_mut())
+        {
+            let gated = |c: &PodCondition| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated");
+            found.retain(|condition| !gated(condition));
+        }
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+        new.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
+        new.metadata.owner_references.clone_from(&old.metadata.owner_references);
+        let status = new.status.get_or_insert_default();
+        if status.qos_class.as_deref().unwrap_or_default().is_empty() {
+            status.qos_class = old.status.as_ref().and_then(|status| status.qos_class.clone());
+        }
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let spec = object.spec.clone().unwrap_or_default();
+        pod_spec::validate(&mut errors, &path, &spec);
+        if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
+            errors.push(FieldError::forbidden(&path.child("ephemeralContainers"), "cannot be set on create"));
+        }
+        let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
+        if gated && spec.node_name.as_ref().is_some_and(|node| !node.is_empty()) {
+            let detail = "cannot be set until all schedulingGates have been cleared";
+            errors.push(FieldError::forbidden(&path.child("nodeName"), detail));
+        }
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        update::validate(new, old)
+    }
+
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let (new, old) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
+        let path = FieldPath::root("status");
+        if let Some(node) = new.nominated_node_name.as_ref().filter(|node| !node.is_empty()) {
+            errors.push_invalid(&path.child("nominatedNodeName"), node, api::names::is_dns1123_subdomain(node));
+        }
+        let changed = old.qos_class.as_ref().is_some_and(|class| !class.is_empty()) && new.qos_class != old.qos_class;
+        if changed {
+            errors.push(FieldError::invalid(&path.child("qosClass"), &new.qos_class, checks::IMMUTABLE));
+        }
+        for (i, address) in new.pod_ips.iter().flatten().enumerate() {
+            checks::ip(&mut errors, &path.child("podIPs").index(i), &address.ip);
+        }
+        errors
     }
 
     fn columns() -> Columns<Object> {
-        printing::name_and_age()
+        columns::columns()
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        pod_spec::warnings(&FieldPath::root("spec"), new.spec.as_ref())
     }
 }
+
+/// `podIP` is the first of `podIPs`.
+fn agree_on_addresses(status: &mut PodStatus) {
+    let first = status.pod_ips.as_ref().and_then(|ips| ips.first()).map(|ip| ip.ip.clone());
+    match (first, status.pod_ip.clone().filter(|ip| !ip.is_empty())) {
+        (Some(first), Some(ip)) if first != ip => status.pod_ips = Some(vec![PodIP { ip }]),
+        (Some(first), _) => status.pod_ip = Some(first),
+        (None, Some(ip)) => status.pod_ips = Some(vec![PodIP { ip }]),
+        (None, None) => {}
+    }
+}
+
+/// Whether the condition `Ready` holds.
+fn is_ready(object: &Object) -> bool {
+    let found = object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions::is_true(found, "Ready")
+}
+
+#[cfg(test)]
+mod tests;

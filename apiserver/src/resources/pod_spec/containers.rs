@@ -1,0 +1,295 @@
+//! Containers: names, images, ports, mounts; init containers and ephemeral ones too.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use api::pods;
+use k8s_openapi::api::core::v1::{Container, ContainerPort, EphemeralContainer, PodSpec, VolumeDevice, VolumeMount};
+
+use super::{env, probes, requirements, security};
+use crate::resources::checks;
+
+/// Names of the valid volumes, and whether each is a claim (a block device can only be one).
+pub type Volumes = BTreeMap<String, bool>;
+
+const GRACE_SECONDS: i64 = 30;
+
+/// All errors of the three lists of containers.
+pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volumes: &Volumes) {
+    let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS);
+    let list = path.child("containers");
+    if spec.containers.is_empty() {
+        errors.push(FieldError::required(&list, ""));
+    }
+    let mut taken = BTreeSet::new();
+    for (i, container) in spec.containers.iter().enumerate() {
+        let path = list.index(i);
+        common(errors, &path, container, volumes);
+        unique(errors, &path.child("name"), &container.name, &mut taken);
+        probes::validate(errors, &path, container, grace);
+        container_restart_policy(errors, &path, container, false);
+    }
+    host_port_conflicts(errors, &list, &spec.containers);
+    let list = path.child("initContainers");
+    for (i, container) in spec.init_containers.iter().flatten().enumerate() {
+        let path = list.index(i);
+        common(errors, &path, container, volumes);
+        unique(errors, &path.child("name"), &container.name, &mut taken);
+        container_restart_policy(errors, &path, container, true);
+        if pods::is_sidecar(container) {
+            probes::validate(errors, &path, container, grace);
+        } else {
+            no_probes(errors, &path, container);
+        }
+        host_port_conflicts(errors, &list, std::slice::from_ref(container));
+    }
+    ephemeral(errors, &path.child("ephemeralContainers"), spec, volumes, &mut taken);
+}
+
+/// Errors of a write to `/ephemeralcontainers`: the list is checked as part of the pod; existing ones may not change.
+pub fn validate_ephemeral(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpec, old: &PodSpec) {
+    let (new, old) = (new.ephemeral_containers.as_deref().unwrap_or_default(), old.ephemeral_containers.as_deref().unwrap_or_default());
+    for known in old {
+        match new.iter().find(|container| container.name == known.name) {
+            None => {
+                let detail = format!("existing ephemeral containers \"{}\" may not be removed\n", known.name);
+                errors.push(FieldError::forbidden(path, detail));
+            }
+            Some(container) if container != known => {
+                let detail = format!("existing ephemeral containers \"{}\" may not be changed\n", known.name);
+                errors.push(FieldError::forbidden(path, detail));
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// On the host's network the host port is the container's port.
+pub fn host_network_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    for (i, container) in spec.containers.iter().enumerate() {
+        for (j, port) in container.ports.iter().flatten().enumerate() {
+            let host_port = port.host_port.unwrap_or_default();
+            if host_port != port.container_port {
+                let path = path.child("containers").index(i).child("ports").index(j).child("hostPort");
+                errors.push(FieldError::invalid(&path, host_port, "must match `containerPort` when `hostNetwork` is true"));
+            }
+        }
+    }
+}
+
+fn unique(errors: &mut FieldErrors, path: &FieldPath, name: &str, taken: &mut BTreeSet<String>) {
+    if !name.is_empty() && !taken.insert(name.to_owned()) {
+        errors.push(FieldError::duplicate(path, name));
+    }
+}
+
+fn container_restart_policy(errors: &mut FieldErrors, path: &FieldPath, container: &Container, init: bool) {
+    if let Some(policy) = &container.restart_policy {
+        let known: &[&str] = &["Always", "OnFailure", "Never"];
+        if !init && container.restart_policy_rules.as_ref().is_none_or(Vec::is_empty) && policy == "Always" {
+            return;
+        }
+        checks::one_of(errors, &path.child("restartPolicy"), policy, known);
+    }
+}
+
+fn no_probes(errors: &mut FieldErrors, path: &FieldPath, container: &Container) {
+    let probes = [
+        ("livenessProbe", container.liveness_probe.is_some()),
+        ("readinessProbe", container.readiness_probe.is_some()),
+        ("startupProbe", container.startup_probe.is_some()),
+    ];
+    if container.lifecycle.is_some() {
+        errors.push(FieldError::forbidden(&path.child("lifecycle"), "may not be set for init containers without restartPolicy=Always"));
+    }
+    for (name, _) in probes.iter().filter(|(_, set)| *set) {
+        errors.push(FieldError::forbidden(&path.child(name), "may not be set for init containers without restartPolicy=Always"));
+    }
+}
+
+fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, volumes: &Volumes) {
+    if container.name.is_empty() {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    } else {
+        errors.push_invalid(&path.child("name"), &container.name, names::is_dns1123_label(&container.name));
+    }
+    let image = container.image.as_deref().unwrap_or_default();
+    if image.is_empty() {
+        errors.push(FieldError::required(&path.child("image"), ""));
+    } else if image.trim() != image {
+        errors.push(FieldError::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
+    }
+    let policy = container.termination_message_policy.as_deref().unwrap_or_default();
+    checks::required_one_of(errors, &path.child("terminationMessagePolicy"), policy, &["FallbackToLogsOnError", "File"]);
+    ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
+    env::variables(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
+    env::sources(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
+    let devices = container.volume_devices.as_deref().unwrap_or_default();
+    mounts(errors, &path.child("volumeMounts"), container.volume_mounts.as_deref().unwrap_or_default(), devices, volumes);
+    block_devices(errors, &path.child("volumeDevices"), devices, volumes);
+    let policy = container.image_pull_policy.as_deref().unwrap_or_default();
+    checks::required_one_of(errors, &path.child("imagePullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
+    requirements(errors, &path.child("resources"), container.resources.as_ref());
+    security::container(errors, &path.child("securityContext"), container.security_context.as_ref());
+}
+
+fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[ContainerPort]) {
+    let mut taken = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let path = path.index(i);
+        if let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) {
+            let messages = names::port_name(name);
+            if messages.is_empty() {
+                unique(errors, &path.child("name"), name, &mut taken);
+            }
+            errors.push_invalid(&path.child("name"), name, messages);
+        }
+        let mut number = |field: &str, number: i32| {
+            for message in names::port_number(i64::from(number)) {
+                errors.push(FieldError::invalid(&path.child(field), number, message));
+            }
+        };
+        if port.host_port.unwrap_or_default() != 0 {
+            number("hostPort", port.host_port.unwrap_or_default());
+        }
+        if port.container_port != 0 {
+            number("containerPort", port.container_port);
+        } else {
+            errors.push(FieldError::required(&path.child("containerPort"), ""));
+        }
+        checks::protocol(errors, &path.child("protocol"), port.protocol.as_deref().unwrap_or_default());
+    }
+}
+
+fn host_port_conflicts(errors: &mut FieldErrors, path: &FieldPath, containers: &[Container]) {
+    let mut taken = BTreeSet::new();
+    for (i, container) in containers.iter().enumerate() {
+        for (j, port) in container.ports.iter().flatten().enumerate() {
+            let host_port = port.host_port.unwrap_or_default();
+            if host_port == 0 {
+                continue;
+            }
+            let protocol = port.protocol.as_deref().unwrap_or_default();
+            let key = format!("{protocol}/{}/{host_port}", port.host_ip.as_deref().unwrap_or_default());
+            unique(errors, &path.index(i).child("ports").index(j).child("hostPort"), &key, &mut taken);
+        }
+    }
+}
+
+fn mounts(errors: &mut FieldErrors, path: &FieldPath, mounts: &[VolumeMount], devices: &[VolumeDevice], volumes: &Volumes) {
+    let mut taken = BTreeSet::new();
+    for (i, mount) in mounts.iter().enumerate() {
+        let item = path.index(i);
+        checks::required(errors, &item.child("name"), &mount.name);
+        if !volumes.contains_key(&mount.name) {
+            errors.push(FieldError::not_found(&item.child("name"), &mount.name));
+        }
+        checks::required(errors, &item.child("mountPath"), &mount.mount_path);
+        if !taken.insert(&mount.mount_path) {
+            errors.push(FieldError::invalid(&item.child("mountPath"), &mount.mount_path, "must be unique"));
+        }
+        if devices.iter().any(|device| device.name == mount.name) {
+            errors.push(FieldError::invalid(&item.child("name"), &mount.name, "must not already exist in volumeDevices"));
+        }
+        if devices.iter().any(|device| device.device_path == mount.mount_path) {
+            let detail = "must not already exist as a path in volumeDevices";
+            errors.push(FieldError::invalid(&item.child("mountPath"), &mount.mount_path, detail));
+        }
+        let sub_path = mount.sub_path.as_deref().unwrap_or_default();
+        let sub_path_expr = mount.sub_path_expr.as_deref().unwrap_or_default();
+        // Upstream names these fields without the index.
+        descending_path(errors, &path.child("subPath"), sub_path);
+        if !sub_path_expr.is_empty() && !sub_path.is_empty() {
+            let detail = "subPathExpr and subPath are mutually exclusive";
+            errors.push(FieldError::invalid(&path.child("subPathExpr"), sub_path_expr, detail));
+        }
+        descending_path(errors, &path.child("subPathExpr"), sub_path_expr);
+        if let Some(propagation) = &mount.mount_propagation {
+            let modes = ["Bidirectional", "HostToContainer", "None"];
+            checks::one_of(errors, &path.child("mountPropagation"), propagation, &modes);
+        }
+        if let Some(recursive) = &mount.recursive_read_only {
+            checks::one_of(errors, &path.child("recursiveReadOnly"), recursive, &["Disabled", "Enabled", "IfPossible"]);
+        }
+    }
+}
+
+fn block_devices(errors: &mut FieldErrors, path: &FieldPath, devices: &[VolumeDevice], volumes: &Volumes) {
+    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    for (i, device) in devices.iter().enumerate() {
+        let path = path.index(i);
+        checks::required(errors, &path.child("name"), &device.name);
+        if !names.insert(&device.name) {
+            errors.push(FieldError::invalid(&path.child("name"), &device.name, "must be unique"));
+        }
+        match volumes.get(&device.name) {
+            None => errors.push(FieldError::not_found(&path.child("name"), &device.name)),
+            Some(false) => {
+                let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+                errors.push(FieldError::invalid(&path.child("name"), &device.name, detail));
+            }
+            Some(true) => {}
+        }
+        checks::required(errors, &path.child("devicePath"), &device.device_path);
+        if !paths.insert(&device.device_path) {
+            errors.push(FieldError::invalid(&path.child("devicePath"), &device.device_path, "must be unique"));
+        }
+    }
+}
+
+/// A relative path that stays below where it starts.
+pub fn descending_path(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    if value.starts_with('/') {
+        errors.push(FieldError::invalid(path, value, "must be a relative path"));
+    }
+    no_backsteps(errors, path, value);
+}
+
+/// A path without `..`.
+pub fn no_backsteps(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    if value.split('/').any(|part| part == "..") {
+        errors.push(FieldError::invalid(path, value, "must not contain '..'"));
+    }
+}
+
+fn ephemeral(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volumes: &Volumes, taken: &mut BTreeSet<String>) {
+    for (i, container) in spec.ephemeral_containers.iter().flatten().enumerate() {
+        let path = path.index(i);
+        common(errors, &path, &as_container(container), volumes);
+        unique(errors, &path.child("name"), &container.name, taken);
+        if let Some(target) = container.target_container_name.as_deref().filter(|target| !target.is_empty()) {
+            let mut named = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+            if !named.any(|container| container.name == target) {
+                errors.push(FieldError::not_found(&path.child("targetContainerName"), target));
+            }
+        }
+        let not_allowed = [
+            ("ports", container.ports.as_ref().is_some_and(|ports| !ports.is_empty())),
+            ("livenessProbe", container.liveness_probe.is_some()),
+            ("readinessProbe", container.readiness_probe.is_some()),
+            ("startupProbe", container.startup_probe.is_some()),
+            ("lifecycle", container.lifecycle.is_some()),
+            ("resources", container.resources.as_ref().is_some_and(|r| *r != Default::default())),
+        ];
+        for (field, _) in not_allowed.iter().filter(|(_, set)| *set) {
+            errors.push(FieldError::forbidden(&path.child(field), "cannot be set for an Ephemeral Container"));
+        }
+    }
+}
+
+/// The part of an ephemeral container that is checked like any other.
+fn as_container(container: &EphemeralContainer) -> Container {
+    Container {
+        name: container.name.clone(),
+        image: container.image.clone(),
+        termination_message_policy: container.termination_message_policy.clone(),
+        env: container.env.clone(),
+        env_from: container.env_from.clone(),
+        volume_mounts: container.volume_mounts.clone(),
+        volume_devices: container.volume_devices.clone(),
+        image_pull_policy: container.image_pull_policy.clone(),
+        security_context: container.security_context.clone(),
+        ..Container::default()
+    }
+}

@@ -1,0 +1,152 @@
+//! Environment variables of containers, and the field selectors they share with downward API volumes.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
+
+use crate::resources::checks::{self, quantity};
+
+/// Fields that a variable can show.
+const ENV_FIELDS: &[&str] = &[
+    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
+    "status.hostIPs", "status.podIP", "status.podIPs",
+];
+/// Fields that a file can show.
+pub const VOLUME_FIELDS: &[&str] = &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+const KNOWN_FIELDS: &[&str] = &["spec.restartPolicy", "spec.schedulerName", "status.phase", "spec.host"];
+const RESOURCES: &[&str] = &[
+    "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory",
+];
+
+/// All errors of `env`.
+pub fn variables(errors: &mut FieldErrors, path: &FieldPath, variables: &[EnvVar]) {
+    for (i, variable) in variables.iter().enumerate() {
+        let path = path.index(i);
+        if variable.name.is_empty() {
+            errors.push(FieldError::required(&path.child("name"), ""));
+        } else {
+            errors.push_invalid(&path.child("name"), &variable.name, names::env_var_name(&variable.name));
+        }
+        if let Some(source) = &variable.value_from {
+            value_from(errors, &path.child("valueFrom"), source, variable.value.as_deref().unwrap_or_default());
+        }
+    }
+}
+
+fn value_from(errors: &mut FieldErrors, path: &FieldPath, source: &EnvVarSource, value: &str) {
+    let mut sources = 0;
+    if let Some(field) = &source.field_ref {
+        sources += 1;
+        field_ref(errors, &path.child("fieldRef"), field, ENV_FIELDS);
+    }
+    if let Some(resource) = &source.resource_field_ref {
+        sources += 1;
+        resource_field_ref(errors, &path.child("resourceFieldRef"), resource, false);
+    }
+    if let Some(reference) = &source.config_map_key_ref {
+        sources += 1;
+        key_ref(errors, &path.child("configMapKeyRef"), &reference.name, &reference.key);
+    }
+    if let Some(reference) = &source.secret_key_ref {
+        sources += 1;
+        key_ref(errors, &path.child("secretKeyRef"), &reference.name, &reference.key);
+    }
+    if let Some(file) = &source.file_key_ref {
+        sources += 1;
+        let path = path.child("fileKeyRef");
+        checks::required(errors, &path.child("volumeName"), &file.volume_name);
+        checks::required(errors, &path.child("path"), &file.path);
+        checks::required(errors, &path.child("key"), &file.key);
+    }
+    if sources == 0 {
+        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+        errors.push(FieldError::invalid(path, "", detail));
+    } else if !value.is_empty() {
+        errors.push(FieldError::invalid(path, "", "may not be specified when `value` is not empty"));
+    } else if sources > 1 {
+        errors.push(FieldError::invalid(path, "", "may not have more than one field specified at a time"));
+    }
+}
+
+fn key_ref(errors: &mut FieldErrors, path: &FieldPath, name: &str, key: &str) {
+    checks::required(errors, &path.child("name"), name);
+    if key.is_empty() {
+        errors.push(FieldError::required(&path.child("key"), ""));
+    } else {
+        errors.push_invalid(&path.child("key"), key, names::config_key(key));
+    }
+}
+
+/// A field of the pod: known, and one of those that can be shown here.
+pub fn field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: &ObjectFieldSelector, allowed: &[&str]) {
+    checks::required(errors, &path.child("apiVersion"), selector.api_version.as_deref().unwrap_or_default());
+    let path = path.child("fieldPath");
+    let field = selector.field_path.as_str();
+    if field.is_empty() {
+        errors.push(FieldError::required(&path, ""));
+        return;
+    }
+    if let Some((map, key)) = field.strip_suffix("']").and_then(|field| field.split_once("['")) {
+        match map {
+            "metadata.annotations" => errors.push_invalid(&path, key, names::qualified_name(&key.to_lowercase())),
+            "metadata.labels" => errors.push_invalid(&path, key, names::qualified_name(key)),
+            map => errors.push(FieldError::invalid(&path, map, "does not support subscript")),
+        }
+        return;
+    }
+    if !(ENV_FIELDS.contains(&field) || VOLUME_FIELDS.contains(&field) || KNOWN_FIELDS.contains(&field)) {
+        let detail = format!("error converting fieldPath: field label not supported: {field}");
+        errors.push(FieldError::invalid(&path, field, detail));
+    } else {
+        checks::one_of(errors, &path, field, allowed);
+    }
+}
+
+/// A resource of a container.
+pub fn resource_field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: &ResourceFieldSelector, in_volume: bool) {
+    let resource = selector.resource.as_str();
+    let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
+    if in_volume && selector.container_name.as_deref().unwrap_or_default().is_empty() {
+        errors.push(FieldError::required(&path.child("containerName"), ""));
+    } else if resource.is_empty() {
+        errors.push(FieldError::required(&path.child("resource"), ""));
+    } else if !huge {
+        checks::one_of(errors, &path.child("resource"), resource, RESOURCES);
+    }
+    let Some(divisor) = selector.divisor.as_ref().map(quantity).filter(|divisor| !divisor.is_zero()) else { return };
+    let (allowed, what): (&[&str], &str) = match resource.split_once('.').map(|(_, resource)| resource) {
+        Some("cpu") => (&["1m", "1"], "1m and 1 are supported with the cpu resource"),
+        Some(_) if resource.ends_with("memory") || resource.ends_with("ephemeral-storage") || huge => (
+            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"],
+            "1, 1k, 1M, 1G, 1T, 1P, 1E, 1Ki, 1Mi, 1Gi, 1Ti, 1Pi, 1Ei are supported with the memory resource",
+        ),
+        Some(_) | None => return,
+    };
+    if !allowed.contains(&divisor.to_string().as_str()) {
+        let what = if resource.ends_with("ephemeral-storage") { what.replace("memory", "local ephemeral storage") } else { what.to_owned() };
+        errors.push(FieldError::invalid(&path.child("divisor"), resource, format!("only divisor's values {what}")));
+    }
+}
+
+/// All errors of `envFrom`.
+pub fn sources(errors: &mut FieldErrors, path: &FieldPath, sources: &[EnvFromSource]) {
+    for (i, source) in sources.iter().enumerate() {
+        let path = path.index(i);
+        if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
+            errors.push_invalid(&path.child("prefix"), prefix, names::env_var_name(prefix));
+        }
+        if let Some(reference) = &source.config_map_ref {
+            checks::required(errors, &path.child("configMapRef").child("name"), &reference.name);
+        }
+        if let Some(reference) = &source.secret_ref {
+            checks::required(errors, &path.child("secretRef").child("name"), &reference.name);
+        }
+        match (&source.config_map_ref, &source.secret_ref) {
+            (None, None) => errors.push(FieldError::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`")),
+            (Some(_), Some(_)) => {
+                errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time"));
+            }
+            (Some(_), None) | (None, Some(_)) => {}
+        }
+    }
+}

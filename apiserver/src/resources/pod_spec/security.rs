@@ -1,0 +1,156 @@
+//! Security contexts of pods and containers.
+
+use std::collections::BTreeSet;
+
+use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
+use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
+use serde_json::{Value, json};
+
+use super::containers::descending_path;
+use crate::resources::checks;
+
+const SYSCTL_MAX: usize = 253;
+const ID_MAX: i64 = i32::MAX as i64;
+
+/// All errors of a pod's security context.
+pub fn pod(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    let Some(context) = &spec.security_context else { return };
+    let path = path.child("securityContext");
+    if spec.share_process_namespace == Some(true) && spec.host_pid == Some(true) {
+        let detail = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.push(FieldError::invalid(&path.child("shareProcessNamespace"), true, detail));
+    }
+    let mut id = |field: &FieldPath, id: Option<i64>| {
+        if let Some(id) = id {
+            checks::in_range(errors, field, id, 0, ID_MAX);
+        }
+    };
+    id(&path.child("fsGroup"), context.fs_group);
+    id(&path.child("runAsUser"), context.run_as_user);
+    id(&path.child("runAsGroup"), context.run_as_group);
+    for (i, group) in context.supplemental_groups.iter().flatten().enumerate() {
+        id(&path.child("supplementalGroups").index(i), Some(*group));
+    }
+    sysctls(errors, &path.child("sysctls"), context.sysctls.as_deref().unwrap_or_default());
+    if let Some(policy) = &context.fs_group_change_policy {
+        checks::one_of(errors, &path.child("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"]);
+    }
+    if let Some(policy) = &context.supplemental_groups_policy {
+        checks::one_of(errors, &path.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"]);
+    }
+    seccomp(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
+    app_armor(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
+}
+
+/// All errors of a container's security context.
+pub fn container(errors: &mut FieldErrors, path: &FieldPath, context: Option<&SecurityContext>) {
+    let Some(context) = context else { return };
+    for (field, id) in [("runAsUser", context.run_as_user), ("runAsGroup", context.run_as_group)] {
+        if let Some(id) = id {
+            checks::in_range(errors, &path.child(field), id, 0, ID_MAX);
+        }
+    }
+    if let Some(mount) = &context.proc_mount {
+        checks::one_of(errors, &path.child("procMount"), mount, &["Default", "Unmasked"]);
+    }
+    seccomp(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
+    app_armor(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
+    if context.allow_privilege_escalation != Some(false) {
+        return;
+    }
+    let mut contradiction = |with: &str| {
+        let detail = format!("{}: cannot set `allowPrivilegeEscalation` to false and {with}", internal_form(context));
+        errors.push(FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail });
+    };
+    if context.privileged == Some(true) {
+        contradiction("`privileged` to true");
+    }
+    let added = context.capabilities.as_ref().and_then(|capabilities| capabilities.add.as_deref()).unwrap_or_default();
+    if added.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
+        contradiction("`capabilities.Add` CAP_SYS_ADMIN");
+    }
+}
+
+/// Upstream shows its internal struct here, in its own order of fields.
+fn internal_form(context: &SecurityContext) -> String {
+    let capabilities = context.capabilities.as_ref();
+    let capabilities = capabilities.map_or(Value::Null, |c| json!({"Add": c.add, "Drop": c.drop}));
+    let seccomp = context.seccomp_profile.as_ref();
+    let seccomp = seccomp.map_or(Value::Null, |p| json!({"LocalhostProfile": p.localhost_profile, "Type": p.type_}));
+    let fields = [
+        ("Capabilities", capabilities),
+        ("Privileged", json!(context.privileged)),
+        ("SELinuxOptions", json!(context.se_linux_options)),
+        ("WindowsOptions", json!(context.windows_options)),
+        ("RunAsUser", json!(context.run_as_user)),
+        ("RunAsGroup", json!(context.run_as_group)),
+        ("RunAsNonRoot", json!(context.run_as_non_root)),
+        ("ReadOnlyRootFilesystem", json!(context.read_only_root_filesystem)),
+        ("AllowPrivilegeEscalation", json!(context.allow_privilege_escalation)),
+        ("ProcMount", json!(context.proc_mount)),
+        ("SeccompProfile", seccomp),
+        ("AppArmorProfile", json!(context.app_armor_profile)),
+    ];
+    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+fn sysctls(errors: &mut FieldErrors, path: &FieldPath, sysctls: &[Sysctl]) {
+    let mut taken = BTreeSet::new();
+    for (i, sysctl) in sysctls.iter().enumerate() {
+        let path = path.index(i).child("name");
+        if sysctl.name.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+        } else if !is_sysctl(&sysctl.name) {
+            let detail = format!(
+                "must have at most {SYSCTL_MAX} characters and match regex ^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
+            );
+            errors.push(FieldError::invalid(&path, &sysctl.name, detail));
+        } else if !taken.insert(sysctl.name.replace('/', ".")) {
+            errors.push(FieldError::duplicate(&path, &sysctl.name));
+        }
+    }
+}
+
+fn is_sysctl(name: &str) -> bool {
+    let end = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let part = |part: &str| {
+        let bytes = part.as_bytes();
+        let inner = bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'));
+        end(bytes.first()) && end(bytes.last()) && inner
+    };
+    name.len() <= SYSCTL_MAX && name.split(['.', '/']).all(part)
+}
+
+fn seccomp(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&SeccompProfile>) {
+    let Some(profile) = profile else { return };
+    let local = path.child("localhostProfile");
+    match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", None) => errors.push(FieldError::required(&local, "must be set when seccomp type is Localhost")),
+        ("Localhost", Some(file)) => descending_path(errors, &local, file),
+        ("RuntimeDefault" | "Unconfined", Some(file)) => {
+            errors.push(FieldError::invalid(&local, file, "can only be set when seccomp type is Localhost"));
+        }
+        ("RuntimeDefault" | "Unconfined", None) => {}
+        ("", _) => errors.push(FieldError::required(&path.child("type"), "type is required when seccompProfile is set")),
+        (other, _) => {
+            errors.push(checks::unsupported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]));
+        }
+    }
+}
+
+fn app_armor(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&AppArmorProfile>) {
+    let Some(profile) = profile else { return };
+    let local = path.child("localhostProfile");
+    match (profile.type_.as_str(), &profile.localhost_profile) {
+        ("Localhost", None) => errors.push(FieldError::required(&local, "must be set when AppArmor type is Localhost")),
+        ("RuntimeDefault" | "Unconfined", Some(file)) => {
+            errors.push(FieldError::invalid(&local, file, "can only be set when AppArmor type is Localhost"));
+        }
+        ("Localhost" | "RuntimeDefault" | "Unconfined", _) => {}
+        ("", _) => errors.push(FieldError::required(&path.child("type"), "type is required when appArmorProfile is set")),
+        (other, _) => {
+            errors.push(checks::unsupported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]));
+        }
+    }
+}
