@@ -68,13 +68,23 @@ impl<R: Reconcile> Controller<R> {
             let (reconciler, queue, written) = (self.reconciler.clone(), self.queue.clone(), self.written.clone());
             workers.spawn(work(reconciler, queue, written, token.clone()));
         }
-        token.cancelled().await;
-        self.queue.close();
-        while let Some(ended) = workers.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(controller = self.reconciler.name(), %error, "a worker broke");
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => break,
+                Some(ended) = workers.join_next() => report(self.reconciler.name(), &ended),
             }
         }
+        self.queue.close();
+        while let Some(ended) = workers.join_next().await {
+            report(self.reconciler.name(), &ended);
+        }
+    }
+}
+
+fn report(controller: &'static str, ended: &Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(controller, %error, "a worker broke");
     }
 }
 

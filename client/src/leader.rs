@@ -23,6 +23,9 @@ const LEASE_DURATION: Duration = Duration::from_secs(15);
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 const JITTER: f64 = 0.2;
+/// A lease that ran out so long ago by anybody's clock belongs to a cluster that was stopped: no need to watch it run out
+/// again. Clocks that differ by more than this break certificates before they break this.
+const LONG_OVER: Duration = Duration::from_secs(60);
 
 /// One candidate.
 #[derive(Clone)]
@@ -132,7 +135,10 @@ impl LeaderElection {
             return seen;
         }
         let seconds = u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default();
-        seen + Duration::from_secs(seconds)
+        let duration = Duration::from_secs(seconds);
+        let age =
+            spec.renew_time.and_then(|renewed| Duration::try_from(self.clock.now().duration_since(renewed.0)).ok());
+        if age.is_some_and(|age| age > duration + LONG_OVER) { seen } else { seen + duration }
     }
 
     async fn take(&self, found: Option<&Lease>) -> Result<Lease, Error> {

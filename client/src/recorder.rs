@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
@@ -16,6 +17,7 @@ use process::Clock;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
@@ -24,7 +26,10 @@ mod correlate;
 use correlate::{Correlator, Verdict};
 
 /// How many events may wait to be written.
-const QUEUE: usize = 1000;
+const QUEUE: usize = 4096;
+/// How often writing one event is tried while the API is in trouble, and the first wait; it doubles.
+const TRIES: u32 = 5;
+const FIRST_RETRY: Duration = Duration::from_secs(1);
 
 /// Whether an event is good news.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -155,7 +160,12 @@ impl Writer {
                 note = notes.recv() => note,
             };
             let Some(note) = note else { return };
-            if let Err(error) = self.write(note).await {
+            let written = tokio::select! {
+                biased;
+                () = token.cancelled() => return,
+                written = self.write(note) => written,
+            };
+            if let Err(error) = written {
                 tracing::debug!(%error, "an event could not be written");
             }
         }
@@ -190,13 +200,21 @@ impl Writer {
 
     async fn create(&mut self, note: &Note, message: String) -> Result<(), Error> {
         let event = self.event(note, message);
-        match self.api(&note.object).create(&PostParams::default(), &event).await {
-            Ok(created) => {
-                self.correlator.written(note, created.metadata.name.unwrap_or_default());
-                Ok(())
+        let (events, mut tries) = (self.api(&note.object), 1);
+        loop {
+            match events.create(&PostParams::default(), &event).await.map_err(Error::from) {
+                Ok(_) => break,
+                // An earlier try was done after all.
+                Err(error) if tries > 1 && error.is_already_exists() => break,
+                Err(error) if tries < TRIES && is_trouble(&error) => {
+                    sleep(FIRST_RETRY * (1 << (tries - 1))).await;
+                    tries += 1;
+                }
+                Err(error) => return Err(error),
             }
-            Err(error) => Err(error.into()),
         }
+        self.correlator.written(note, event.metadata.name.unwrap_or_default());
+        Ok(())
     }
 
     fn event(&mut self, note: &Note, message: String) -> Event {
@@ -248,6 +266,11 @@ impl Writer {
     fn api(&self, object: &ObjectReference) -> Api<Event> {
         Api::namespaced(self.client.clone(), &namespace_of(object))
     }
+}
+
+/// Whether the API may be better soon; a refusal stays one.
+fn is_trouble(error: &Error) -> bool {
+    error.is_outcome_unknown() || error.api().is_some_and(|e| e.code >= 500 || e.code == 429)
 }
 
 /// Events about cluster-scoped objects live in the namespace default.

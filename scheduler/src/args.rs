@@ -18,6 +18,11 @@ pub struct Args {
         require_equals = true, value_name = "BOOL")]
     pub leader_elect: bool,
 
+    /// Who this candidate is. Candidates must differ; by default it is the host and a random number. One that is known
+    /// to be the only one of its name takes over from its own last life at once.
+    #[arg(long, value_name = "NAME")]
+    pub leader_elect_identity: Option<String>,
+
     /// Where to serve health and metrics.
     #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
     pub bind_address: IpAddr,

@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         client,
         namespace: api::well_known::namespaces::SYSTEM.to_owned(),
         name: "kube-scheduler".to_owned(),
-        identity: format!("{host}_{}", rng.uuid()),
+        identity: args.leader_elect_identity.unwrap_or_else(|| format!("{host}_{}", rng.uuid())),
         clock,
         rng,
     };
