@@ -40,6 +40,11 @@ impl Backoffs {
         self.0.insert(key.to_owned(), Entry { delay, updated_at: now });
     }
 
+    /// When the key was last tried.
+    pub fn updated_at(&self, key: &str) -> Option<Timestamp> {
+        self.0.get(key).map(|entry| entry.updated_at)
+    }
+
     /// Forgets a key, after a success.
     pub fn reset(&mut self, key: &str) {
         self.0.remove(key);

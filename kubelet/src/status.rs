@@ -7,6 +7,9 @@ mod conditions;
 mod containers;
 mod phase;
 
+pub use self::conditions::OWNED as OWNED_CONDITIONS;
+pub use self::containers::ID_SCHEME;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;

@@ -1,0 +1,207 @@
+//! Writes the statuses of the node's pods to the API, and deletes the records of those that have left.
+//!
+//! Entry: [`StatusWriter::put`]; the task is [`StatusWriter::run`]. Invariants: the only writer of pods in this crate;
+//! per pod one write at a time and only the newest status; a record is only touched while its uid is the pod's; a
+//! record is deleted only after its last status has been written.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use api::ObjectKey;
+use client::Store;
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::{Api, Client};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How many writes are under way at a time.
+const CONCURRENT: usize = 8;
+/// How often one write starts over because the record changed meanwhile.
+const ATTEMPTS: usize = 5;
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What is to be written for one pod.
+#[derive(Clone, Debug)]
+struct Wanted {
+    key: ObjectKey,
+    status: Option<PodStatus>,
+    delete: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    wanted: BTreeMap<String, Wanted>,
+    busy: BTreeSet<String>,
+    /// The newest answers, by uid: the stores may be behind them.
+    answers: BTreeMap<String, Arc<Pod>>,
+}
+
+/// Clones share the queue.
+#[derive(Clone)]
+pub struct StatusWriter {
+    client: Client,
+    pods: Store<Pod>,
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+}
+
+impl StatusWriter {
+    /// Nothing to write yet.
+    pub fn new(client: Client, pods: Store<Pod>) -> Self {
+        Self { client, pods, state: Arc::default(), changed: Arc::default() }
+    }
+
+    /// Have this status written.
+    pub fn put(&self, key: ObjectKey, uid: &str, status: PodStatus) {
+        self.change(key, uid, |wanted| wanted.status = Some(status));
+    }
+
+    /// Have the record deleted, after its status.
+    pub fn delete(&self, key: ObjectKey, uid: &str) {
+        self.change(key, uid, |wanted| wanted.delete = true);
+    }
+
+    /// The pod's record is gone.
+    pub fn forget(&self, uid: &str) {
+        let mut state = self.lock();
+        state.wanted.remove(uid);
+        state.answers.remove(uid);
+    }
+
+    fn change(&self, key: ObjectKey, uid: &str, change: impl FnOnce(&mut Wanted)) {
+        let mut state = self.lock();
+        let wanted = state.wanted.entry(uid.to_owned()).or_insert(Wanted { key, status: None, delete: false });
+        change(wanted);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes until the token is cancelled.
+    pub async fn run(self, token: CancellationToken) {
+        let mut writes = JoinSet::new();
+        loop {
+            while writes.len() < CONCURRENT {
+                let Some((uid, wanted)) = self.take() else { break };
+                let writer = self.clone();
+                writes.spawn(async move { writer.carry_through(uid, wanted).await });
+            }
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return,
+                Some(_) = writes.join_next() => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    fn take(&self) -> Option<(String, Wanted)> {
+        let mut state = self.lock();
+        let uid = state.wanted.keys().find(|uid| !state.busy.contains(*uid)).cloned()?;
+        let wanted = state.wanted.remove(&uid)?;
+        state.busy.insert(uid.clone());
+        Some((uid, wanted))
+    }
+
+    async fn carry_through(&self, uid: String, wanted: Wanted) {
+        let outcome = self.write(&uid, &wanted).await;
+        if let Err(error) = &outcome {
+            tracing::warn!(pod = %wanted.key, %error, "status not written");
+            tokio::time::sleep(RETRY).await;
+        }
+        let mut state = self.lock();
+        state.busy.remove(&uid);
+        if outcome.is_err() {
+            let newer = state.wanted.remove(&uid);
+            let status = newer.as_ref().and_then(|newer| newer.status.clone()).or(wanted.status);
+            let delete = wanted.delete || newer.is_some_and(|newer| newer.delete);
+            state.wanted.insert(uid, Wanted { key: wanted.key, status, delete });
+        }
+    }
+
+    async fn write(&self, uid: &str, wanted: &Wanted) -> Result<(), client::Error> {
+        let api = Api::<Pod>::namespaced(self.client.clone(), wanted.key.namespace.as_deref().unwrap_or_default());
+        if let Some(status) = &wanted.status
+            && !self.write_status(&api, uid, &wanted.key, status).await?
+        {
+            return Ok(());
+        }
+        if !wanted.delete {
+            return Ok(());
+        }
+        let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+        let parameters = DeleteParams::default().grace_period(0).preconditions(preconditions);
+        match api.delete(&wanted.key.name, &parameters).await.map_err(client::Error::from) {
+            Ok(_) => Ok(()),
+            // Another pod of the name took its place.
+            Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers whether the record still exists.
+    async fn write_status(
+        &self,
+        api: &Api<Pod>,
+        uid: &str,
+        key: &ObjectKey,
+        status: &PodStatus,
+    ) -> Result<bool, client::Error> {
+        let mut base = self.newest(uid, key);
+        for _ in 0..ATTEMPTS {
+            let pod = match base.take() {
+                Some(pod) => pod,
+                None => match api.get_opt(&key.name).await? {
+                    Some(pod) => Arc::new(pod),
+                    None => return Ok(false),
+                },
+            };
+            if pod.metadata.uid.as_deref() != Some(uid) {
+                return Ok(false);
+            }
+            let status = with_foreign_conditions(status, &pod);
+            if pod.status.as_ref() == Some(&status) {
+                return Ok(true);
+            }
+            let mut next = Pod::clone(&pod);
+            next.status = Some(status);
+            match api.replace_status(&key.name, &PostParams::default(), &next).await.map_err(client::Error::from) {
+                Ok(answer) => {
+                    self.lock().answers.insert(uid.to_owned(), Arc::new(answer));
+                    return Ok(true);
+                }
+                Err(error) if error.is_not_found() => return Ok(false),
+                Err(error) if error.is_conflict() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(client::Error::Undecided(format!("{key} keeps changing")))
+    }
+
+    /// The newest version known of a record.
+    fn newest(&self, uid: &str, key: &ObjectKey) -> Option<Arc<Pod>> {
+        let stored = self.pods.get(key).filter(|pod| pod.metadata.uid.as_deref() == Some(uid));
+        let answered = self.lock().answers.get(uid).cloned();
+        let revision = |pod: &Arc<Pod>| -> u64 {
+            pod.metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+        };
+        [stored, answered].into_iter().flatten().max_by_key(revision)
+    }
+}
+
+/// The conditions of others are theirs to change: the newest version of them is kept.
+fn with_foreign_conditions(status: &PodStatus, pod: &Pod) -> PodStatus {
+    let mut merged = status.clone();
+    let is_owned = |condition: &PodCondition| crate::status::OWNED_CONDITIONS.contains(&condition.type_.as_str());
+    let conditions = merged.conditions.get_or_insert_default();
+    conditions.retain(is_owned);
+    let present = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.extend(present.filter(|condition| !is_owned(condition)).cloned());
+    merged
+}
