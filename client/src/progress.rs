@@ -1,15 +1,24 @@
 //! How far a store has come: what read-your-writes waits for.
+//!
+//! Invariant: those who wait wake in the order in which they began to (a watch channel with several receivers wakes them in
+//! a random order, and a run with one seed must be one history).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::Revision;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// How far a store has come, without its objects and their type.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    state: Arc<watch::Sender<State>>,
+    state: Arc<Waited>,
     asked: Arc<watch::Sender<u64>>,
+}
+
+#[derive(Debug, Default)]
+struct Waited {
+    state: Mutex<State>,
+    changed: Notify,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -22,17 +31,17 @@ struct State {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { state: Arc::new(watch::channel(State::default()).0), asked: Arc::new(watch::channel(0).0) }
+        Self { state: Arc::default(), asked: Arc::new(watch::channel(0).0) }
     }
 
     /// The newest revision that the store shows.
     pub fn revision(&self) -> Revision {
-        self.state.borrow().revision
+        self.state().revision
     }
 
     /// Whether the store has been filled once.
     pub fn is_synced(&self) -> bool {
-        self.state.borrow().synced
+        self.state().synced
     }
 
     /// Waits until the store has been filled once.
@@ -60,9 +69,26 @@ impl Progress {
         self.until(|_| condition()).await;
     }
 
-    async fn until(&self, condition: impl FnMut(&State) -> bool) {
-        // The sender lives in self, so waiting cannot fail.
-        let _ = self.state.subscribe().wait_for(condition).await.map(|_| ());
+    async fn until(&self, mut condition: impl FnMut(&State) -> bool) {
+        loop {
+            let changed = self.state.changed.notified();
+            tokio::pin!(changed);
+            // From here on no change is missed, not even one during the check.
+            changed.as_mut().enable();
+            if condition(&self.state()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    fn state(&self) -> State {
+        *self.state.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn modify(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.state.changed.notify_waiters();
     }
 
     pub(crate) fn asked(&self) -> watch::Receiver<u64> {
@@ -70,19 +96,17 @@ impl Progress {
     }
 
     pub(crate) fn advance(&self, revision: Revision) {
-        self.state.send_if_modified(|state| {
-            let newer = revision > state.revision;
-            state.revision = state.revision.max(revision);
-            newer
-        });
+        if revision > self.revision() {
+            self.changed(revision);
+        }
     }
 
     pub(crate) fn changed(&self, revision: Revision) {
-        self.state.send_modify(|state| state.revision = state.revision.max(revision));
+        self.modify(|state| state.revision = state.revision.max(revision));
     }
 
     pub(crate) fn filled(&self, revision: Revision, answered: u64) {
         // Not the larger of the two: a store restored from a backup goes back, and a watch must follow it.
-        self.state.send_modify(|state| *state = State { revision, synced: true, answered });
+        self.modify(|state| *state = State { revision, synced: true, answered });
     }
 }

@@ -118,7 +118,8 @@ impl Args {
                 return Err(ConfigError::UnknownController(name.to_owned()));
             }
         }
-        let blocks = (!self.cluster_cidr.is_empty()).then(|| Blocks::parse(&self.cluster_cidr, self.node_cidr_mask_size));
+        let blocks =
+            (!self.cluster_cidr.is_empty()).then(|| Blocks::parse(&self.cluster_cidr, self.node_cidr_mask_size));
         Ok(Config {
             controllers: self.controllers.clone(),
             node_monitor_grace_period: self.node_monitor_grace_period,
@@ -173,7 +174,15 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_go_writes_them() {
-        let table = [("50s", Some(50_000)), ("1m30s", Some(90_000)), ("500ms", Some(500)), ("40", Some(40_000)), ("x", None), ("", None), ("5y", None)];
+        let table = [
+            ("50s", Some(50_000)),
+            ("1m30s", Some(90_000)),
+            ("500ms", Some(500)),
+            ("40", Some(40_000)),
+            ("x", None),
+            ("", None),
+            ("5y", None),
+        ];
         for (text, millis) in table {
             assert_eq!(parse_duration(text).ok(), millis.map(Duration::from_millis), "{text}");
         }
@@ -181,7 +190,8 @@ mod tests {
 
     #[test]
     fn the_list_of_controllers_is_read_as_upstream_does() {
-        let with = |list: &[&str]| Config { controllers: list.iter().map(|s| (*s).to_owned()).collect(), ..Config::default() };
+        let with =
+            |list: &[&str]| Config { controllers: list.iter().map(|s| (*s).to_owned()).collect(), ..Config::default() };
         assert!(with(&["*"]).runs("namespace-controller"));
         assert!(!with(&["*", "-namespace-controller"]).runs("namespace-controller"));
         assert!(!with(&["garbage-collector-controller"]).runs("namespace-controller"));

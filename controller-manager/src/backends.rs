@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::ObjectKey;
 pub use api::well_known::annotations::ENDPOINTS_LAST_CHANGE as TRIGGER_TIME;
 pub use api::well_known::labels::HEADLESS;
-use api::ObjectKey;
 use client::{Change, WorkQueue};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
@@ -80,7 +80,9 @@ pub fn selector_of(service: &Service) -> Option<&BTreeMap<String, String>> {
 
 /// Whether a pod has an address to send to at all.
 pub fn may_serve(pod: &Pod, even_if_leaving: bool) -> bool {
-    !pods::is_terminal(pod) && addresses_of(pod).next().is_some() && (even_if_leaving || pod.metadata.deletion_timestamp.is_none())
+    !pods::is_terminal(pod)
+        && addresses_of(pod).next().is_some()
+        && (even_if_leaving || pod.metadata.deletion_timestamp.is_none())
 }
 
 /// All addresses of a pod.
@@ -246,7 +248,10 @@ mod tests {
     #[test]
     fn ports_are_resolved_on_the_pod() {
         let ports = ports_on(&service(), &backend("p", "10.0.0.1"));
-        assert_eq!(ports.iter().map(|port| (port.name.as_str(), port.port)).collect::<Vec<_>>(), [("a", 8080), ("b", 9090)]);
+        assert_eq!(
+            ports.iter().map(|port| (port.name.as_str(), port.port)).collect::<Vec<_>>(),
+            [("a", 8080), ("b", 9090)]
+        );
         let mut nameless = backend("p", "10.0.0.1");
         nameless.spec.as_mut().unwrap().containers.clear();
         assert_eq!(ports_on(&service(), &nameless).len(), 1);

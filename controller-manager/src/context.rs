@@ -2,6 +2,7 @@
 //!
 //! Entry points: [`Context::new`], [`Context::run`], [`Context::finish`]. Invariant: every task belongs to the context; dropping it ends them all.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use client::{Controller, Informers, Reconcile, Recorder, WorkQueue, WrittenRevisions};
@@ -12,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
-use crate::inventory::Inventory;
 use crate::daemon::NAME;
+use crate::inventory::Inventory;
 use crate::stores::Stores;
 
 /// What a controller gets when it is started.
@@ -31,7 +32,11 @@ pub struct Context {
     token: CancellationToken,
     informers: Informers,
     tasks: JoinSet<()>,
+    /// Controllers that start when the stores are filled, and those that need the inventory, too.
+    waiting: [Vec<Work>; 2],
 }
+
+type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Context {
     /// Starts to follow the cluster; no controller runs yet.
@@ -39,7 +44,17 @@ impl Context {
         let mut informers = Informers::new(rng.fork());
         let stores = Stores::start(&client, &mut informers);
         let inventory = Inventory::new(client.clone(), rng);
-        Self { client, config, clock, stores, inventory, token, informers, tasks: JoinSet::new() }
+        Self {
+            client,
+            config,
+            clock,
+            stores,
+            inventory,
+            token,
+            informers,
+            tasks: JoinSet::new(),
+            waiting: Default::default(),
+        }
     }
 
     /// The events of one controller.
@@ -56,27 +71,38 @@ impl Context {
         written: WrittenRevisions<R::Key>,
         workers: usize,
     ) {
-        let (stores, token) = (self.stores.clone(), self.token.clone());
         let controller = Controller::new(reconciler, queue).written(written).workers(workers);
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = token.cancelled() => return,
-                () = stores.synced() => {}
-            }
-            controller.run(token).await;
-        });
+        self.waiting[0].push(Box::pin(controller.run(self.token.clone())));
     }
 
-    /// Runs something beside the controllers.
-    pub fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+    /// Runs a controller as soon as the stores and the inventory are filled; it writes nothing that a store shows.
+    pub fn run_on_inventory<R: Reconcile>(&mut self, reconciler: R, queue: WorkQueue<R::Key>, workers: usize) {
+        let controller = Controller::new(reconciler, queue).workers(workers);
+        self.waiting[1].push(Box::pin(controller.run(self.token.clone())));
     }
 
     /// Works until the token is cancelled and every task has ended.
+    ///
+    /// One task waits and starts the controllers in the order of the table: waking many at once would not be the same
+    /// in every run.
     pub async fn finish(mut self) {
         if let Some(task) = self.inventory.start(self.token.clone()) {
             self.tasks.spawn(task);
+        }
+        let [first, second] = std::mem::take(&mut self.waiting);
+        let token = self.token.clone();
+        let started = async {
+            self.stores.synced().await;
+            first.into_iter().for_each(|work| drop(self.tasks.spawn(work)));
+            if !second.is_empty() {
+                self.inventory.synced().await;
+                second.into_iter().for_each(|work| drop(self.tasks.spawn(work)));
+            }
+        };
+        tokio::select! {
+            biased;
+            () = token.cancelled() => {}
+            () = started => {}
         }
         self.token.cancelled().await;
         while let Some(ended) = self.tasks.join_next().await {

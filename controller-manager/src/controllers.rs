@@ -45,3 +45,16 @@ pub const TABLE: &[Row] = &[
     row("garbage-collector-controller", garbagecollector::start),
     row("pod-garbage-collector-controller", podgc::start),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_controller_has_a_name_of_its_own() {
+        let names: BTreeSet<_> = TABLE.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), TABLE.len());
+        assert!(names.iter().all(|name| name.ends_with("-controller")));
+    }
+}

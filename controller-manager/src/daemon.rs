@@ -56,7 +56,13 @@ async fn serve_health(args: &Args, readiness: Readiness, token: CancellationToke
     health::serve(SocketAddr::new(args.bind_address, args.secure_port), readiness, Registry::new(), token).await
 }
 
-async fn lead(client: kube::Client, config: Config, clock: Clock, rng: Rng, token: CancellationToken) -> anyhow::Result<()> {
+async fn lead(
+    client: kube::Client,
+    config: Config,
+    clock: Clock,
+    rng: Rng,
+    token: CancellationToken,
+) -> anyhow::Result<()> {
     let election = LeaderElection {
         client: client.clone(),
         namespace: api::well_known::namespaces::SYSTEM.to_owned(),

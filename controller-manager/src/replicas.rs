@@ -96,13 +96,11 @@ enum Claim {
 fn claim(workload: &Workload, pod: &Pod) -> Claim {
     let matches = selects(&workload.selector, pod);
     match api::owners::controller_of(&pod.metadata) {
-        Some(owner) if owner.uid == workload.uid => {
-            match (matches, workload.deleting || !pods::is_active(pod)) {
-                (true, _) => Claim::Keep,
-                (false, true) => Claim::Ignore,
-                (false, false) => Claim::Release,
-            }
-        }
+        Some(owner) if owner.uid == workload.uid => match (matches, workload.deleting || !pods::is_active(pod)) {
+            (true, _) => Claim::Keep,
+            (false, true) => Claim::Ignore,
+            (false, false) => Claim::Release,
+        },
         Some(_) => Claim::Ignore,
         None if matches && !workload.deleting && pods::is_active(pod) => Claim::Adopt,
         None => Claim::Ignore,
@@ -111,7 +109,8 @@ fn claim(workload: &Workload, pod: &Pod) -> Claim {
 
 /// Whether a selector of equalities selects the pod; an empty one selects nothing.
 pub fn selects(selector: &BTreeMap<String, String>, pod: &Pod) -> bool {
-    let carries = |labels: &BTreeMap<String, String>| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
+    let carries =
+        |labels: &BTreeMap<String, String>| selector.iter().all(|(key, value)| labels.get(key) == Some(value));
     !selector.is_empty() && pod.metadata.labels.as_ref().is_some_and(carries)
 }
 

@@ -29,7 +29,7 @@ where
     let (mut next, mut batch) = (0, 1);
     while next < count && started.failed.is_empty() {
         let end = count.min(next + batch);
-        let results: Vec<_> = stream::iter(next..end).map(&call).buffer_unordered(MOST_IN_FLIGHT).collect().await;
+        let results: Vec<_> = stream::iter(next..end).map(&call).buffered(MOST_IN_FLIGHT).collect().await;
         for result in results {
             match result {
                 Ok(value) => started.done.push(value),
@@ -51,7 +51,11 @@ mod tests {
         let table = [(0, usize::MAX, 0, 0, 0), (10, usize::MAX, 10, 0, 0), (500, 0, 0, 1, 499), (500, 5, 6, 1, 493)];
         for (count, bad, done, failed, skipped) in table {
             let started = slow_start(count, |i| async move { if i == bad { Err(i) } else { Ok(i) } }).await;
-            assert_eq!((started.done.len(), started.failed.len(), started.skipped), (done, failed, skipped), "{count} {bad}");
+            assert_eq!(
+                (started.done.len(), started.failed.len(), started.skipped),
+                (done, failed, skipped),
+                "{count} {bad}"
+            );
         }
     }
 }

@@ -75,13 +75,20 @@ impl Stores {
             replication_controllers: all(client, informers),
             services: all(client, informers),
             endpoints: all(client, informers),
-            slices: some(client, informers, WatchConfig::default().labels(&ours), vec![Index::new(BY_SERVICE, service_of)]),
+            slices: some(
+                client,
+                informers,
+                WatchConfig::default().labels(&ours),
+                vec![Index::new(BY_SERVICE, service_of)],
+            ),
             accounts: all(client, informers),
             token_secrets: some(
                 client,
                 informers,
                 WatchConfig::default().fields(&of_tokens),
-                vec![Index::new(BY_ACCOUNT, |secret| account_of(secret).map(|key| key.to_string()).into_iter().collect())],
+                vec![Index::new(BY_ACCOUNT, |secret| {
+                    account_of(secret).map(|key| key.to_string()).into_iter().collect()
+                })],
             ),
             root_cas: some(client, informers, WatchConfig::default().fields(&named_root_ca), Vec::new()),
         }

@@ -26,7 +26,10 @@ pub fn start(context: &mut Context) {
     let (queue, written) = (WorkQueue::new(), WrittenRevisions::new());
     backends::watch(&context.stores, &queue);
     let keys = queue.clone();
-    context.stores.endpoints.on_change(move |change: Change<Endpoints>| keys.add(ObjectKey::of(&change.object().metadata)));
+    context
+        .stores
+        .endpoints
+        .on_change(move |change: Change<Endpoints>| keys.add(ObjectKey::of(&change.object().metadata)));
     let reconciler = EndpointsController {
         client: context.client.clone(),
         stores: context.stores.clone(),

@@ -120,7 +120,8 @@ impl EndpointSlices {
             }
         }
         for slice in &plan.delete {
-            let (name, uid) = (slice.metadata.name.clone().unwrap_or_default(), slice.metadata.uid.clone().unwrap_or_default());
+            let (name, uid) =
+                (slice.metadata.name.clone().unwrap_or_default(), slice.metadata.uid.clone().unwrap_or_default());
             match api.delete(&name, &deleting(&uid)).await.map_err(Error::from) {
                 Ok(answer) => {
                     let slice = ObjectKey::of(&slice.metadata);

@@ -3,16 +3,16 @@
 //! Entry point: [`start`]. The graph tells what to look at; what happens is decided in `plan` from a live look at the object and its
 //! owners. Invariant: every deletion carries the uid and the resourceVersion of what was looked at.
 
+mod apply;
 pub mod graph;
 pub mod plan;
-mod apply;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::well_known::finalizers::FOREGROUND;
-use client::{Change, Error, Outcome, Reconcile, WorkQueue, WrittenRevisions};
+use client::{Change, Error, Outcome, Reconcile, WorkQueue};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Client;
 
@@ -33,19 +33,16 @@ pub fn start(context: &mut Context) {
     context.inventory.subscribe(move |kind: &Kind, change: &Change<Metadata>| {
         let mut graph = shared.lock().unwrap_or_else(PoisonError::into_inner);
         let work = match change {
-            Change::Upsert { new, .. } => graph.upsert(Node::of(&kind.resource.api_version, &kind.resource.kind, &new.metadata)),
+            Change::Upsert { new, .. } => {
+                graph.upsert(Node::of(&kind.resource.api_version, &kind.resource.kind, &new.metadata))
+            }
             Change::Delete { old } => graph.mark_absent(old.metadata.uid.as_deref().unwrap_or_default()),
         };
         work.into_iter().for_each(|work| keys.add(work));
     });
-    let reconciler = Collector {
-        client: context.client.clone(),
-        inventory: context.inventory.clone(),
-        graph,
-        queue: queue.clone(),
-    };
-    // No writes are noted: every decision is made from a live look, which shows them.
-    context.run(reconciler, queue, WrittenRevisions::new(), WORKERS);
+    let reconciler =
+        Collector { client: context.client.clone(), inventory: context.inventory.clone(), graph, queue: queue.clone() };
+    context.run_on_inventory(reconciler, queue, WORKERS);
 }
 
 impl fmt::Display for Work {
@@ -82,7 +79,6 @@ impl Reconcile for Collector {
     }
 
     async fn reconcile(&self, work: &Work) -> Result<Outcome, Error> {
-        self.inventory.synced().await;
         match work {
             Work::Delete(uid) => self.attempt_to_delete(uid).await,
             Work::Orphan(uid) => self.orphan_dependents(uid).await,
@@ -142,14 +138,17 @@ impl Collector {
         let Some(kind) = self.inventory.kind(&identity.api_version, &identity.kind) else { return Ok(Look::Unknown) };
         let found = kind.api(&self.client, &identity.namespace).get_metadata_opt(&identity.name).await?;
         Ok(match found {
-            Some(object) if object.metadata.uid.as_deref() == Some(&identity.uid) => Look::Found(Box::new(object.metadata)),
+            Some(object) if object.metadata.uid.as_deref() == Some(&identity.uid) => {
+                Look::Found(Box::new(object.metadata))
+            }
             Some(_) | None => Look::Gone,
         })
     }
 
     /// How an owner fares; `None` if its kind is not known or it cannot be reached from here.
     async fn owner(&self, dependent: &Identity, reference: &OwnerReference) -> Result<Option<Owner>, Error> {
-        let in_namespace = self.inventory.kind(&reference.api_version, &reference.kind).is_some_and(|kind| kind.namespaced);
+        let in_namespace =
+            self.inventory.kind(&reference.api_version, &reference.kind).is_some_and(|kind| kind.namespaced);
         if in_namespace && dependent.namespace.is_empty() {
             // An object of the cluster cannot have an owner in a namespace: that is a mistake, not an absence.
             return Ok(Some(Owner::Solid));

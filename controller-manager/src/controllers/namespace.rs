@@ -133,7 +133,11 @@ impl Namespaces {
             api.delete_collection(&background, &ListParams::default()).await?;
         } else {
             for object in &there {
-                match api.delete(object.metadata.name.as_deref().unwrap_or_default(), &background).await.map_err(Error::from) {
+                match api
+                    .delete(object.metadata.name.as_deref().unwrap_or_default(), &background)
+                    .await
+                    .map_err(Error::from)
+                {
                     Ok(_) => {}
                     Err(error) if error.is_not_found() => {}
                     Err(error) => return Err(error),
@@ -149,7 +153,13 @@ impl Namespaces {
         Duration::from_secs(pods.iter().filter_map(|pod| grace(pod)).max().unwrap_or_default())
     }
 
-    async fn apply(&self, key: &ObjectKey, namespace: &Namespace, plan: Plan, content: &Content) -> Result<Outcome, Error> {
+    async fn apply(
+        &self,
+        key: &ObjectKey,
+        namespace: &Namespace,
+        plan: Plan,
+        content: &Content,
+    ) -> Result<Outcome, Error> {
         let api: Api<Namespace> = Api::all(self.client.clone());
         let mut latest = namespace.clone();
         if let Some(conditions) = plan.conditions {

@@ -86,7 +86,9 @@ impl NodeBlocks {
     fn choose(&self) -> Option<String> {
         let nodes = self.stores.nodes.list();
         let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        given.retain(|name, _| nodes.iter().any(|node| node.metadata.name.as_ref() == Some(name) && block_of(node).is_none()));
+        given.retain(|name, _| {
+            nodes.iter().any(|node| node.metadata.name.as_ref() == Some(name) && block_of(node).is_none())
+        });
         let taken = nodes.iter().filter_map(|node| block_of(node)).chain(given.values().map(String::as_str));
         self.blocks.lowest_free(taken)
     }

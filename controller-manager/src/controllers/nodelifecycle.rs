@@ -3,8 +3,8 @@
 //! Entry point: [`start`]. Driven by time: a node is looked at when its lease would run out, not at every renewal. Invariant: silence is
 //! measured by this process's clock from when it saw the last sign of life, since the clocks of nodes differ.
 
-pub mod plan;
 mod apply;
+pub mod plan;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -142,7 +142,8 @@ impl Reconcile for NodeLifecycle {
         }
         let now = self.clock.now();
         let sign = self.sign(&node, now);
-        let observed = |eviction| Observed { node: &node, last_seen: sign.last_seen, was_ready: sign.was_ready, eviction };
+        let observed =
+            |eviction| Observed { node: &node, last_seen: sign.last_seen, was_ready: sign.was_ready, eviction };
         let mut plan = plan::plan(now, self.patience, &observed(Eviction::Allowed));
         let mut wait = None;
         if plan.fails() {

@@ -180,7 +180,8 @@ impl PodCollector {
     }
 
     async fn delete(&self, key: &Key, pod: &Pod) -> Result<(), Error> {
-        let (name, uid) = (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.uid.as_deref().unwrap_or_default());
+        let (name, uid) =
+            (pod.metadata.name.as_deref().unwrap_or_default(), pod.metadata.uid.as_deref().unwrap_or_default());
         match self.pods_of(pod).delete(name, &deleting(uid).grace_period(0)).await.map_err(Error::from) {
             Ok(answer) => {
                 self.written.deletion(key, &self.stores.pods, &ObjectKey::of(&pod.metadata), uid, &answer);

@@ -69,9 +69,17 @@ fn interested(controllers: &Store<ReplicationController>, pod: &Pod) -> Vec<Obje
         Some(_) => Vec::new(),
         None => {
             let matching = |rc: &Arc<ReplicationController>| {
-                rc.spec.as_ref().and_then(|spec| spec.selector.as_ref()).is_some_and(|selector| replicas::selects(selector, pod))
+                rc.spec
+                    .as_ref()
+                    .and_then(|spec| spec.selector.as_ref())
+                    .is_some_and(|selector| replicas::selects(selector, pod))
             };
-            controllers.in_namespace(namespace).iter().filter(|rc| matching(rc)).map(|rc| ObjectKey::of(&rc.metadata)).collect()
+            controllers
+                .in_namespace(namespace)
+                .iter()
+                .filter(|rc| matching(rc))
+                .map(|rc| ObjectKey::of(&rc.metadata))
+                .collect()
         }
     }
 }
@@ -130,14 +138,21 @@ impl ReplicationControllers {
         Some((rc, pods))
     }
 
-    async fn apply(&self, key: &ObjectKey, rc: &ReplicationController, workload: &Workload, plan: Plan) -> Result<Outcome, Error> {
+    async fn apply(
+        &self,
+        key: &ObjectKey,
+        rc: &ReplicationController,
+        workload: &Workload,
+        plan: Plan,
+    ) -> Result<Outcome, Error> {
         self.adopt(key, rc, &plan.adopt).await?;
         for pod in &plan.release {
             self.release(key, workload, pod).await?;
         }
         let mut carried = self.create(key, rc, plan.create).await;
         self.delete(key, rc, &plan.delete, &mut carried).await;
-        let after = plan.kept.iter().filter(|pod| !carried.deleted.contains(pod.metadata.uid.as_deref().unwrap_or_default()));
+        let after =
+            plan.kept.iter().filter(|pod| !carried.deleted.contains(pod.metadata.uid.as_deref().unwrap_or_default()));
         let count = replicas::count(self.clock.now(), workload, after.chain(&carried.created));
         let failure = carried.failure.as_ref().map(|(reason, error)| (*reason, error.to_string()));
         self.write_status(key, rc, status(self.clock.now(), rc, &count, failure)).await?;
@@ -248,14 +263,24 @@ impl ReplicationControllers {
                     carried.deleted.insert(uid);
                 }
                 Err(error) => {
-                    self.recorder.event(&object, EventType::Warning, "FailedDelete", format!("Error deleting: {error}"));
+                    self.recorder.event(
+                        &object,
+                        EventType::Warning,
+                        "FailedDelete",
+                        format!("Error deleting: {error}"),
+                    );
                     carried.failure = Some(("FailedDelete", self.written.failed(key, &self.stores.pods, error)));
                 }
             }
         }
     }
 
-    async fn write_status(&self, key: &ObjectKey, rc: &ReplicationController, status: ReplicationControllerStatus) -> Result<(), Error> {
+    async fn write_status(
+        &self,
+        key: &ObjectKey,
+        rc: &ReplicationController,
+        status: ReplicationControllerStatus,
+    ) -> Result<(), Error> {
         if rc.status.as_ref() == Some(&status) {
             return Ok(());
         }
@@ -273,7 +298,12 @@ impl ReplicationControllers {
 }
 
 /// The status that says this; figures that are zero are left out, as Kubernetes does.
-fn status(now: Timestamp, rc: &ReplicationController, count: &Count, failure: Option<(&str, String)>) -> ReplicationControllerStatus {
+fn status(
+    now: Timestamp,
+    rc: &ReplicationController,
+    count: &Count,
+    failure: Option<(&str, String)>,
+) -> ReplicationControllerStatus {
     let before = rc.status.clone().unwrap_or_default();
     let mut conditions = before.conditions.unwrap_or_default();
     let failing = conditions.iter().any(|condition| condition.type_ == REPLICA_FAILURE);

@@ -95,7 +95,8 @@ fn plan(secret: &Secret, account: Option<&ServiceAccount>, root_ca: Option<&str>
         return Plan::Nothing;
     }
     let uid = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(SERVICE_ACCOUNT_UID));
-    let Some(account) = account.filter(|account| uid.is_none_or(|uid| uid.is_empty() || Some(uid) == account.metadata.uid.as_ref()))
+    let Some(account) =
+        account.filter(|account| uid.is_none_or(|uid| uid.is_empty() || Some(uid) == account.metadata.uid.as_ref()))
     else {
         return Plan::Delete;
     };
@@ -149,7 +150,8 @@ impl Tokens {
         let mut wanted = secret.clone();
         let data = wanted.data.get_or_insert_default();
         if data.get(TOKEN).is_none_or(|token| token.0.is_empty()) {
-            let token = signer.token(key, account).map_err(|error| Error::Undecided(format!("signing a token: {error}")))?;
+            let token =
+                signer.token(key, account).map_err(|error| Error::Undecided(format!("signing a token: {error}")))?;
             data.insert(TOKEN.to_owned(), ByteString(token.into_bytes()));
         }
         data.insert(NAMESPACE.to_owned(), ByteString(key.namespace().as_bytes().to_vec()));

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use api::well_known::annotations::ENDPOINTS_OVER_CAPACITY as OVER_CAPACITY;
 use api::well_known::labels::ENDPOINTS_MANAGED_BY as MANAGED_BY;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service};
+use k8s_openapi::api::core::v1::{
+    EndpointAddress, EndpointPort, EndpointSubset, Endpoints, ObjectReference, Pod, Service,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::backends::{self, BackendPort, HEADLESS, TRIGGER_TIME};
@@ -173,9 +175,18 @@ mod tests {
 
     /// `ready/not ready@ports` of each subset.
     fn shape(endpoints: &Endpoints) -> Vec<String> {
-        let ips = |list: &Option<Vec<EndpointAddress>>| list.iter().flatten().map(|a| a.ip.clone()).collect::<Vec<_>>().join(",");
-        let ports = |subset: &EndpointSubset| subset.ports.iter().flatten().map(|p| p.port.to_string()).collect::<Vec<_>>().join(",");
-        endpoints.subsets.iter().flatten().map(|s| format!("{}/{}@{}", ips(&s.addresses), ips(&s.not_ready_addresses), ports(s))).collect()
+        let ips = |list: &Option<Vec<EndpointAddress>>| {
+            list.iter().flatten().map(|a| a.ip.clone()).collect::<Vec<_>>().join(",")
+        };
+        let ports = |subset: &EndpointSubset| {
+            subset.ports.iter().flatten().map(|p| p.port.to_string()).collect::<Vec<_>>().join(",")
+        };
+        endpoints
+            .subsets
+            .iter()
+            .flatten()
+            .map(|s| format!("{}/{}@{}", ips(&s.addresses), ips(&s.not_ready_addresses), ports(s)))
+            .collect()
     }
 
     #[test]
@@ -195,9 +206,19 @@ mod tests {
         let table: [(&str, Service, Vec<Pod>, &[&str]); 6] = [
             ("nobody", service(), vec![], &[]),
             ("one up, one down", service(), vec![down.clone(), up.clone()], &["10.0.0.1/10.0.0.2@8080,9090"]),
-            ("not ready is published", publishing, vec![down.clone(), leaving.clone()], &["10.0.0.2,10.0.0.9/@8080,9090"]),
+            (
+                "not ready is published",
+                publishing,
+                vec![down.clone(), leaving.clone()],
+                &["10.0.0.2,10.0.0.9/@8080,9090"],
+            ),
             ("leaving or unbound", service(), vec![leaving, unbound], &[]),
-            ("other numbers, other subset", service(), vec![up.clone(), odd], &["10.0.0.7/@8080,7070", "10.0.0.1/@8080,9090"]),
+            (
+                "other numbers, other subset",
+                service(),
+                vec![up.clone(), odd],
+                &["10.0.0.7/@8080,7070", "10.0.0.1/@8080,9090"],
+            ),
             ("headless without ports", headless, vec![up], &["10.0.0.1/@"]),
         ];
         for (what, service, pods, expected) in table {
@@ -217,7 +238,8 @@ mod tests {
 
     #[test]
     fn too_many_addresses_are_cut_and_the_ready_ones_kept() {
-        let mut pods: Vec<_> = (0..1000).map(|i| ready(backend(&format!("p{i}"), &format!("10.1.{}.{}", i / 250, i % 250)), 1)).collect();
+        let mut pods: Vec<_> =
+            (0..1000).map(|i| ready(backend(&format!("p{i}"), &format!("10.1.{}.{}", i / 250, i % 250)), 1)).collect();
         pods.insert(0, backend("down", "10.0.0.1"));
         let made = planned(&service(), &pods, None).unwrap();
         assert_eq!(made.subsets.as_ref().unwrap()[0].not_ready_addresses, None);

@@ -148,7 +148,11 @@ fn fill(
             update.push(new);
         }
     }
-    if placeholder && needless.is_empty() && create.is_empty() && !observed.slices.iter().any(|s| s.address_type == family && s.ports.as_deref().unwrap_or_default() == ports) {
+    if placeholder
+        && needless.is_empty()
+        && create.is_empty()
+        && !observed.slices.iter().any(|s| s.address_type == family && s.ports.as_deref().unwrap_or_default() == ports)
+    {
         create.push(slice(observed, family, ports, Vec::new()));
     }
     needless
@@ -245,7 +249,9 @@ mod tests {
     fn settle(service: &Service, pods: &[Pod], slices: &mut Vec<Arc<EndpointSlice>>) -> Plan {
         let pods: Vec<_> = pods.iter().cloned().map(Arc::new).collect();
         let nodes = BTreeMap::new();
-        let look = |slices: &[Arc<EndpointSlice>]| plan(&Observed { service, pods: &pods, nodes: &nodes, slices, trigger: None });
+        let look = |slices: &[Arc<EndpointSlice>]| {
+            plan(&Observed { service, pods: &pods, nodes: &nodes, slices, trigger: None })
+        };
         let first = look(slices);
         let name = |slice: &EndpointSlice| slice.metadata.name.clone();
         let gone: Vec<_> = first.delete.iter().map(|slice| name(slice)).collect();
@@ -276,7 +282,10 @@ mod tests {
     fn a_service_without_pods_has_an_empty_slice() {
         let mut slices = Vec::new();
         let first = settle(&service(), &[], &mut slices);
-        assert_eq!((first.create.len(), first.create[0].endpoints.clone(), first.create[0].ports.clone()), (1, None, None));
+        assert_eq!(
+            (first.create.len(), first.create[0].endpoints.clone(), first.create[0].ports.clone()),
+            (1, None, None)
+        );
         assert_eq!(first.create[0].metadata.labels.as_ref().unwrap()[MANAGED_BY], MANAGER);
         let next = settle(&service(), &many(1), &mut slices);
         assert_eq!((next.create.len(), next.update.len(), next.delete.len()), (0, 1, 0), "the empty slice is used");

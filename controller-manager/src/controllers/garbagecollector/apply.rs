@@ -32,7 +32,8 @@ impl Collector {
             Plan::Delete { policy, unblock } => {
                 let mut version = meta.resource_version.clone();
                 if unblock {
-                    let free = |owner: &OwnerReference| OwnerReference { block_owner_deletion: Some(false), ..owner.clone() };
+                    let free =
+                        |owner: &OwnerReference| OwnerReference { block_owner_deletion: Some(false), ..owner.clone() };
                     let owners: Vec<_> = owners_of(meta).iter().map(free).collect();
                     version = self.patch(identity, meta, json!({"ownerReferences": owners})).await?;
                 }
@@ -69,7 +70,12 @@ impl Collector {
     }
 
     /// Changes the metadata of exactly the object that was looked at; answers its new version.
-    async fn patch(&self, identity: &Identity, meta: &ObjectMeta, mut metadata: serde_json::Value) -> Result<Option<String>, Error> {
+    async fn patch(
+        &self,
+        identity: &Identity,
+        meta: &ObjectMeta,
+        mut metadata: serde_json::Value,
+    ) -> Result<Option<String>, Error> {
         let Some(kind) = self.inventory.kind(&identity.api_version, &identity.kind) else { return Ok(None) };
         metadata["uid"] = json!(identity.uid);
         metadata["resourceVersion"] = json!(meta.resource_version);

@@ -109,7 +109,9 @@ impl Graph {
         if self.absent.insert(uid.to_owned()) {
             self.absent_order.push_back(uid.to_owned());
         }
-        if self.absent_order.len() > REMEMBERED_ABSENT && let Some(oldest) = self.absent_order.pop_front() {
+        if self.absent_order.len() > REMEMBERED_ABSENT
+            && let Some(oldest) = self.absent_order.pop_front()
+        {
             self.absent.remove(&oldest);
         }
         self.remove(uid)

@@ -59,7 +59,9 @@ pub fn plan(meta: &ObjectMeta, owners: &[(OwnerReference, Owner)], dependents: &
     if deleting || owners.is_empty() {
         return Plan::Nothing;
     }
-    let of = |wanted: Owner| owners.iter().filter(move |(_, owner)| *owner == wanted).map(|(reference, _)| reference.uid.clone());
+    let of = |wanted: Owner| {
+        owners.iter().filter(move |(_, owner)| *owner == wanted).map(|(reference, _)| reference.uid.clone())
+    };
     if of(Owner::Solid).next().is_some() {
         let gone: Vec<_> = of(Owner::Absent).chain(of(Owner::Waiting)).collect();
         return if gone.is_empty() { Plan::Nothing } else { Plan::DropOwners(gone) };
@@ -131,15 +133,59 @@ mod tests {
             ("nobody's", vec![], vec![], Plan::Nothing),
             ("its owner lives", vec![(a.clone(), Owner::Solid)], vec![], Plan::Nothing),
             ("its owner is gone", vec![(a.clone(), Owner::Absent)], vec![], gone.clone()),
-            ("one of two is gone", vec![(a.clone(), Owner::Solid), (b.clone(), Owner::Absent)], vec![], Plan::DropOwners(vec!["b".into()])),
-            ("one of two waits", vec![(a.clone(), Owner::Waiting), (b.clone(), Owner::Solid)], vec![], Plan::DropOwners(vec!["a".into()])),
+            (
+                "one of two is gone",
+                vec![(a.clone(), Owner::Solid), (b.clone(), Owner::Absent)],
+                vec![],
+                Plan::DropOwners(vec!["b".into()]),
+            ),
+            (
+                "one of two waits",
+                vec![(a.clone(), Owner::Waiting), (b.clone(), Owner::Solid)],
+                vec![],
+                Plan::DropOwners(vec!["a".into()]),
+            ),
             ("its owner waits", vec![(a.clone(), Owner::Waiting)], vec![], gone),
-            ("its owner waits, it has dependents", vec![(a.clone(), Owner::Waiting)], vec![&child], Plan::Delete { policy: Policy::Foreground, unblock: false }),
-            ("a circle", vec![(a.clone(), Owner::Waiting)], vec![&busy], Plan::Delete { policy: Policy::Foreground, unblock: true }),
+            (
+                "its owner waits, it has dependents",
+                vec![(a.clone(), Owner::Waiting)],
+                vec![&child],
+                Plan::Delete { policy: Policy::Foreground, unblock: false },
+            ),
+            (
+                "a circle",
+                vec![(a.clone(), Owner::Waiting)],
+                vec![&busy],
+                Plan::Delete { policy: Policy::Foreground, unblock: true },
+            ),
         ];
         for (what, owners, dependents, expected) in table {
             let references: Vec<_> = owners.iter().map(|(reference, _)| reference.clone()).collect();
             assert_eq!(plan(&meta("x", &references, None), &owners, &dependents), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn after_the_plan_was_carried_out_nothing_is_planned() {
+        let (a, b) = (owner("a", false), owner("b", false));
+        let table = [
+            vec![(a.clone(), Owner::Absent)],
+            vec![(a.clone(), Owner::Solid), (b.clone(), Owner::Absent)],
+            vec![(a.clone(), Owner::Waiting), (b.clone(), Owner::Solid)],
+            vec![(a, Owner::Waiting), (b, Owner::Absent)],
+        ];
+        for owners in table {
+            let references: Vec<_> = owners.iter().map(|(reference, _)| reference.clone()).collect();
+            let mut after = meta("x", &references, None);
+            let left = match plan(&after, &owners, &[]) {
+                Plan::DropOwners(gone) => owners.into_iter().filter(|(owner, _)| !gone.contains(&owner.uid)).collect(),
+                Plan::Delete { .. } => {
+                    after.deletion_timestamp = Some(ago(0));
+                    owners
+                }
+                other => panic!("planned {other:?}"),
+            };
+            assert_eq!(plan(&after, &left, &[]), Plan::Nothing);
         }
     }
 
@@ -162,7 +208,11 @@ mod tests {
     #[test]
     fn the_graph_says_what_to_look_at() {
         let mut graph = Graph::default();
-        assert_eq!(graph.upsert(node("child", &[owner("a", true)], None)), [delete("a")], "an unknown owner is checked");
+        assert_eq!(
+            graph.upsert(node("child", &[owner("a", true)], None)),
+            [delete("a")],
+            "an unknown owner is checked"
+        );
         assert_eq!(graph.upsert(node("a", &[], None)), [delete("a")], "the guess is replaced");
         assert_eq!(graph.upsert(node("second", &[owner("a", false)], None)), []);
         assert_eq!(graph.upsert(node("a", &[], Some(FOREGROUND))), [delete("a")]);

@@ -97,7 +97,11 @@ fn wanted(now: Timestamp, content: &Content) -> [NamespaceCondition; 5] {
             ("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
         ),
         condition("NamespaceContentRemaining", remaining(content).map(|why| ("SomeResourcesRemain", why)), removed),
-        condition("NamespaceFinalizersRemaining", finalizers(content).map(|why| ("SomeFinalizersRemain", why)), removed),
+        condition(
+            "NamespaceFinalizersRemaining",
+            finalizers(content).map(|why| ("SomeFinalizersRemain", why)),
+            removed,
+        ),
     ]
 }
 
@@ -109,15 +113,21 @@ fn failures(content: &Content) -> Option<String> {
 }
 
 fn remaining(content: &Content) -> Option<String> {
-    let mut texts: Vec<_> =
-        content.remaining.iter().map(|(resource, count)| format!("{resource} has {count} resource instances")).collect();
+    let mut texts: Vec<_> = content
+        .remaining
+        .iter()
+        .map(|(resource, count)| format!("{resource} has {count} resource instances"))
+        .collect();
     texts.sort();
     (!texts.is_empty()).then(|| format!("Some resources are remaining: {}", texts.join(", ")))
 }
 
 fn finalizers(content: &Content) -> Option<String> {
-    let mut texts: Vec<_> =
-        content.finalizers.iter().map(|(finalizer, count)| format!("{finalizer} in {count} resource instances")).collect();
+    let mut texts: Vec<_> = content
+        .finalizers
+        .iter()
+        .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
+        .collect();
     texts.sort();
     let list = texts.join(", ");
     (!texts.is_empty()).then(|| format!("Some content in the namespace has finalizers remaining: {list}"))
@@ -138,7 +148,10 @@ mod tests {
     fn an_empty_namespace_goes() {
         let first = plan(now(), &[], &Content::default());
         assert!(first.finalize);
-        assert_eq!(told(&first, "NamespaceContentRemaining"), ("False".into(), "All content successfully removed".into()));
+        assert_eq!(
+            told(&first, "NamespaceContentRemaining"),
+            ("False".into(), "All content successfully removed".into())
+        );
         let again = plan(now(), &first.conditions.unwrap(), &Content::default());
         assert_eq!(again.conditions, None);
     }

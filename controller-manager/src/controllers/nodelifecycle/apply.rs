@@ -53,8 +53,11 @@ impl NodeLifecycle {
 
     async fn unready_pods(&self, key: &ObjectKey) -> Result<(), Error> {
         let pods: Vec<_> = self.stores.pods.by_index(BY_NODE, &key.name);
-        let writes: Vec<_> =
-            pods.into_iter().filter(|pod| api::pods::is_ready(pod)).map(|pod| async move { self.unready(key, &pod).await }).collect();
+        let writes: Vec<_> = pods
+            .into_iter()
+            .filter(|pod| api::pods::is_ready(pod))
+            .map(|pod| async move { self.unready(key, &pod).await })
+            .collect();
         let results: Vec<Result<(), Error>> = stream::iter(writes).buffered(PODS_IN_FLIGHT).collect().await;
         results.into_iter().collect()
     }
@@ -62,7 +65,8 @@ impl NodeLifecycle {
     async fn unready(&self, key: &ObjectKey, pod: &Pod) -> Result<(), Error> {
         let pod_key = ObjectKey::of(&pod.metadata);
         self.recorder.event(&reference(pod), EventType::Warning, "NodeNotReady", "Node is not ready");
-        let condition = json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(self.clock.now_seconds())});
+        let condition =
+            json!({"type": "Ready", "status": "False", "lastTransitionTime": Time(self.clock.now_seconds())});
         let patch = json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}});
         let api: Api<Pod> = Api::namespaced(self.client.clone(), pod_key.namespace());
         match api.patch_status(&pod_key.name, &patching(), &Patch::Strategic(patch)).await.map_err(Error::from) {

@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use api::well_known::taints::{
-    DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, PID_PRESSURE, UNREACHABLE, UNSCHEDULABLE,
+    DISK_PRESSURE, MEMORY_PRESSURE, NETWORK_UNAVAILABLE, NO_EXECUTE, NO_SCHEDULE, NOT_READY, PID_PRESSURE, UNREACHABLE,
+    UNSCHEDULABLE,
 };
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -169,7 +170,8 @@ fn wanted_taints(now: Timestamp, node: &Node, conditions: &[NodeCondition], evic
             || taint.effect == NO_SCHEDULE
                 && (taint.key == UNSCHEDULABLE || SCHEDULING_TAINTS.iter().any(|(_, _, key)| *key == taint.key))
     };
-    let mut after: Vec<Taint> = before.iter().filter(|taint| !is_ours(taint) || wanted_has(&wanted, taint)).cloned().collect();
+    let mut after: Vec<Taint> =
+        before.iter().filter(|taint| !is_ours(taint) || wanted_has(&wanted, taint)).cloned().collect();
     for (key, effect) in wanted {
         if !after.iter().any(|taint| taint.key == key && taint.effect == effect) {
             after.push(Taint {
@@ -293,11 +295,20 @@ mod tests {
     }
 
     fn observed(node: &Node, silent_for: i64, eviction: Eviction) -> Observed<'_> {
-        Observed { node, last_seen: ago(silent_for).0, was_ready: status_of(conditions_of(node), "Ready") == "True", eviction }
+        Observed {
+            node,
+            last_seen: ago(silent_for).0,
+            was_ready: status_of(conditions_of(node), "Ready") == "True",
+            eviction,
+        }
     }
 
     fn keys(plan: &Plan) -> Vec<String> {
-        plan.taints.iter().flatten().map(|taint| format!("{}:{}", taint.key.rsplit('/').next().unwrap(), taint.effect)).collect()
+        plan.taints
+            .iter()
+            .flatten()
+            .map(|taint| format!("{}:{}", taint.key.rsplit('/').next().unwrap(), taint.effect))
+            .collect()
     }
 
     fn carried_out(mut node: Node, plan: &Plan) -> Node {
@@ -315,11 +326,43 @@ mod tests {
         let table: [(&str, Node, i64, Eviction, &[&str], &str, bool); 7] = [
             ("ready and talking", node(Some("True"), 900), 10, Eviction::Allowed, &[], "True", false),
             ("new and silent", node(None, 59), 59, Eviction::Allowed, &[], "", false),
-            ("never spoke", node(None, 60), 60, Eviction::Allowed, &["unreachable:NoSchedule", "unreachable:NoExecute"], "Unknown", false),
-            ("fell silent", node(Some("True"), 900), 50, Eviction::Allowed, &["unreachable:NoSchedule", "unreachable:NoExecute"], "Unknown", true),
-            ("says not ready", node(Some("False"), 900), 10, Eviction::Allowed, &["not-ready:NoSchedule", "not-ready:NoExecute"], "False", false),
+            (
+                "never spoke",
+                node(None, 60),
+                60,
+                Eviction::Allowed,
+                &["unreachable:NoSchedule", "unreachable:NoExecute"],
+                "Unknown",
+                false,
+            ),
+            (
+                "fell silent",
+                node(Some("True"), 900),
+                50,
+                Eviction::Allowed,
+                &["unreachable:NoSchedule", "unreachable:NoExecute"],
+                "Unknown",
+                true,
+            ),
+            (
+                "says not ready",
+                node(Some("False"), 900),
+                10,
+                Eviction::Allowed,
+                &["not-ready:NoSchedule", "not-ready:NoExecute"],
+                "False",
+                false,
+            ),
             ("held back", node(Some("True"), 900), 50, Eviction::Held, &["unreachable:NoSchedule"], "Unknown", true),
-            ("we are cut off", node(Some("True"), 900), 50, Eviction::Stopped, &["unreachable:NoSchedule"], "Unknown", true),
+            (
+                "we are cut off",
+                node(Some("True"), 900),
+                50,
+                Eviction::Stopped,
+                &["unreachable:NoSchedule"],
+                "Unknown",
+                true,
+            ),
         ];
         for (what, node, silent_for, eviction, taints, ready, became) in table {
             let plan = plan(now(), PATIENCE, &observed(&node, silent_for, eviction));

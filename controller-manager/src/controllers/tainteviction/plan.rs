@@ -45,7 +45,10 @@ pub fn plan(now: Timestamp, pod: &Pod, taints: &[Taint]) -> Plan {
 
 /// What the first toleration that fits says: `None` if there is none, `Some(None)` if for ever, else so many seconds.
 fn tolerated_for(tolerations: &[Toleration], taint: &Taint) -> Option<Option<i64>> {
-    tolerations.iter().find(|toleration| api::pods::toleration_covers(toleration, taint)).map(|toleration| toleration.toleration_seconds)
+    tolerations
+        .iter()
+        .find(|toleration| api::pods::toleration_covers(toleration, taint))
+        .map(|toleration| toleration.toleration_seconds)
 }
 
 #[cfg(test)]
@@ -58,7 +61,12 @@ mod tests {
     }
 
     fn tolerating(key: &str, seconds: Option<i64>) -> Toleration {
-        Toleration { key: Some(key.into()), operator: Some("Exists".into()), toleration_seconds: seconds, ..Default::default() }
+        Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            toleration_seconds: seconds,
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -73,9 +81,24 @@ mod tests {
             ("tolerated a while", vec![taint("a", 10)], vec![tolerating("a", Some(300))], at(290)),
             ("the while is over", vec![taint("a", 300)], vec![tolerating("a", Some(300))], Plan::Evict),
             ("zero", vec![taint("a", 0)], vec![tolerating("a", Some(0))], Plan::Evict),
-            ("the shortest of two", vec![taint("a", 10), taint("b", 10)], vec![tolerating("a", Some(300)), tolerating("b", Some(60))], at(50)),
-            ("one of two not tolerated", vec![taint("a", 10), taint("b", 10)], vec![tolerating("a", Some(300))], Plan::Evict),
-            ("everything", vec![taint("a", 10)], vec![Toleration { operator: Some("Exists".into()), ..Default::default() }], Plan::Stay),
+            (
+                "the shortest of two",
+                vec![taint("a", 10), taint("b", 10)],
+                vec![tolerating("a", Some(300)), tolerating("b", Some(60))],
+                at(50),
+            ),
+            (
+                "one of two not tolerated",
+                vec![taint("a", 10), taint("b", 10)],
+                vec![tolerating("a", Some(300))],
+                Plan::Evict,
+            ),
+            (
+                "everything",
+                vec![taint("a", 10)],
+                vec![Toleration { operator: Some("Exists".into()), ..Default::default() }],
+                Plan::Stay,
+            ),
         ];
         for (what, taints, tolerations, expected) in table {
             let mut pod = pod("p", "n");
