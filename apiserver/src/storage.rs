@@ -4,18 +4,21 @@
 //! Invariants: an acknowledged commit is durable; revisions grow by one with each effective commit; a reader of the change
 //! feed sees every change after its start revision exactly once, in revision order, or is told that they are compacted.
 
+pub mod embedded;
 pub mod memory;
 
 mod deadlines;
 mod index;
 mod shared;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::names::Revision;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use tokio_util::sync::CancellationToken;
 
 /// One stored value with the revision of its last write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +130,26 @@ pub enum StorageError {
     /// The store's files are damaged or can't be written.
     #[error("storage failed: {0}")]
     Failed(String),
+}
+
+/// Keeps the history bounded: what is older than one to two intervals is forgotten. Ends when cancelled.
+pub async fn compact_every(storage: Arc<dyn Storage>, interval: Duration, token: CancellationToken) {
+    let mut before = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = token.cancelled() => return,
+            () = tokio::time::sleep(interval) => {}
+        }
+        let compacted = match before {
+            Some(revision) => storage.compact(revision).await,
+            None => Ok(()),
+        };
+        if let Err(error) = compacted {
+            tracing::warn!(%error, "history is not compacted");
+        }
+        before = storage.revision().await.ok();
+    }
 }
 
 /// The contract.

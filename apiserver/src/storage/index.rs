@@ -150,8 +150,10 @@ impl Index {
         Ok(Some((feed, reached)))
     }
 
-    /// See [`super::Storage::compact`]. Compacting what is compacted already does nothing.
-    pub(super) fn compact(&mut self, revision: Revision) -> Result<(), StorageError> {
+    /// See [`super::Storage::compact`]. Compacting what is compacted already does nothing. Answers which writes are forgotten:
+    /// never one at `revision` or later.
+    pub(super) fn compact(&mut self, revision: Revision) -> Result<Vec<Revision>, StorageError> {
+        let mut forgotten = Vec::new();
         if revision > self.revision {
             return Err(StorageError::Future { newest: self.revision });
         }
@@ -160,18 +162,19 @@ impl Index {
             && let Some(logged) = self.log.pop_front()
         {
             first += 1;
-            self.forget(&logged.key, revision);
+            self.forget(&logged.key, revision, &mut forgotten);
         }
         self.oldest = self.oldest.max(revision);
-        Ok(())
+        Ok(forgotten)
     }
 
     /// Drops the versions of a key that nobody can read at `revision` or later.
-    fn forget(&mut self, key: &Arc<str>, revision: Revision) {
+    fn forget(&mut self, key: &Arc<str>, revision: Revision, forgotten: &mut Vec<Revision>) {
         let Some(versions) = self.keys.get_mut(key) else { return };
         let readable = versions.iter().rposition(|version| version.revision <= revision).unwrap_or(0);
-        let dead = versions[readable].value.is_none() && versions[readable].revision <= revision;
-        versions.drain(..readable + usize::from(dead));
+        // A deletion at the very revision stays in the log, so it stays here until the next compaction.
+        let dead = versions[readable].value.is_none() && versions[readable].revision < revision;
+        forgotten.extend(versions.drain(..readable + usize::from(dead)).map(|version| version.revision));
         if versions.is_empty() {
             self.keys.remove(key);
         }
@@ -235,6 +238,15 @@ mod tests {
         assert_eq!(index.log.len(), 1);
         index.compact(Revision(3)).unwrap();
         assert_eq!(index.oldest(), Revision(6));
+    }
+
+    #[test]
+    fn a_deletion_at_the_compacted_revision_is_kept_for_the_log() {
+        let mut index = index(&[("/a", Some("1")), ("/a", None), ("/b", Some("2"))]);
+        assert_eq!(index.compact(Revision(3)).unwrap(), [Revision(2)]);
+        assert_eq!(keys(&index.list("/", None, 0, Some(Revision(3))).unwrap()), [""; 0]);
+        assert_eq!(index.compact(Revision(4)).unwrap(), [Revision(3)]);
+        assert_eq!(index.keys.len(), 1);
     }
 
     #[test]

@@ -133,6 +133,6 @@ impl Storage for Memory {
     }
 
     async fn compact(&self, revision: Revision) -> Result<(), StorageError> {
-        self.shared.write().compact(revision)
+        self.shared.write().compact(revision).map(drop)
     }
 }

@@ -1,6 +1,8 @@
 //! The storage contract, held by every store: memory (on paused time), embedded and a real etcd.
 
 mod contract;
+mod crash;
+mod embedded;
 
 mod memory {
     use std::sync::Arc;
