@@ -79,18 +79,6 @@ pub struct BackingOff {
     pub message: String,
 }
 
-impl Actions {
-    /// True if there is nothing to do now.
-    pub fn is_empty(&self) -> bool {
-        self.kill.is_empty()
-            && self.stop_sandboxes.is_empty()
-            && !matches!(self.sandbox, SandboxAction::Create { .. })
-            && self.start.is_empty()
-            && self.remove_containers.is_empty()
-            && self.remove_sandboxes.is_empty()
-    }
-}
-
 /// Decides what to do for a pod that is to run.
 pub fn compute(input: &Input) -> Actions {
     let all = members(input.pod);

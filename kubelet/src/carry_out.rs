@@ -166,8 +166,8 @@ impl Worker {
         for key in wanted {
             let audiences = if key.audience.is_empty() { Vec::new() } else { vec![key.audience.clone()] };
             let request = TokenRequest {
-                spec: TokenRequestSpec {
-                    audiences,
+                spec: Some(TokenRequestSpec {
+                    audiences: Some(audiences),
                     expiration_seconds: Some(key.expiration_seconds),
                     bound_object_ref: Some(BoundObjectReference {
                         api_version: Some("v1".into()),
@@ -175,15 +175,18 @@ impl Worker {
                         name: meta.name.clone(),
                         uid: meta.uid.clone(),
                     }),
-                },
+                }),
                 ..TokenRequest::default()
             };
             let answer = api.create_token_request(account, &PostParams::default(), &request).await;
             let status = answer.map_err(|error| format!("failed to fetch token: {error}"))?.status;
             let status = status.ok_or_else(|| String::from("failed to fetch token: the answer has no status"))?;
-            let at = refresh_at(now, status.expiration_timestamp.0);
-            self.tokens_due = Some(self.tokens_due.map_or(at, |other| other.min(at)));
-            self.tokens.insert(key, status.token);
+            let token = status.token.ok_or_else(|| String::from("failed to fetch token: the answer has no token"))?;
+            if let Some(expiry) = status.expiration_timestamp {
+                let at = refresh_at(now, expiry.0);
+                self.tokens_due = Some(self.tokens_due.map_or(at, |other| other.min(at)));
+            }
+            self.tokens.insert(key, token);
         }
         Ok(())
     }

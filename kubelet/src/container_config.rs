@@ -108,7 +108,7 @@ fn stop_signal(container: &Container) -> i32 {
     name.and_then(|name| cri::v1::Signal::from_str_name(&name)).map_or(0, |signal| signal as i32)
 }
 
-fn labels(parts: &Parts) -> std::collections::HashMap<String, String> {
+fn labels(parts: &Parts) -> BTreeMap<String, String> {
     let meta = &parts.context.pod.metadata;
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     [
@@ -120,7 +120,7 @@ fn labels(parts: &Parts) -> std::collections::HashMap<String, String> {
     .into()
 }
 
-fn annotations(container: &Container, restart_count: u32) -> std::collections::HashMap<String, String> {
+fn annotations(container: &Container, restart_count: u32) -> BTreeMap<String, String> {
     let policy = container.termination_message_policy.clone().unwrap_or_else(|| "File".into());
     [
         (keys::CONTAINER_HASH.to_owned(), spec_hash(container)),

@@ -11,6 +11,7 @@ mod carry_out;
 mod checks;
 mod config;
 mod container_config;
+mod directory_watch;
 mod dns;
 mod downward;
 mod env;

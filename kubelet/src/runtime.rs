@@ -73,7 +73,7 @@ impl Runtime {
 
     /// Everything the runtime has of one pod.
     pub async fn observe(&self, uid: &str) -> Answer<PodView> {
-        let labels: std::collections::HashMap<_, _> = [(keys::POD_UID.to_owned(), uid.to_owned())].into();
+        let labels: BTreeMap<_, _> = [(keys::POD_UID.to_owned(), uid.to_owned())].into();
         let filter = PodSandboxFilter { label_selector: labels.clone(), ..PodSandboxFilter::default() };
         let request = ListPodSandboxRequest { filter: Some(filter) };
         let sandboxes = self.runtime.clone().list_pod_sandbox(request).await?.into_inner().items;
@@ -211,14 +211,14 @@ fn run_state(status: &ContainerStatus) -> RunState {
 /// What a container left behind as its last words: its termination-message file, or the end of its log if it failed
 /// without one and its policy says so; after that what the runtime says.
 fn termination_message(status: &ContainerStatus) -> String {
-    let annotations: BTreeMap<_, _> = status.annotations.iter().collect();
-    let path = annotations.get(&keys::MESSAGE_PATH.to_owned());
-    let mount = path.and_then(|path| status.mounts.iter().find(|mount| mount.container_path == **path));
+    let annotations = &status.annotations;
+    let path = annotations.get(keys::MESSAGE_PATH);
+    let mount = path.and_then(|path| status.mounts.iter().find(|mount| mount.container_path == *path));
     let left = mount.map(|mount| read_start(Path::new(&mount.host_path))).unwrap_or_default();
     if !left.is_empty() {
         return left;
     }
-    let fallback = annotations.get(&keys::MESSAGE_POLICY.to_owned()).is_some_and(|p| *p == "FallbackToLogsOnError");
+    let fallback = annotations.get(keys::MESSAGE_POLICY).is_some_and(|policy| policy == "FallbackToLogsOnError");
     if fallback && (status.exit_code != 0 || status.reason == "OOMKilled") {
         let tail = log_tail(Path::new(&status.log_path));
         if !tail.is_empty() {

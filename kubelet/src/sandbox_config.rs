@@ -2,6 +2,8 @@
 //!
 //! Entry: [`sandbox_config`]. Invariant: pure.
 
+use std::collections::BTreeMap;
+
 use cri::v1::{
     Int64Value, LinuxPodSandboxConfig, LinuxSandboxSecurityContext, NamespaceMode, NamespaceOption, PodSandboxConfig,
     PodSandboxMetadata, PortMapping, Protocol,
@@ -19,7 +21,7 @@ pub fn sandbox_config(config: &KubeletConfig, pod: &Pod, attempt: u32) -> PodSan
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (name, namespace, uid) = (text(&meta.name), text(&meta.namespace), text(&meta.uid));
     let spec = pod.spec.clone().unwrap_or_default();
-    let mut labels: std::collections::HashMap<_, _> = meta.labels.clone().unwrap_or_default().into_iter().collect();
+    let mut labels: BTreeMap<_, _> = meta.labels.clone().unwrap_or_default().into_iter().collect();
     labels.insert(keys::POD_NAME.into(), name.clone());
     labels.insert(keys::POD_NAMESPACE.into(), namespace.clone());
     labels.insert(keys::POD_UID.into(), uid.clone());
@@ -78,7 +80,7 @@ fn security_context(spec: &PodSpec) -> LinuxSandboxSecurityContext {
     }
 }
 
-fn sysctls(spec: &PodSpec) -> std::collections::HashMap<String, String> {
+fn sysctls(spec: &PodSpec) -> BTreeMap<String, String> {
     let security = spec.security_context.as_ref();
     let all = security.and_then(|security| security.sysctls.as_ref()).into_iter().flatten();
     all.map(|sysctl| (sysctl.name.clone(), sysctl.value.clone())).collect()

@@ -32,7 +32,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
 use crate::shared::Shared;
-use crate::status::ID_SCHEME;
 
 /// How many connections are served at a time.
 const CONNECTIONS: usize = 1024;
@@ -162,9 +161,4 @@ pub(crate) fn find_pod(shared: &Shared, namespace: &str, name: &str) -> Result<A
     };
     let not_found = || Refusal(StatusCode::NOT_FOUND, format!("pod \"{name}\" not found"));
     all.iter().find(is_it).cloned().ok_or_else(not_found)
-}
-
-/// The id of a container without its scheme.
-pub(crate) fn bare_id(id: &str) -> &str {
-    id.strip_prefix(ID_SCHEME).unwrap_or(id)
 }

@@ -33,7 +33,6 @@ pub struct Shared {
     pub client: kube::Client,
     pub runtime: Runtime,
     pub clock: Clock,
-    pub rng: Rng,
     pub recorder: Recorder,
     pub pods: Store<Pod>,
     pub services: Store<Service>,
@@ -69,7 +68,7 @@ impl Shared {
             });
             Self {
                 volumes: Volumes::new(parts.config.host.root_dir()),
-                references: References::new(parts.client.clone(), parts.rng.fork(), wake),
+                references: References::new(parts.client.clone(), parts.rng, wake),
                 status_writer: StatusWriter::new(parts.client.clone(), parts.pods.clone()),
                 workers: Workers::default(),
                 node: Mutex::new(parts.node),
@@ -77,7 +76,6 @@ impl Shared {
                 client: parts.client,
                 runtime: parts.runtime,
                 clock: parts.clock,
-                rng: parts.rng,
                 recorder: parts.recorder,
                 pods: parts.pods,
                 services: parts.services,

@@ -14,11 +14,11 @@ use k8s_openapi::api::core::v1::{Node, Pod, Toleration};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Api;
 use kube::api::{DeleteParams, PostParams, Preconditions};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::AddWatchFlags;
 use sha2::{Digest, Sha256};
-use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
+use crate::directory_watch::DirectoryWatch;
 use crate::shared::{Shared, key};
 
 const RETRY: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ impl StaticPods {
             tokio::select! {
                 biased;
                 () = token.cancelled() => return,
-                changed = changed(&watch) => if let Err(error) = changed {
+                changed = watch.changed() => if let Err(error) = changed {
                     tracing::error!(%error, "manifests are not followed any more");
                     return;
                 },
@@ -181,23 +181,13 @@ impl StaticPods {
     }
 }
 
-fn directory_watch(directory: &Path) -> std::io::Result<AsyncFd<Inotify>> {
+fn directory_watch(directory: &Path) -> std::io::Result<DirectoryWatch> {
     std::fs::create_dir_all(directory)?;
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
     let wanted = AddWatchFlags::IN_CLOSE_WRITE
         | AddWatchFlags::IN_MOVED_TO
         | AddWatchFlags::IN_MOVED_FROM
         | AddWatchFlags::IN_DELETE;
-    inotify.add_watch(directory, wanted)?;
-    AsyncFd::new(inotify)
-}
-
-/// Returns when something in the directory has changed.
-async fn changed(watch: &AsyncFd<Inotify>) -> std::io::Result<()> {
-    let mut ready = watch.readable().await?;
-    while watch.get_ref().read_events().is_ok_and(|events| !events.is_empty()) {}
-    ready.clear_ready();
-    Ok(())
+    DirectoryWatch::new(directory, wanted)
 }
 
 /// The pods in a directory, by uid. A file that is no pod is reported and skipped.

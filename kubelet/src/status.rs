@@ -8,7 +8,6 @@ mod containers;
 mod phase;
 
 pub use self::conditions::OWNED as OWNED_CONDITIONS;
-pub use self::containers::ID_SCHEME;
 
 use std::collections::BTreeMap;
 

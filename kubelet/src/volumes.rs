@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Volume};
 
-pub use self::payload::{Payload, TokenKey, Tokens};
+pub use self::payload::{Payload, Tokens};
 pub use self::projected::token_requests;
 pub use self::sub_path::resolve as resolve_sub_path;
 use crate::downward::{DownwardError, NodeFacts};

@@ -85,7 +85,7 @@ fn endpoints(slices: &[&EndpointSlice], port_name: &str) -> BTreeSet<(Ipv4Addr, 
         let ports = slice.ports.iter().flatten();
         let mut ports = ports.filter(|port| port.name.as_deref().unwrap_or_default() == port_name);
         let Some(port) = ports.next().and_then(|port| u16::try_from(port.port?).ok()) else { continue };
-        for endpoint in &slice.endpoints {
+        for endpoint in slice.endpoints.iter().flatten() {
             let conditions = endpoint.conditions.clone().unwrap_or_default();
             let Some(address) = endpoint.addresses.first().and_then(|text| text.parse().ok()) else { continue };
             if conditions.ready.unwrap_or(true) {
@@ -115,7 +115,7 @@ pub(super) fn ruleset(table: &str, services: &Services) -> String {
     let key = "ip daddr . meta l4proto . th dport";
     let node_key = "meta l4proto . th dport";
     let number = "numgen random mod 2";
-    push_map(&mut text, "services", &format!("type ipv4_addr . inet_proto . inet_service : verdict"), &maps.services);
+    push_map(&mut text, "services", "type ipv4_addr . inet_proto . inet_service : verdict", &maps.services);
     push_map(&mut text, "node_ports", "type inet_proto . inet_service : verdict", &maps.node_ports);
     let target = "ip daddr . th dport";
     push_map(&mut text, "endpoints", &format!("typeof {key} . {number} : {target}"), &maps.endpoints);

@@ -16,14 +16,14 @@ use bytes::Bytes;
 use cri::v1::{ContainerEventType, GetEventsRequest};
 use http::StatusCode;
 use jiff::SignedDuration;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::io::unix::AsyncFd;
+use nix::sys::inotify::AddWatchFlags;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::log_file::{Filter, files, start_of_tail};
 use super::streams::parse_query;
 use super::{Refusal, find_pod};
+use crate::directory_watch::DirectoryWatch;
 use crate::shared::Shared;
 use crate::view::{ContainerView, RunState};
 
@@ -233,12 +233,11 @@ fn open_from(path: &FilePath, tail: Option<u64>) -> io::Result<Vec<(File, u64)>>
     Ok(opened)
 }
 
-fn watch(path: &FilePath) -> io::Result<AsyncFd<Inotify>> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+fn watch(path: &FilePath) -> io::Result<DirectoryWatch> {
     let directory = path.parent().unwrap_or(path);
     // The directory's events cover the file's writes and the file that takes its place.
-    inotify.add_watch(directory, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
-    AsyncFd::new(inotify)
+    let wanted = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+    DirectoryWatch::new(directory, wanted)
 }
 
 async fn follow_on(
@@ -247,7 +246,7 @@ async fn follow_on(
     mut file: File,
     mut buffer: Vec<u8>,
     id: &str,
-    watch: AsyncFd<Inotify>,
+    watch: DirectoryWatch,
     mut events: Events,
 ) -> io::Result<()> {
     loop {
@@ -255,10 +254,8 @@ async fn follow_on(
         let ended = tokio::select! {
             biased;
             () = client.closed() => return Ok(()),
-            ready = watch.readable() => {
-                let mut ready = ready?;
-                while watch.get_ref().read_events().is_ok_and(|events| !events.is_empty()) {}
-                ready.clear_ready();
+            changed = watch.changed() => {
+                changed?;
                 false
             }
             event = events.message() => match event {

@@ -17,7 +17,7 @@ use crate::members::{Member, Role, restarts_after};
 use crate::view::{ContainerView, Exit, RunState};
 
 /// The URL scheme of our container ids, as `containerd://` is containerd's.
-pub const ID_SCHEME: &str = "kubelab://";
+const ID_SCHEME: &str = "kubelab://";
 
 /// Statuses by container name.
 pub(super) struct Statuses(BTreeMap<String, ContainerStatus>);
