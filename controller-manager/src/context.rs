@@ -59,7 +59,7 @@ impl Context {
 
     /// The events of one controller.
     pub fn recorder(&mut self, component: &str) -> Recorder {
-        let (client, clock, token) = (self.client.clone(), self.clock.clone(), self.token.clone());
+        let (client, clock, token) = (self.client.clone(), self.clock, self.token.clone());
         Recorder::start(client, component, "", clock, &mut self.tasks, token)
     }
 

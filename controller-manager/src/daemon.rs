@@ -68,7 +68,7 @@ async fn lead(
         namespace: api::well_known::namespaces::SYSTEM.to_owned(),
         name: NAME.to_owned(),
         identity: format!("{}_{}", host_name(), rng.uuid()),
-        clock: clock.clone(),
+        clock,
         rng: rng.fork(),
     };
     match election.run(token, |term| start(client, config, clock, rng, term)).await {

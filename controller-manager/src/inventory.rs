@@ -28,7 +28,7 @@ const DEFINITIONS: (&str, &str) = ("apiextensions.k8s.io", "customresourcedefini
 /// The first wait after a failed discovery; it doubles up to the last.
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(30);
-/// How long one kind that cannot be listed may hold up the others.
+/// How long kinds that cannot be listed may hold up the others.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A kind whose objects can be deleted.
@@ -114,7 +114,7 @@ impl Inventory {
     pub fn start(&self, token: CancellationToken) -> Option<impl Future<Output = ()> + Send + 'static> {
         let inventory = self.clone();
         let wanted = !self.shared.subscribers.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        wanted.then(|| async move {
+        wanted.then_some(async move {
             tokio::select! {
                 biased;
                 () = token.cancelled() => {}
@@ -133,10 +133,9 @@ impl Inventory {
                 Ok(kinds) => {
                     retry = FIRST_RETRY;
                     self.follow(kinds, &mut watched);
-                    for (_, store) in watched.values() {
-                        if timeout(SYNC_PATIENCE, store.synced()).await.is_err() {
-                            tracing::warn!("a kind cannot be listed; going on without it");
-                        }
+                    let synced = watched.values().map(|(_, store)| store.synced());
+                    if timeout(SYNC_PATIENCE, futures::future::join_all(synced)).await.is_err() {
+                        tracing::warn!("some kinds cannot be listed; going on without them");
                     }
                     self.shared.synced.send_replace(true);
                 }

@@ -29,7 +29,7 @@ pub fn start(context: &mut Context) {
     let reconciler = Namespaces {
         client: context.client.clone(),
         stores: context.stores.clone(),
-        clock: context.clock.clone(),
+        clock: context.clock,
         written: written.clone(),
     };
     context.run(reconciler, queue, written, WORKERS);

@@ -33,7 +33,7 @@ pub fn start(context: &mut Context) {
     let reconciler = NodeLifecycle {
         client: context.client.clone(),
         stores: context.stores.clone(),
-        clock: context.clock.clone(),
+        clock: context.clock,
         recorder: context.recorder("node-controller"),
         written: written.clone(),
         patience: Patience {
@@ -71,7 +71,7 @@ impl Signs {
 }
 
 fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>, signs: &Signs, clock: &Clock) {
-    let (seen, time) = (signs.clone(), clock.clone());
+    let (seen, time) = (signs.clone(), *clock);
     stores.leases.on_change(move |change: Change<Lease>| {
         let renewed = |lease: &Lease| lease.spec.as_ref().and_then(|spec| spec.renew_time.clone());
         if let Change::Upsert { old, new } = &change
@@ -80,7 +80,7 @@ fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>, signs: &Signs, clock: &C
             seen.seen(new.metadata.name.as_deref().unwrap_or_default(), time.now());
         }
     });
-    let (keys, seen, time, nodes) = (queue.clone(), signs.clone(), clock.clone(), stores.nodes.clone());
+    let (keys, seen, time, nodes) = (queue.clone(), signs.clone(), *clock, stores.nodes.clone());
     stores.nodes.on_change(move |change: Change<Node>| {
         let node = change.object();
         let name = node.metadata.name.as_deref().unwrap_or_default();

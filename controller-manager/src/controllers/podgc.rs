@@ -52,7 +52,7 @@ pub fn start(context: &mut Context) {
     let reconciler = PodCollector {
         client: context.client.clone(),
         stores: context.stores.clone(),
-        clock: context.clock.clone(),
+        clock: context.clock,
         written: written.clone(),
         threshold: context.config.terminated_pod_gc_threshold,
         missing: Mutex::default(),

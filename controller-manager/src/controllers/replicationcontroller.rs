@@ -37,7 +37,7 @@ pub fn start(context: &mut Context) {
     let reconciler = ReplicationControllers {
         client: context.client.clone(),
         stores: context.stores.clone(),
-        clock: context.clock.clone(),
+        clock: context.clock,
         recorder: context.recorder("replication-controller"),
         written: written.clone(),
     };

@@ -34,7 +34,7 @@ pub fn start(context: &mut Context) {
     let reconciler = TaintEviction {
         client: context.client.clone(),
         stores: context.stores.clone(),
-        clock: context.clock.clone(),
+        clock: context.clock,
         recorder: context.recorder("taint-eviction-controller"),
         written: written.clone(),
         marked: Mutex::default(),

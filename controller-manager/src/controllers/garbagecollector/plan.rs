@@ -129,7 +129,8 @@ mod tests {
         let child = node("child", &[owner("x", true)], None);
         let busy = node("busy", &[owner("x", true)], Some(FOREGROUND));
         let gone = Plan::Delete { policy: Policy::Background, unblock: false };
-        let table: [(&str, Vec<(OwnerReference, Owner)>, Vec<&Node>, Plan); 8] = [
+        type Case<'a> = (&'static str, Vec<(OwnerReference, Owner)>, Vec<&'a Node>, Plan);
+        let table: [Case; 8] = [
             ("nobody's", vec![], vec![], Plan::Nothing),
             ("its owner lives", vec![(a.clone(), Owner::Solid)], vec![], Plan::Nothing),
             ("its owner is gone", vec![(a.clone(), Owner::Absent)], vec![], gone.clone()),

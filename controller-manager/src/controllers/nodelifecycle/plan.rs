@@ -107,7 +107,7 @@ pub fn plan(now: Timestamp, patience: Patience, observed: &Observed) -> Plan {
     };
     let taints_before = taints_of(node);
     let taints = wanted_taints(now, node, &after, observed.eviction);
-    let executes = |taints: &[Taint]| taints.iter().any(|taint| is_execution(taint));
+    let executes = |taints: &[Taint]| taints.iter().any(is_execution);
     plan.evicts = executes(&taints) && !executes(taints_before);
     plan.execution = execution_key(&ready).is_some() || executes(taints_before);
     plan.taints = (taints != taints_before).then_some(taints);
@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn silence_and_words_become_conditions_and_taints() {
-        let table: [(&str, Node, i64, Eviction, &[&str], &str, bool); 7] = [
+        type Case = (&'static str, Node, i64, Eviction, &'static [&'static str], &'static str, bool);
+        let table: [Case; 7] = [
             ("ready and talking", node(Some("True"), 900), 10, Eviction::Allowed, &[], "True", false),
             ("new and silent", node(None, 59), 59, Eviction::Allowed, &[], "", false),
             (
