@@ -176,4 +176,16 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }
+
+    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
+        K::grace_period(self.own(object), requested)
+    }
+
+    fn begin_deletion(&self, object: &mut dyn Object) -> bool {
+        K::begin_deletion(self.own_mut(object))
+    }
+
+    fn holds_removal(&self, object: &dyn Object) -> bool {
+        K::holds_removal(self.own(object))
+    }
 }

@@ -51,6 +51,15 @@ impl Kind for Namespace {
         new.spec.clone_from(&old.spec);
     }
 
+    fn begin_deletion(object: &mut Object) -> bool {
+        object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
+        true
+    }
+
+    fn holds_removal(object: &Object) -> bool {
+        object.spec.iter().flat_map(|spec| spec.finalizers.iter().flatten()).next().is_some()
+    }
+
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec").child("finalizers");

@@ -34,7 +34,7 @@ impl Kind for Pod {
         ("spec.restartPolicy", &["/spec/restartPolicy"]),
         ("spec.schedulerName", &["/spec/schedulerName"]),
         ("spec.serviceAccountName", &["/spec/serviceAccountName"]),
-        ("spec.hostNetwork", &["/spec/hostNetwork", "=false"]),
+        ("spec.hostNetwork", &["/spec/hostNetwork", "false"]),
         ("status.phase", &["/status/phase"]),
         ("status.podIP", &["/status/podIP"]),
         ("status.podIPs", &["/status/podIP"]),
@@ -87,6 +87,17 @@ impl Kind for Pod {
         if status.qos_class.as_deref().unwrap_or_default().is_empty() {
             status.qos_class = old.status.as_ref().and_then(|status| status.qos_class.clone());
         }
+    }
+
+    fn grace_period(object: &Object, requested: Option<i64>) -> Option<i64> {
+        const DEFAULT: i64 = 30;
+        let spec = object.spec.as_ref();
+        let bound = spec.and_then(|spec| spec.node_name.as_deref()).is_some_and(|node| !node.is_empty());
+        if !bound || api::pods::is_terminal(object) {
+            return Some(0);
+        }
+        let wanted = requested.or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds)).unwrap_or(DEFAULT);
+        Some(if wanted < 0 { 1 } else { wanted })
     }
 
     fn validate(object: &Object) -> FieldErrors {

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use api::names::{GroupKind, GroupResource};
 
-use super::{ResourceInfo, Strategy};
+use super::{ResourceInfo, Strategy, Subresource};
 
 type Key = (String, String, String);
 
@@ -61,6 +61,26 @@ impl Resources {
         let served = self.served();
         let row = served.rows.iter().find(|row| row.info().group == group && row.info().plural == plural);
         row.cloned()
+    }
+}
+
+impl Subresource {
+    /// As it stands in paths.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Scale => "scale",
+            Self::Binding => "binding",
+            Self::Eviction => "eviction",
+            Self::Log => "log",
+            Self::Exec => "exec",
+            Self::Attach => "attach",
+            Self::PortForward => "portforward",
+            Self::Proxy => "proxy",
+            Self::Token => "token",
+            Self::Finalize => "finalize",
+            Self::EphemeralContainers => "ephemeralcontainers",
+        }
     }
 }
 

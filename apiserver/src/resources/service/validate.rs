@@ -1,0 +1,268 @@
+//! What a Service may say.
+
+use std::collections::BTreeSet;
+
+use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
+use api::names;
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{is_external, is_headless, kind};
+use crate::resources::checks;
+
+const KUBELET_PORT: i32 = 10250;
+const MAX_AFFINITY_SECONDS: i32 = 24 * 60 * 60;
+
+/// All errors of a spec, in upstream's order.
+pub fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let ports = spec.ports.as_deref().unwrap_or_default();
+    if ports.is_empty() && !is_headless(spec) && kind(spec) != "ExternalName" {
+        errors.push(FieldError::required(&path.child("ports"), ""));
+    }
+    typed(errors, path, spec, ports);
+    let mut taken = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        service_port(errors, &path.child("ports").index(i), port, ports.len() > 1, &mut taken);
+    }
+    checks::labels(errors, &path.child("selector"), spec.selector.as_ref());
+    affinity(errors, path, spec);
+    if kind(spec) != "ExternalName" {
+        cluster_ips(errors, path, spec);
+    }
+    for (i, address) in spec.external_ips.iter().flatten().enumerate() {
+        let path = path.child("externalIPs").index(i);
+        match names::ip_address(address) {
+            wrong if wrong.is_empty() => checks::endpoint_ip(errors, &path, address),
+            wrong => errors.push_invalid(&path, address, wrong),
+        }
+    }
+    let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+    checks::required_one_of(errors, &path.child("type"), kind(spec), &types);
+    duplicate_ports(errors, &path.child("ports"), spec, ports);
+    source_ranges(errors, path, spec);
+    traffic_policies(errors, path, spec);
+}
+
+/// All errors of a change.
+pub fn change(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old: &ServiceSpec) {
+    if kind(new) != "ExternalName" && kind(old) != "ExternalName" {
+        let ips = |spec: &ServiceSpec| spec.cluster_ips.clone().unwrap_or_default();
+        let (new, old) = (ips(new), ips(old));
+        if let Some(first) = old.first()
+            && new.first() != Some(first)
+        {
+            errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), &new, "may not change once set"));
+        }
+    }
+    if kind(new) == "LoadBalancer" && kind(old) == "LoadBalancer" && new.load_balancer_class != old.load_balancer_class {
+        errors.push(FieldError::invalid(&path.child("loadBalancerClass"), &new.load_balancer_class, "may not change once set"));
+    }
+}
+
+/// All errors of a load balancer's points of entry.
+pub fn load_balancer(errors: &mut FieldErrors, path: &FieldPath, status: &LoadBalancerStatus) {
+    for (i, point) in status.ingress.iter().flatten().enumerate() {
+        let path = path.child("ingress").index(i);
+        if let Some(ip) = point.ip.as_deref().filter(|ip| !ip.is_empty()) {
+            checks::ip(errors, &path.child("ip"), ip);
+        }
+        if let Some(mode) = &point.ip_mode {
+            if point.ip.as_deref().unwrap_or_default().is_empty() {
+                errors.push(FieldError::forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set"));
+            }
+            checks::one_of(errors, &path.child("ipMode"), mode, &["Proxy", "VIP"]);
+        }
+        if let Some(host) = point.hostname.as_deref().filter(|host| !host.is_empty()) {
+            let path = path.child("hostname");
+            errors.push_invalid(&path, host, names::is_dns1123_subdomain(host));
+            if names::ip_address(host).is_empty() {
+                errors.push(FieldError::invalid(&path, host, "must be a DNS name, not an IP address"));
+            }
+        }
+    }
+}
+
+fn typed(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec, ports: &[ServicePort]) {
+    match kind(spec) {
+        "LoadBalancer" => {
+            for (i, port) in ports.iter().enumerate().filter(|(_, port)| port.port == KUBELET_PORT) {
+                let detail = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
+                errors.push(FieldError::invalid(&path.child("ports").index(i), port.port, detail));
+            }
+            not_headless(errors, path, spec);
+        }
+        "NodePort" => not_headless(errors, path, spec),
+        "ExternalName" => {
+            let set = [
+                ("clusterIPs", spec.cluster_ips.as_ref().is_some_and(|ips| !ips.is_empty())),
+                ("ipFamilies", spec.ip_families.as_ref().is_some_and(|families| !families.is_empty())),
+                ("ipFamilyPolicy", spec.ip_family_policy.is_some()),
+            ];
+            for (field, _) in set.iter().filter(|(_, set)| *set) {
+                errors.push(FieldError::forbidden(&path.child(field), "may not be set for ExternalName services"));
+            }
+            let name = spec.external_name.as_deref().unwrap_or_default();
+            match name.strip_suffix('.').unwrap_or(name) {
+                "" => errors.push(FieldError::required(&path.child("externalName"), "")),
+                name => errors.push_invalid(&path.child("externalName"), name, names::is_dns1123_subdomain(name)),
+            }
+        }
+        _ => {}
+    }
+}
+
+fn not_headless(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    if is_headless(spec) {
+        let detail = format!("may not be set to 'None' for {} services", kind(spec));
+        errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), "None", detail));
+    }
+}
+
+fn service_port(errors: &mut FieldErrors, path: &FieldPath, port: &ServicePort, named: bool, taken: &mut BTreeSet<String>) {
+    let name = port.name.as_deref().unwrap_or_default();
+    if name.is_empty() && named {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    } else if !name.is_empty() {
+        errors.push_invalid(&path.child("name"), name, names::is_dns1123_label(name));
+        if !taken.insert(name.to_owned()) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
+        }
+    }
+    checks::port(errors, &path.child("port"), &IntOrString::Int(port.port));
+    checks::protocol(errors, &path.child("protocol"), port.protocol.as_deref().unwrap_or_default());
+    checks::port(errors, &path.child("targetPort"), port.target_port.as_ref().unwrap_or(&IntOrString::Int(port.port)));
+    if let Some(protocol) = &port.app_protocol {
+        errors.push_invalid(&path.child("appProtocol"), protocol, names::qualified_name(protocol));
+    }
+}
+
+fn affinity(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let affinity = spec.session_affinity.as_deref().unwrap_or_default();
+    checks::required_one_of(errors, &path.child("sessionAffinity"), affinity, &["ClientIP", "None"]);
+    let path = path.child("sessionAffinityConfig");
+    match (affinity, &spec.session_affinity_config) {
+        ("None", Some(_)) => errors.push(FieldError::forbidden(&path, "must not be set when session affinity is None")),
+        ("ClientIP", Some(config)) => {
+            let seconds = config.client_ip.as_ref().and_then(|client| client.timeout_seconds).unwrap_or_default();
+            if !(1..=MAX_AFFINITY_SECONDS).contains(&seconds) {
+                let detail = format!("must be greater than 0 and less than {MAX_AFFINITY_SECONDS}");
+                errors.push(FieldError::invalid(&path.child("clientIP").child("timeoutSeconds"), seconds, detail));
+            }
+        }
+        (_, Some(_) | None) => {}
+    }
+}
+
+fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let ips = spec.cluster_ips.as_deref().unwrap_or_default();
+    let list = path.child("clusterIPs");
+    let families = spec.ip_families.as_deref().unwrap_or_default();
+    for (i, family) in families.iter().enumerate() {
+        checks::one_of(errors, &path.child("ipFamilies").index(i), family, &["IPv4", "IPv6"]);
+        if families[..i].contains(family) {
+            errors.push(FieldError::duplicate(&path.child("ipFamilies").index(i), family));
+        }
+    }
+    match spec.ip_family_policy.as_deref() {
+        Some("RequireDualStack") => {
+            let detail = "this cluster is not configured for dual-stack services";
+            errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), "RequireDualStack", detail));
+        }
+        Some(policy) => {
+            let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+            checks::one_of(errors, &path.child("ipFamilyPolicy"), policy, &policies);
+        }
+        None => {}
+    }
+    if let Some(ip) = spec.cluster_ip.as_ref().filter(|ip| !ip.is_empty())
+        && ips.first() != Some(ip)
+    {
+        errors.push(FieldError::invalid(&list, ips, "first value must match `clusterIP`"));
+    }
+    if ips.len() > 2 {
+        errors.push(FieldError::invalid(&list, ips, "may only hold up to 2 values"));
+    }
+    for (i, ip) in ips.iter().enumerate() {
+        match (i, ip.as_str()) {
+            (0, "None") if ips.len() > 1 => errors.push(FieldError::invalid(&list, ips, "'None' must be the first and only value")),
+            (0, "None") => {}
+            (_, ip) => checks::ip(errors, &list.index(i), ip),
+        }
+    }
+}
+
+fn duplicate_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec, ports: &[ServicePort]) {
+    if kind(spec) == "ClusterIP" {
+        for (i, _) in ports.iter().enumerate().filter(|(_, port)| port.node_port.unwrap_or_default() != 0) {
+            let path = path.index(i).child("nodePort");
+            errors.push(FieldError::forbidden(&path, "may not be used when `type` is 'ClusterIP'"));
+        }
+    }
+    let mut node_ports = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let number = port.node_port.unwrap_or_default();
+        if number != 0 && !node_ports.insert((&port.protocol, number)) {
+            errors.push(FieldError::duplicate(&path.index(i).child("nodePort"), number));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (i, port) in ports.iter().enumerate() {
+        let protocol = port.protocol.as_deref().unwrap_or_default();
+        if !seen.insert((protocol, port.port)) {
+            // Upstream shows its internal struct here, in its own order of fields.
+            let shown = format!(
+                "{{\"Name\":\"\",\"Protocol\":\"{protocol}\",\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",
+                port.port
+            );
+            errors.push(FieldError { kind: FieldErrorKind::Duplicate, path: path.index(i), value: None, detail: shown });
+        }
+    }
+}
+
+fn source_ranges(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
+    let path = path.child("loadBalancerSourceRanges");
+    if !ranges.is_empty() && kind(spec) != "LoadBalancer" {
+        errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
+    }
+    for (i, range) in ranges.iter().enumerate() {
+        checks::cidr(errors, &path.index(i), range.trim());
+    }
+}
+
+fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let external = spec.external_traffic_policy.as_deref().unwrap_or_default();
+    let field = path.child("externalTrafficPolicy");
+    if !is_external(spec) && !external.is_empty() {
+        errors.push(FieldError::invalid(&field, external, "may only be set for externally-accessible services"));
+    } else if is_external(spec) {
+        checks::required_one_of(errors, &field, external, &["Cluster", "Local"]);
+    }
+    let health = spec.health_check_node_port.unwrap_or_default();
+    if health != 0 && !(kind(spec) == "LoadBalancer" && external == "Local") {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid(&path.child("healthCheckNodePort"), health, detail));
+    }
+    if spec.allocate_load_balancer_node_ports.is_some() && kind(spec) != "LoadBalancer" {
+        let detail = "may only be used when `type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), detail));
+    }
+    if let Some(class) = &spec.load_balancer_class {
+        let path = path.child("loadBalancerClass");
+        if kind(spec) == "LoadBalancer" {
+            errors.push_invalid(&path, class, names::qualified_name(class));
+        } else {
+            errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
+        }
+    }
+    let field = path.child("internalTrafficPolicy");
+    match spec.internal_traffic_policy.as_deref() {
+        Some(policy) => checks::one_of(errors, &field, policy, &["Cluster", "Local"]),
+        None if ["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind(spec)) => errors.push(FieldError::required(&field, "")),
+        None => {}
+    }
+    if let Some(distribution) = &spec.traffic_distribution {
+        let known = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+        checks::one_of(errors, &path.child("trafficDistribution"), distribution, &known);
+    }
+}
