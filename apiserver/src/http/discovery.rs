@@ -1,0 +1,276 @@
+//! Discovery: what this server serves, as the legacy documents and as the aggregated one, made from the table of kinds.
+//!
+//! All functions are pure; a CustomResourceDefinition appears as soon as its row is in [`Served`]. Reference:
+//! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api>.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::resources::{ResourceInfo, Served, Strategy, Subresource};
+
+/// The media type of the aggregated form.
+pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// Groups that come first in upstream's order; all others follow by name.
+const GROUP_ORDER: [&str; 18] = [
+    "apiregistration.k8s.io",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// `GET /api`.
+pub fn legacy_versions(server_address: &str) -> Value {
+    json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": server_address}],
+    })
+}
+
+/// `GET /apis`.
+pub fn group_list(served: &Served) -> Value {
+    let groups: Vec<Value> = group_names(served).iter().map(|group| group_entry(served, group)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+/// `GET /apis/GROUP`; None for a group that is not served.
+pub fn group(served: &Served, group: &str) -> Option<Value> {
+    if versions(served, group).is_empty() {
+        return None;
+    }
+    let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
+    let entry = group_entry(served, group);
+    document.as_object_mut()?.extend(entry.as_object()?.clone());
+    Some(document)
+}
+
+/// `GET /api/v1`, `GET /apis/GROUP/VERSION`; None for what is not served.
+pub fn resource_list(served: &Served, group: &str, version: &str) -> Option<Value> {
+    let rows = rows_of(served, group, version);
+    if rows.is_empty() {
+        return None;
+    }
+    let mut document = json!({"kind": "APIResourceList"});
+    if !group.is_empty() {
+        document["apiVersion"] = "v1".into();
+        document["groupVersion"] = format!("{group}/{version}").into();
+    } else {
+        document["groupVersion"] = version.into();
+    }
+    let resources: Vec<Value> = rows.iter().flat_map(|row| legacy_entries(row.as_ref())).collect();
+    document["resources"] = resources.into();
+    Some(document)
+}
+
+/// `GET /api` and `GET /apis` in the aggregated form.
+pub fn aggregated(served: &Served, core: bool) -> Value {
+    let groups = if core { vec![String::new()] } else { group_names(served) };
+    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(served, group)).collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+}
+
+/// All groups but the core one, in upstream's order.
+fn group_names(served: &Served) -> Vec<String> {
+    let mut names: Vec<String> = served.rows().iter().map(|row| row.info().group.clone()).filter(|group| !group.is_empty()).collect();
+    let rank = |name: &String| GROUP_ORDER.iter().position(|group| group == name).unwrap_or(GROUP_ORDER.len());
+    names.sort_by_key(|name| (rank(name), name.clone()));
+    names.dedup();
+    names
+}
+
+/// Versions of a group, the preferred one first: stable before beta before alpha, higher before lower.
+fn versions(served: &Served, group: &str) -> Vec<String> {
+    let rows = served.rows().iter().filter(|row| row.info().group == group);
+    let mut versions: Vec<String> = rows.map(|row| row.info().version.clone()).collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+    versions.dedup();
+    versions
+}
+
+/// How a version ranks: stability (2 stable, 1 beta, 0 alpha), then the numbers. Anything that is no Kubernetes version ranks last.
+fn priority(version: &str) -> Option<(u8, u32, u32)> {
+    let rest = version.strip_prefix('v')?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let major = rest[..digits].parse().ok()?;
+    let (stability, minor) = match &rest[digits..] {
+        "" => (2, "0"),
+        suffix => match (suffix.strip_prefix("beta"), suffix.strip_prefix("alpha")) {
+            (Some(minor), _) => (1, minor),
+            (_, Some(minor)) => (0, minor),
+            (None, None) => return None,
+        },
+    };
+    Some((stability, major, minor.parse().ok()?))
+}
+
+fn group_entry(served: &Served, group: &str) -> Value {
+    let entry = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
+    let versions: Vec<Value> = versions(served, group).iter().map(entry).collect();
+    json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
+}
+
+/// The rows of a group and version by the plural of the resource.
+fn rows_of<'a>(served: &'a Served, group: &str, version: &str) -> Vec<&'a std::sync::Arc<dyn Strategy>> {
+    let matching = served.rows().iter().filter(|row| row.info().group == group && row.info().version == version);
+    let by_plural: BTreeMap<&str, _> = matching.map(|row| (row.info().plural.as_str(), row)).collect();
+    by_plural.into_values().collect()
+}
+
+/// What may be done with the resource itself, by name.
+fn verbs(row: &dyn Strategy) -> Vec<&'static str> {
+    if !row.info().stored {
+        return vec!["create"];
+    }
+    let mut verbs = vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+    verbs.retain(|verb| *verb != "deletecollection" || row.delete_collection());
+    verbs
+}
+
+fn legacy_entries(row: &dyn Strategy) -> Vec<Value> {
+    let info = row.info();
+    let mut entry = json!({
+        "name": info.plural,
+        "singularName": info.singular,
+        "namespaced": info.namespaced,
+        "kind": info.kind,
+        "verbs": verbs(row),
+    });
+    if !info.short_names.is_empty() {
+        entry["shortNames"] = info.short_names.clone().into();
+    }
+    if !info.categories.is_empty() {
+        entry["categories"] = info.categories.clone().into();
+    }
+    if info.stored {
+        entry["storageVersionHash"] = storage_version_hash(info).into();
+    }
+    let mut entries = vec![entry];
+    for subresource in sorted(info) {
+        let Described { name, kind, verbs, group_version } = describe(subresource, info);
+        let mut entry = json!({
+            "name": format!("{}/{name}", info.plural),
+            "singularName": "",
+            "namespaced": info.namespaced,
+            "kind": kind,
+            "verbs": verbs,
+        });
+        if let Some((group, version)) = group_version {
+            entry["group"] = group.into();
+            entry["version"] = version.into();
+        }
+        entries.push(entry);
+    }
+    entries
+}
+
+fn aggregated_group(served: &Served, group: &str) -> Value {
+    let version = |version: &String| {
+        let resources: Vec<Value> = rows_of(served, group, version).iter().map(|row| aggregated_resource(row.as_ref())).collect();
+        json!({"version": version, "resources": resources, "freshness": "Current"})
+    };
+    let versions: Vec<Value> = versions(served, group).iter().map(version).collect();
+    let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
+    json!({"metadata": metadata, "versions": versions})
+}
+
+fn aggregated_resource(row: &dyn Strategy) -> Value {
+    let info = row.info();
+    let mut entry = json!({
+        "resource": info.plural,
+        "responseKind": {"group": "", "version": "", "kind": info.kind},
+        "scope": if info.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": info.singular,
+        "verbs": verbs(row),
+    });
+    if !info.short_names.is_empty() {
+        entry["shortNames"] = info.short_names.clone().into();
+    }
+    if !info.categories.is_empty() {
+        entry["categories"] = info.categories.clone().into();
+    }
+    let subresource = |subresource| {
+        let Described { name, kind, verbs, group_version } = describe(subresource, info);
+        let (group, version) = group_version.unwrap_or(("", ""));
+        json!({"subresource": name, "responseKind": {"group": group, "version": version, "kind": kind}, "verbs": verbs})
+    };
+    let subresources: Vec<Value> = sorted(info).into_iter().map(subresource).collect();
+    if !subresources.is_empty() {
+        entry["subresources"] = subresources.into();
+    }
+    entry
+}
+
+/// A subresource as discovery names it. The group and version are those of its kind where they are not the parent's.
+struct Described {
+    name: &'static str,
+    kind: String,
+    verbs: &'static [&'static str],
+    group_version: Option<(&'static str, &'static str)>,
+}
+
+fn sorted(info: &ResourceInfo) -> Vec<Subresource> {
+    let mut subresources = info.subresources.clone();
+    subresources.sort_by_key(|subresource| describe(*subresource, info).name);
+    subresources
+}
+
+fn describe(subresource: Subresource, info: &ResourceInfo) -> Described {
+    const OBJECT: &[&str] = &["get", "patch", "update"];
+    const STREAM: &[&str] = &["create", "get"];
+    const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];
+    const CREATE: &[&str] = &["create"];
+    let own = info.kind.clone();
+    let described = |name, kind: &str, verbs| Described { name, kind: kind.to_owned(), verbs, group_version: None };
+    let foreign = |name, kind: &str, verbs, group_version| Described { name, kind: kind.to_owned(), verbs, group_version: Some(group_version) };
+    match subresource {
+        Subresource::Status => described("status", &own, OBJECT),
+        Subresource::Scale => foreign("scale", "Scale", OBJECT, ("autoscaling", "v1")),
+        Subresource::Binding => described("binding", "Binding", CREATE),
+        Subresource::Eviction => foreign("eviction", "Eviction", CREATE, ("policy", "v1")),
+        Subresource::Log => described("log", &own, &["get"]),
+        Subresource::Exec => described("exec", &format!("{own}ExecOptions"), STREAM),
+        Subresource::Attach => described("attach", &format!("{own}AttachOptions"), STREAM),
+        Subresource::PortForward => described("portforward", &format!("{own}PortForwardOptions"), STREAM),
+        Subresource::Proxy => described("proxy", &format!("{own}ProxyOptions"), PROXY),
+        Subresource::Token => foreign("token", "TokenRequest", CREATE, ("authentication.k8s.io", "v1")),
+        Subresource::Finalize => described("finalize", &own, &["update"]),
+        Subresource::EphemeralContainers => described("ephemeralcontainers", &own, OBJECT),
+    }
+}
+
+/// Changes when the stored form does: eight bytes of a hash of the stored group, version and kind.
+fn storage_version_hash(info: &ResourceInfo) -> String {
+    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
+    STANDARD.encode(&digest[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_versions_come_first() {
+        let mut versions = vec!["v1alpha1", "v1", "v2beta1", "v2", "v1beta2", "odd", "v1beta10"];
+        versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+        assert_eq!(versions, ["v2", "v1", "v2beta1", "v1beta10", "v1beta2", "v1alpha1", "odd"]);
+    }
+}

@@ -1,0 +1,175 @@
+//! The listener: TLS only, HTTP/1.1 and HTTP/2, a task a connection, and an end that lets requests finish.
+//!
+//! Entry point: [`serve`]. Invariant: a request carries in its extensions the client certificates that its connection proved to own
+//! ([`ClientCertificates`]) and the peer's address ([`Peer`]); nothing else decides who it is from.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
+
+/// Connections at a time; further ones wait to be accepted.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a client may take to send the head of a request.
+const HEADER_LIMIT: Duration = Duration::from_secs(32);
+/// How long requests may take to end after the server was told to.
+const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+/// HTTP/2 streams of one connection, as upstream.
+const MAX_STREAMS: u32 = 1000;
+
+/// The verified certificates of the connection's client, its own first; empty if it showed none.
+#[derive(Clone, Debug, Default)]
+pub struct ClientCertificates(pub Arc<Vec<CertificateDer<'static>>>);
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Why the server can't serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The port is taken, or not ours to take.
+    #[error("can't listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// A certificate or key file can't be read.
+    #[error("can't read {0}")]
+    Read(PathBuf, #[source] rustls::pki_types::pem::Error),
+    /// A folder or file can't be read.
+    #[error("can't read {0}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// A certificate or key can't be used.
+    #[error("the certificate or key in {0} can't be used")]
+    Unusable(PathBuf, #[source] rustls::Error),
+    /// The client authority can't be used.
+    #[error("the client authority in {0} can't be used")]
+    ClientAuthority(PathBuf, #[source] rustls::server::VerifierBuilderError),
+}
+
+/// TLS as the server offers it: its certificate, and clients' certificates if they have one that `client_ca` signed.
+pub fn tls(cert: &Path, key: &Path, client_ca: &Path) -> Result<Arc<ServerConfig>, ServeError> {
+    let unusable = |path: &Path| { let path = path.to_owned(); move |error| ServeError::Unusable(path, error) };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(client_ca)? {
+        roots.add(certificate).map_err(unusable(client_ca))?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build();
+    let verifier = verifier.map_err(|error| ServeError::ClientAuthority(client_ca.to_owned(), error))?;
+    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| ServeError::Read(key.to_owned(), error))?;
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable(cert))?;
+    let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(certificates(cert)?, private).map_err(unusable(cert))?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ServeError> {
+    fs::read(path).map_err(|error| ServeError::File(path.to_owned(), error))
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ServeError> {
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    parsed.map_err(|error| ServeError::Read(path.to_owned(), error))
+}
+
+/// Takes the port.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))
+}
+
+/// Serves until the token is cancelled, then lets requests end for a while.
+pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router, token: CancellationToken) {
+    let acceptor = TlsAcceptor::from(tls);
+    let http = http();
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let accepted = tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of file descriptors, say: the connections that are there will free some.
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (acceptor, http, router, watcher) = (acceptor.clone(), http.clone(), router.clone(), graceful.watcher());
+        connections.spawn(async move {
+            let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(prepared(stream)));
+            match handshake.await {
+                Ok(Ok(stream)) => connection(stream, peer, http, router, watcher).await,
+                Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("requests did not end in time");
+    }
+    connections.shutdown().await;
+}
+
+fn http() -> Builder<TokioExecutor> {
+    let mut http = Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    http.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).keep_alive_interval(Duration::from_secs(30)).enable_connect_protocol();
+    http
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
+    // Small answers must not wait for more.
+    let _ = stream.set_nodelay(true);
+    stream
+}
+
+async fn connection(
+    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    peer: SocketAddr,
+    http: Builder<TokioExecutor>,
+    router: Router,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let (_, session) = stream.get_ref();
+    let certificates = session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.clone().into_owned());
+    let certificates = ClientCertificates(Arc::new(certificates.collect()));
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(certificates.clone());
+        request.extensions_mut().insert(Peer(peer));
+        router.clone().oneshot(request)
+    });
+    let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%peer, %error, "connection ended");
+    }
+}
