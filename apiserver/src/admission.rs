@@ -1,14 +1,27 @@
 //! Admission: the ordered table of plugins that may change or refuse a write before it is stored.
 //!
 //! Plugins see the decoded object after defaulting. Mutating plugins run in order, then (after defaults again) validating ones.
-//! They read other objects only through [`Lookup`], which answers from the watch cache.
+//! They read other objects only through [`Lookup`], which answers from the watch cache. Entry points: [`mutate`], [`validate`];
+//! [`chain`] is the table.
+
+mod default_toleration_seconds;
+mod escalation;
+pub mod lookup;
+mod namespace_lifecycle;
+mod node_restriction;
+mod priority;
+mod service_account;
+mod taint_nodes_by_condition;
 
 use std::sync::Arc;
 
 use api::error::ApiError;
 use async_trait::async_trait;
+use process::rng::Rng;
+use serde::de::DeserializeOwned;
 
 use crate::authn::User;
+use crate::authz::Authorizers;
 use crate::object::Object;
 use crate::resources::{ResourceInfo, Subresource};
 
@@ -71,3 +84,94 @@ pub trait Plugin: Send + Sync {
 
 /// All plugins, in upstream's order.
 pub type Chain = Arc<Vec<Box<dyn Plugin>>>;
+
+/// The table.
+pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
+    Arc::new(vec![
+        Box::new(namespace_lifecycle::NamespaceLifecycle),
+        Box::new(service_account::ServiceAccounts::new(rng.clone())),
+        Box::new(node_restriction::NodeRestriction),
+        Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+        Box::new(priority::Priority),
+        Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Box::new(escalation::Escalation::new(Arc::clone(authorizers))),
+    ])
+}
+
+/// Runs the mutating half of all plugins.
+pub async fn mutate(chain: &Chain, attributes: &Attributes<'_>, mut object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    for plugin in chain.iter() {
+        // The cast shortens the life of the borrow to this call.
+        let object = object.as_mut().map(|object| &mut **object as &mut dyn Object);
+        plugin.mutate(attributes, object, lookup).await?;
+    }
+    Ok(())
+}
+
+/// Runs the validating half of all plugins.
+pub async fn validate(chain: &Chain, attributes: &Attributes<'_>, object: Option<&dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    for plugin in chain.iter() {
+        plugin.validate(attributes, object, lookup).await?;
+    }
+    Ok(())
+}
+
+impl Attributes<'_> {
+    /// Whether this is about the resource itself.
+    fn is(&self, group: &str, plural: &str) -> bool {
+        self.subresource.is_none() && self.is_any(group, plural)
+    }
+
+    /// Whether this is about the resource or one of its subresources.
+    fn is_any(&self, group: &str, plural: &str) -> bool {
+        self.resource.group == group && self.resource.plural == plural
+    }
+
+    /// A refusal in upstream's form; an object without a name yet goes by its generateName.
+    fn forbidden(&self, object: Option<&dyn Object>, why: &str) -> ApiError {
+        let meta = object.map(Object::metadata);
+        let of_object = || {
+            let named = meta.and_then(|meta| meta.name.as_deref()).filter(|name| !name.is_empty());
+            named.or_else(|| meta.and_then(|meta| meta.generate_name.as_deref()).filter(|name| !name.is_empty()))
+        };
+        let name = if self.name.is_empty() { of_object().unwrap_or("Unknown") } else { self.name };
+        ApiError::forbidden(&self.resource.group_resource(), name, why)
+    }
+}
+
+/// One object of the cache with its type.
+async fn find<T: DeserializeOwned>(lookup: &dyn Lookup, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<T>, ApiError> {
+    let bytes = lookup.get(group, plural, namespace, name).await?;
+    bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(ApiError::internal)).transpose()
+}
+
+#[cfg(test)]
+mod fixture {
+    //! Requests on paper for the tables of the plugins' tests.
+
+    use super::*;
+    use crate::resources::ResourceInfo;
+
+    /// What a plugin's test needs to know of a resource.
+    pub(super) fn resource(group: &str, plural: &str, kind: &str, namespaced: bool) -> ResourceInfo {
+        ResourceInfo {
+            group: group.to_owned(),
+            version: "v1".to_owned(),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+            singular: kind.to_lowercase(),
+            namespaced,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            subresources: Vec::new(),
+            stored: true,
+            storage_prefix: plural.to_owned(),
+            fields: Vec::new(),
+        }
+    }
+
+    /// A create of an object called `x`.
+    pub(super) fn create<'a>(resource: &'a ResourceInfo, user: &'a User, namespace: &'a str) -> Attributes<'a> {
+        Attributes { operation: Operation::Create, resource, subresource: None, namespace, name: "x", user, old: None, dry_run: false }
+    }
+}

@@ -1,9 +1,59 @@
 //! The API server: the only component that opens the store, and the only way to cluster state.
+//!
+//! Entry points: [`run`] is the process; [`ApiServer::build`], [`ApiServer::start`] and [`http::in_process`] put a server into
+//! another process, as tests and simulations do.
 
 pub mod admission;
+pub mod api_server;
+pub mod args;
 pub mod authn;
 pub mod authz;
+pub mod bootstrap;
 pub mod cache;
+pub mod http;
 pub mod object;
+pub mod read;
 pub mod resources;
+pub mod server;
 pub mod storage;
+pub mod tokens;
+pub mod view;
+pub mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use process::{Clock, Rng};
+
+pub use api_server::ApiServer;
+pub use args::{Args, Config};
+pub use authn::User;
+pub use http::{in_process, router};
+
+use args::StoreKind;
+use storage::Storage;
+
+/// The process: opens the store, serves until SIGTERM, lets requests end.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    args.verbosity.start("apiserver");
+    let token = process::signals::shutdown_token();
+    let config = args.config()?;
+    let tls = server::tls(&args.tls_cert_file, &args.tls_private_key_file, &args.client_ca_file)?;
+    let address = SocketAddr::new(args.bind_address, args.secure_port);
+    let listener = server::listen(address).await?;
+    let storage = open(&args).await?;
+    let server = ApiServer::build(config, storage, Clock::system(), Rng::from_entropy())?;
+    let mut tasks = server.start(&token).await?;
+    tracing::info!(%address, store = ?args.store, "serving");
+    server::serve(listener, tls, router(Arc::clone(&server)), token.clone()).await;
+    token.cancel();
+    while tasks.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn open(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {
+    match args.store {
+        StoreKind::Memory => Ok(Arc::new(storage::memory::Memory::new())),
+        StoreKind::Embedded | StoreKind::Etcd => anyhow::bail!("not linked yet"),
+    }
+}

@@ -1,0 +1,3 @@
+//! What a cluster begins with: namespaces, RBAC roles and bindings, priority classes, the `kubernetes` service.
+
+pub mod policy;
