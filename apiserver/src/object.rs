@@ -11,8 +11,6 @@ use serde_json::Value;
 
 use crate::resources::wire;
 
-use crate::resources::wire;
-
 /// An API object in the middle of a request.
 pub trait Object: Any + Send + Sync {
     /// The object's metadata.

@@ -51,6 +51,11 @@ impl Selection {
             && self.labels.matches(&entry.labels)
     }
 
+    /// The namespace that the request's path names.
+    pub fn requested_namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
     /// The only namespace that can match, if there is one.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref().or_else(|| self.fields.exact("metadata.namespace"))

@@ -1,0 +1,190 @@
+//! [`ApiServer`]: everything that requests share. Entry points: [`ApiServer::build`], then [`ApiServer::start`].
+//!
+//! Built on any store and any clock; nothing here needs a socket, so a whole cluster can run in one thread on virtual time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use process::metrics::Registry;
+use process::{Clock, Rng};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::lookup::CacheLookup;
+use crate::admission::{Chain, Lookup};
+use crate::args::Config;
+use crate::authn::Authenticators;
+use crate::authz::Authorizers;
+use crate::cache::{Cache, ResourceSpec, SelectableField};
+use crate::http::health::{Check, Checks};
+use crate::resources::{ResourceInfo, Resources, table};
+use crate::storage::{Storage, StorageError};
+use crate::tokens::Tokens;
+use crate::tokens::keys::KeyError;
+use crate::view::View;
+use crate::write::claims::Claims;
+
+/// How long the cache may take to load when the server starts.
+const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// History older than this is forgotten.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// Why a server can't be built or started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A key for service-account tokens can't be used.
+    #[error("the keys of service-account tokens can't be used")]
+    Keys(#[from] KeyError),
+    /// The cache did not load.
+    #[error("the watch cache could not be loaded from the store")]
+    Cache(#[from] crate::cache::Behind),
+    /// What every cluster has could not be written.
+    #[error("the cluster's first objects could not be written")]
+    Bootstrap(#[source] api::ApiError),
+}
+
+/// See the module's documentation.
+pub struct ApiServer {
+    /// What is served.
+    pub resources: Resources,
+    /// Where it is kept.
+    pub storage: Arc<dyn Storage>,
+    /// Where it is read.
+    pub cache: Arc<Cache>,
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Names, uids, jitter.
+    pub rng: Rng,
+    /// Who asks.
+    pub authenticators: Authenticators,
+    /// May they.
+    pub authorizers: Arc<Authorizers>,
+    /// What else has a say in writes.
+    pub admission: Chain,
+    /// What plugins read.
+    pub lookup: Arc<dyn Lookup>,
+    /// The same without waiting.
+    pub view: Arc<dyn View>,
+    /// Service-account tokens.
+    pub tokens: Arc<Tokens>,
+    /// Addresses and ports of Services.
+    pub services: Arc<dyn Claims>,
+    /// Counters and times.
+    pub metrics: Registry,
+    /// Behind `/livez` and `/readyz`.
+    pub checks: Checks,
+    /// Cancelled when the server ends: watches end too.
+    pub draining: CancellationToken,
+    /// Flags.
+    pub config: Config,
+}
+
+impl ApiServer {
+    /// A server over a store, which serves once [`Self::start`] has run.
+    pub fn build(config: Config, storage: Arc<dyn Storage>, clock: Clock, rng: Rng) -> Result<Arc<Self>, StartError> {
+        let resources = Resources::new(table());
+        let cache = Cache::new(Arc::clone(&storage), specs(&resources));
+        let lookup = Arc::new(CacheLookup::new(Arc::clone(&cache)));
+        let keys: Vec<Vec<u8>> = config.verification_keys.iter().map(|pem| pem.clone().into_bytes()).collect();
+        let tokens = Arc::new(Tokens::new(&config.issuer, &keys, Some(config.signing_key.as_bytes()))?);
+        let view: Arc<dyn View> = lookup.clone();
+        let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
+        Ok(Arc::new(Self {
+            resources,
+            authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock.clone()),
+            admission: crate::admission::chain(&rng, &authorizers),
+            authorizers,
+            services: Arc::new(()),
+            checks: checks(&cache),
+            lookup,
+            view,
+            storage,
+            cache,
+            clock,
+            rng,
+            tokens,
+            metrics: Registry::new(),
+            draining: CancellationToken::new(),
+            config,
+        }))
+    }
+
+    /// Starts what runs besides requests, and waits until the server can answer. The tasks end with the token.
+    pub async fn start(self: &Arc<Self>, token: &CancellationToken) -> Result<JoinSet<()>, StartError> {
+        let mut tasks = JoinSet::new();
+        let (cache, ends) = (Arc::clone(&self.cache), token.clone());
+        tasks.spawn(async move { cache.run(ends).await });
+        self.cache.wait_for(api::names::Revision(0), LOAD_PATIENCE).await?;
+        let (server, ends) = (Arc::clone(self), token.clone());
+        tasks.spawn(async move { server.compact(ends).await });
+        let (server, ends) = (Arc::clone(self), token.clone());
+        tasks.spawn(async move {
+            ends.cancelled().await;
+            server.checks.drain();
+            server.draining.cancel();
+        });
+        Ok(tasks)
+    }
+
+    /// Address and port at which members of the cluster reach this server.
+    pub fn advertised(&self) -> String {
+        std::net::SocketAddr::new(self.config.advertise_address, self.config.secure_port).to_string()
+    }
+
+    /// Forgets what happened before the revision of five minutes ago, every five minutes.
+    async fn compact(&self, token: CancellationToken) {
+        let mut before = None;
+        loop {
+            tokio::select! {
+                biased;
+                () = token.cancelled() => return,
+                () = tokio::time::sleep(COMPACT_EVERY) => {}
+            }
+            if let Some(revision) = before {
+                match self.storage.compact(revision).await {
+                    Ok(()) | Err(StorageError::Compacted { .. }) => {}
+                    Err(error) => tracing::warn!(%revision, %error, "history was not compacted"),
+                }
+            }
+            before = self.storage.revision().await.ok().or(before);
+        }
+    }
+}
+
+/// What the cache holds: one entry for each place in the store, whoever serves it.
+fn specs(resources: &Resources) -> Vec<ResourceSpec> {
+    let served = resources.served();
+    let mut specs: Vec<ResourceSpec> = Vec::new();
+    for row in served.rows().iter().filter(|row| row.info().stored && row.served_as().is_none()) {
+        let info = row.info();
+        specs.push(spec(info));
+    }
+    for row in served.rows().iter().filter(|row| row.info().stored) {
+        match specs.iter_mut().find(|spec| spec.prefix == row.info().key_prefix()) {
+            Some(spec) => {
+                for (name, pointers) in &row.info().fields {
+                    if !spec.fields.iter().any(|field| field.name == *name) {
+                        spec.fields.push(SelectableField::from((*name, *pointers)));
+                    }
+                }
+            }
+            None => specs.push(spec(row.info())),
+        }
+    }
+    specs
+}
+
+fn spec(info: &ResourceInfo) -> ResourceSpec {
+    ResourceSpec {
+        prefix: info.key_prefix(),
+        api_version: info.api_version(),
+        kind: info.kind.clone(),
+        fields: info.fields.iter().map(|(name, pointers)| SelectableField::from((*name, *pointers))).collect(),
+    }
+}
+
+fn checks(cache: &Arc<Cache>) -> Checks {
+    let loaded = Arc::clone(cache);
+    let look = move || if loaded.revision().0 > 0 { Ok(()) } else { Err("the watch cache is not loaded".to_owned()) };
+    Checks::new(vec![Check { name: "informer-sync", live: false, look: Box::new(look) }])
+}

@@ -1,0 +1,288 @@
+//! What clients receive: objects, lists, tables and errors in the form that was negotiated. Entry points: [`error`], [`value`],
+//! [`object`], [`list`].
+//!
+//! The common case, JSON of whole objects, copies the cache's bytes; every other form is made from decoded objects.
+
+mod status;
+mod table;
+mod yaml;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use api::ApiError;
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WARNING};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use k8s_openapi::jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::media::{Accepted, Format, Shape};
+use crate::cache::Entry;
+use crate::resources::{ResourceInfo, Strategy};
+pub use table::{Include, Tables};
+
+/// A list is sent in pieces of about this size.
+const CHUNK: usize = 128 * 1024;
+
+/// How one answer is to be made.
+#[derive(Clone, Copy)]
+pub struct Form<'a> {
+    /// The kind of the objects.
+    pub strategy: &'a dyn Strategy,
+    /// What was negotiated.
+    pub accepted: Accepted,
+    /// What rows of tables carry.
+    pub include: Include,
+    /// For ages in tables.
+    pub now: Timestamp,
+}
+
+/// The metadata of a list.
+#[derive(Clone, Debug, Default)]
+pub struct ListMeta {
+    /// The state that it shows.
+    pub resource_version: String,
+    /// The token of the next page; empty after the last one.
+    pub page: String,
+    /// How many objects follow, where that is known.
+    pub remaining: Option<u64>,
+}
+
+impl ListMeta {
+    fn to_value(&self) -> Value {
+        let mut meta = Map::new();
+        meta.insert("resourceVersion".to_owned(), Value::from(self.resource_version.as_str()));
+        if !self.page.is_empty() {
+            meta.insert("continue".to_owned(), Value::from(self.page.as_str()));
+        }
+        if let Some(remaining) = self.remaining {
+            meta.insert("remainingItemCount".to_owned(), Value::from(remaining));
+        }
+        Value::Object(meta)
+    }
+}
+
+/// An error as a Status; `page` is the token that goes on after an expired one.
+pub fn error(error: &ApiError, accepted: Accepted, page: Option<String>) -> Response {
+    let bytes = match accepted.format {
+        Format::Json | Format::PrettyJson => status::json(error, page.as_deref(), accepted.format == Format::PrettyJson),
+        Format::Yaml => yaml::write(&status::value(error, page.as_deref())),
+    };
+    let mut response = raw(error.code, accepted.format, bytes.into());
+    if let Some(seconds) = error.retry_after_seconds() {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// An error as the value of a Status.
+pub fn status_value(error: &ApiError) -> Value {
+    status::value(error, None)
+}
+
+/// Any JSON value.
+pub fn value(code: u16, accepted: Accepted, value: &Value) -> Response {
+    let bytes = match accepted.format {
+        Format::Json => value.to_string().into_bytes(),
+        Format::PrettyJson => serde_json::to_vec_pretty(value).unwrap_or_default(),
+        Format::Yaml => yaml::write(value),
+    };
+    raw(code, accepted.format, bytes.into())
+}
+
+/// Plain text.
+pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
+    let mut response = Response::new(Body::from(text.into()));
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// `404 page not found`, as Go's mux says it.
+pub fn page_not_found() -> Response {
+    text(404, "404 page not found\n")
+}
+
+fn raw(code: u16, format: Format, bytes: Bytes) -> Response {
+    let content_type = match format {
+        Format::Json | Format::PrettyJson => "application/json",
+        Format::Yaml => "application/yaml",
+    };
+    let mut response = text(code, bytes);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// Adds `Warning: 299 - "text"` headers.
+pub fn warn(response: &mut Response, warnings: &[String]) {
+    for warning in warnings {
+        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        let text: String = format!("299 - \"{escaped}\"").chars().filter(|c| !c.is_control()).collect();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// One object, given as its stored form with resourceVersion.
+pub fn object(form: Form<'_>, code: u16, bytes: Bytes) -> Result<Response, ApiError> {
+    let whole = match form.accepted.shape {
+        Shape::Object if form.accepted.format == Format::Json && form.strategy.served_as().is_none() => {
+            return Ok(raw(code, Format::Json, bytes));
+        }
+        Shape::Object => served_value(form.strategy, &bytes)?,
+        Shape::Metadata(version) => metadata_only(&bytes, version),
+        Shape::MetadataList(_) => {
+            let name = go_type(form.strategy.info(), "");
+            return Err(not_acceptable("PartialObjectMetadataList", "not a list", &name));
+        }
+        Shape::Table(version) => {
+            let revision = resource_version(&bytes);
+            form.tables(version).table(json!({"resourceVersion": revision}), &[&bytes], true)?
+        }
+    };
+    Ok(value(code, form.accepted, &whole))
+}
+
+impl<'a> Form<'a> {
+    /// Makes tables in this form.
+    pub fn tables(&self, api_version: &'static str) -> Tables<'a> {
+        Tables { strategy: self.strategy, api_version, include: self.include, now: self.now }
+    }
+}
+
+/// A list of cached objects.
+pub fn list(form: Form<'_>, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Result<Response, ApiError> {
+    let info = form.strategy.info();
+    if form.accepted == Accepted::JSON && form.strategy.served_as().is_none() {
+        return Ok(stream_list(info, meta, entries));
+    }
+    let objects: Vec<Bytes> = entries.iter().map(|entry| entry.json()).collect();
+    list_of(form, meta, &objects)
+}
+
+/// A list of objects in their stored form with resourceVersion.
+pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Response, ApiError> {
+    let info = form.strategy.info();
+    let (kind, api_version, items) = match form.accepted.shape {
+        Shape::Table(version) => {
+            let objects: Vec<&[u8]> = objects.iter().map(AsRef::as_ref).collect();
+            return Ok(value(200, form.accepted, &form.tables(version).table(meta.to_value(), &objects, true)?));
+        }
+        Shape::Metadata(_) => return Err(not_acceptable("PartialObjectMetadata", "a list", &go_type(info, "List"))),
+        Shape::MetadataList(version) => {
+            let items = objects.iter().map(|bytes| metadata_only(bytes, version)).collect();
+            ("PartialObjectMetadataList".to_owned(), version.to_owned(), items)
+        }
+        Shape::Object => {
+            let items = objects.iter().map(|bytes| list_item(form.strategy, bytes)).collect::<Result<Vec<_>, _>>()?;
+            (format!("{}List", info.kind), info.api_version(), items)
+        }
+    };
+    let list = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.to_value(), "items": Value::Array(items)});
+    Ok(value(200, form.accepted, &list))
+}
+
+/// Items of a list do not repeat their kind.
+fn list_item(strategy: &dyn Strategy, bytes: &[u8]) -> Result<Value, ApiError> {
+    let mut item = served_value(strategy, bytes)?;
+    if let Value::Object(fields) = &mut item {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    Ok(item)
+}
+
+/// The list as a stream of chunks copied from the cache's bytes.
+fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response {
+    let prefix = type_prefix(info);
+    let mut head = format!("{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[", info.kind, info.api_version(), meta.to_value());
+    let total: usize = entries.iter().map(|entry| entry.json_len()).sum();
+    if total <= CHUNK {
+        let mut body = Vec::with_capacity(head.len() + total + 2);
+        body.append(&mut head.into_bytes());
+        entries.iter().enumerate().for_each(|(i, entry)| append_item(&mut body, i == 0, entry, &prefix));
+        body.extend_from_slice(b"]}");
+        return raw(200, Format::Json, body.into());
+    }
+    head.shrink_to_fit();
+    let state = Some((entries.into_iter().enumerate(), head.into_bytes()));
+    let chunks = stream::unfold(state, move |state| {
+        let next = state.map(|(mut entries, mut chunk)| {
+            for (i, entry) in entries.by_ref() {
+                append_item(&mut chunk, i == 0, &entry, &prefix);
+                if chunk.len() >= CHUNK {
+                    return (Ok::<_, Infallible>(Bytes::from(chunk)), Some((entries, Vec::with_capacity(CHUNK + CHUNK / 4))));
+                }
+            }
+            chunk.extend_from_slice(b"]}");
+            (Ok(Bytes::from(chunk)), None)
+        });
+        std::future::ready(next)
+    });
+    let mut response = raw(200, Format::Json, Bytes::new());
+    *response.body_mut() = Body::from_stream(chunks);
+    response
+}
+
+fn append_item(out: &mut Vec<u8>, first: bool, entry: &Entry, prefix: &[u8]) {
+    if !first {
+        out.push(b',');
+    }
+    if entry.stored().starts_with(prefix) {
+        out.push(b'{');
+        entry.append_from(prefix.len(), out);
+    } else {
+        entry.append_to(out);
+    }
+}
+
+/// What every stored object of a kind begins with.
+fn type_prefix(info: &ResourceInfo) -> Vec<u8> {
+    format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, info.api_version()).into_bytes()
+}
+
+#[derive(Deserialize)]
+struct OnlyMetadata<'a> {
+    #[serde(borrow)]
+    metadata: Option<&'a RawValue>,
+}
+
+/// `PartialObjectMetadata` of an object.
+pub fn metadata_only(bytes: &[u8], api_version: &str) -> Value {
+    let metadata = serde_json::from_slice::<OnlyMetadata<'_>>(bytes).ok().and_then(|only| only.metadata);
+    let metadata = metadata.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_else(|| json!({}));
+    let metadata: Value = metadata;
+    json!({"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": metadata})
+}
+
+fn resource_version(bytes: &[u8]) -> String {
+    let only = metadata_only(bytes, "");
+    only["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A stored object as the value that is served.
+pub fn served_value(strategy: &dyn Strategy, bytes: &[u8]) -> Result<Value, ApiError> {
+    let value: Value = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
+    Ok(match strategy.served_as() {
+        Some(served) => (served.from_stored)(value),
+        None => value,
+    })
+}
+
+fn not_acceptable(asked: &str, is: &str, go_type: &str) -> ApiError {
+    ApiError::not_acceptable(format!("you requested {asked}, but the requested object is {is} (*{go_type})"))
+}
+
+/// The internal Go type that upstream names in errors.
+fn go_type(info: &ResourceInfo, suffix: &str) -> String {
+    let package = if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or_default() };
+    format!("{package}.{}{suffix}", info.kind)
+}

@@ -1,0 +1,72 @@
+//! Objects as rows of cells: the Table format of kubectl get. Entry point: [`Tables`].
+
+use api::ApiError;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::resources::Strategy;
+
+/// What of its object a row carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// Nothing.
+    None,
+    /// Its metadata.
+    Metadata,
+    /// All of it.
+    Object,
+}
+
+impl Include {
+    /// Reads `includeObject`.
+    pub fn parse(text: &str) -> Result<Self, ApiError> {
+        match text {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(ApiError::bad_request(format!("unrecognized includeObject value: {}", api::field::go_quote(other)))),
+        }
+    }
+}
+
+/// Makes tables of one kind.
+#[derive(Clone, Copy)]
+pub struct Tables<'a> {
+    /// The kind.
+    pub strategy: &'a dyn Strategy,
+    /// `meta.k8s.io/v1` or `v1beta1`.
+    pub api_version: &'static str,
+    /// What rows carry.
+    pub include: Include,
+    /// For ages.
+    pub now: Timestamp,
+}
+
+impl Tables<'_> {
+    /// A table of these objects under this list metadata. Without headings the columns are null, as in later events of a watch.
+    pub fn table(&self, metadata: Value, objects: &[&[u8]], headings: bool) -> Result<Value, ApiError> {
+        let rows = objects.iter().map(|bytes| self.row(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let columns = self.strategy.columns().iter().map(|column| {
+            json!({"name": column.name, "type": column.kind, "format": column.format, "description": column.description,
+                "priority": column.priority})
+        });
+        let mut table = Map::new();
+        table.insert("kind".to_owned(), Value::from("Table"));
+        table.insert("apiVersion".to_owned(), Value::from(self.api_version));
+        table.insert("metadata".to_owned(), metadata);
+        table.insert("columnDefinitions".to_owned(), if headings { columns.collect() } else { Value::Null });
+        table.insert("rows".to_owned(), if rows.is_empty() { Value::Null } else { Value::Array(rows) });
+        Ok(Value::Object(table))
+    }
+
+    fn row(&self, bytes: &[u8]) -> Result<Value, ApiError> {
+        let object = self.strategy.decode_stored(bytes)?;
+        let cells = self.strategy.cells(object.as_ref(), self.now);
+        let shown = match self.include {
+            Include::None => Value::Null,
+            Include::Metadata => super::metadata_only(bytes, self.api_version),
+            Include::Object => super::served_value(self.strategy, bytes)?,
+        };
+        Ok(json!({"cells": cells, "object": shown}))
+    }
+}

@@ -1,0 +1,248 @@
+//! What clients send: JSON or YAML, checked against the kind of the request. Entry point: [`decode_object`].
+//!
+//! Invariant: an object that leaves here has the request's kind, and everything in the body that was not understood has been
+//! refused, warned about or ignored as `fieldValidation` says.
+
+pub mod json;
+mod strict;
+pub mod yaml;
+
+use api::ApiError;
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use serde_json::Value;
+
+use super::media::OBJECT_TYPES;
+use super::options::FieldValidation;
+use crate::object::Object;
+use crate::resources::{ResourceInfo, Resources, Strategy, schema};
+use json::Ordered;
+
+/// How many bytes of a body that can't be read are shown.
+const SHOWN_BYTES: usize = 30;
+
+/// A body as a JSON value, and what was odd about it.
+#[derive(Debug)]
+pub struct Document {
+    /// The value.
+    pub value: Value,
+    /// Fields in the order of the text, for findings.
+    ordered: Option<Ordered>,
+    /// Repeated keys of YAML.
+    yaml_duplicates: Vec<String>,
+}
+
+/// The formats of bodies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BodyFormat {
+    Json,
+    Yaml,
+}
+
+fn format_of(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
+    let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match text.split(';').next().unwrap_or_default().trim() {
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        _ => Err(ApiError::unsupported_media_type(format!(
+            "the body of the request was in an unknown format - accepted media types include: {}",
+            OBJECT_TYPES.join(", ")
+        ))),
+    }
+}
+
+impl Document {
+    /// Reads a body by its content type; the error is the decoder's text alone.
+    fn read(format: BodyFormat, bytes: &[u8]) -> Result<Self, String> {
+        match format {
+            BodyFormat::Json => {
+                let parsed = json::parse(bytes).map_err(|why| format!("couldn't get version/kind; json parse error: {why}"))?;
+                let ordered = Ordered::parse(bytes);
+                Ok(Self { value: parsed.value, ordered, yaml_duplicates: Vec::new() })
+            }
+            BodyFormat::Yaml => {
+                let parsed = yaml::parse(bytes)?;
+                Ok(Self { value: parsed.value, ordered: None, yaml_duplicates: parsed.duplicates })
+            }
+        }
+    }
+
+    /// Unknown and repeated fields, as warnings say them.
+    fn findings(&self, info: &ResourceInfo) -> Vec<String> {
+        let mut found = self.yaml_duplicates.clone();
+        let ty = schema::of(&info.api_version(), &info.kind);
+        match &self.ordered {
+            Some(ordered) => found.extend(strict::findings(ty, ordered)),
+            None => found.extend(strict::findings(ty, &Ordered::from(&self.value))),
+        }
+        found
+    }
+}
+
+/// An object and the warnings that its decoding calls for.
+pub struct Decoded {
+    /// The object, with defaults.
+    pub object: Box<dyn Object>,
+    /// For `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the body of a create or update.
+pub fn decode_object(
+    strategy: &dyn Strategy,
+    resources: &Resources,
+    headers: &HeaderMap,
+    bytes: &[u8],
+    validation: FieldValidation,
+) -> Result<Decoded, ApiError> {
+    let info = strategy.info();
+    let document = Document::read(format_of(headers)?, bytes).and_then(|document| match type_problem(&document.value) {
+        None => Ok(document),
+        Some(problem) => Err(problem),
+    });
+    let document = document.map_err(|why| {
+        let message = format!("the object provided is unrecognized (must be of type {}): {why} ({})", info.kind, summary(bytes));
+        ApiError::bad_request(message)
+    })?;
+    check_kind(&document.value, info, resources)?;
+    let warnings = if validation == FieldValidation::Ignore { Vec::new() } else { document.findings(info) };
+    let object = decode_value(strategy, document.value)?;
+    if validation == FieldValidation::Strict && !warnings.is_empty() {
+        return Err(strict_error(info, &document.yaml_duplicates, warnings));
+    }
+    Ok(Decoded { object, warnings })
+}
+
+/// A JSON value of the served kind as an object with defaults.
+pub fn decode_value(strategy: &dyn Strategy, mut value: Value) -> Result<Box<dyn Object>, ApiError> {
+    let info = strategy.info();
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
+    if let Value::Object(fields) = &mut value {
+        fields.insert("apiVersion".to_owned(), Value::from(info.api_version()));
+        fields.insert("kind".to_owned(), Value::from(info.kind.as_str()));
+    }
+    if let Some(served) = strategy.served_as() {
+        value = (served.to_stored)(value);
+    }
+    let mut object = strategy.decode(value)?;
+    strategy.set_defaults(object.as_mut());
+    Ok(object)
+}
+
+/// Unknown and repeated fields of a patch or of a patched object.
+pub fn findings_of(info: &ResourceInfo, value: &Value) -> Vec<String> {
+    strict::findings(schema::of(&info.api_version(), &info.kind), &Ordered::from(value))
+}
+
+/// Repeated fields of a patch's text.
+pub fn duplicates_of(bytes: &[u8]) -> Vec<String> {
+    Ordered::parse(bytes).map(|ordered| strict::findings(None, &ordered)).unwrap_or_default()
+}
+
+/// Reads `DeleteOptions` or another small body that is no object of a kind; none if the body is empty.
+pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<Option<Value>, ApiError> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let document = Document::read(format_of(headers)?, bytes).map_err(ApiError::bad_request)?;
+    let text = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
+    if !matches!(text("kind"), "") && text("kind") != kind {
+        return Err(ApiError::bad_request(format!(
+            "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\"",
+            text("kind"),
+            text("apiVersion")
+        )));
+    }
+    Ok(Some(document.value))
+}
+
+/// Reads a small object of another kind than the resource's (Scale, Binding, TokenRequest).
+pub fn decode_other(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<Value, ApiError> {
+    let unrecognized = |why: String| {
+        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(bytes)))
+    };
+    let document = Document::read(format_of(headers)?, bytes).map_err(unrecognized)?;
+    match type_problem(&document.value) {
+        None => Ok(document.value),
+        Some(problem) => Err(unrecognized(problem)),
+    }
+}
+
+fn type_problem(value: &Value) -> Option<String> {
+    let found = match value {
+        Value::Object(_) | Value::Null => return None,
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    Some(format!(
+        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type \
+         struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+    ))
+}
+
+fn summary(bytes: &[u8]) -> String {
+    let (head, more) = match bytes.get(..SHOWN_BYTES) {
+        Some(head) if bytes.len() > SHOWN_BYTES => (head, " ..."),
+        _ => (bytes, ""),
+    };
+    match bytes.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(head)),
+        Some(_) => format!("{}{more}", head.iter().map(|b| format!("{b:02x}")).collect::<String>()),
+    }
+}
+
+fn strict_error(info: &ResourceInfo, yaml_duplicates: &[String], findings: Vec<String>) -> ApiError {
+    let mut parts: Vec<String> = Vec::new();
+    if !yaml_duplicates.is_empty() {
+        parts.push(format!("yaml: unmarshal errors:\n  {}", yaml_duplicates.join("\n  ")));
+    }
+    parts.extend(findings.into_iter().skip(yaml_duplicates.len()));
+    let ResourceInfo { kind, version, .. } = info;
+    ApiError::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
+        parts.join(", ")
+    ))
+}
+
+/// Refuses a body that names another kind than the request's; one that names none is fine.
+fn check_kind(value: &Value, info: &ResourceInfo, resources: &Resources) -> Result<(), ApiError> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let own = info.api_version();
+    let kind = if text("kind").is_empty() { info.kind.as_str() } else { text("kind") };
+    let api_version = if text("apiVersion").is_empty() { own.as_str() } else { text("apiVersion") };
+    if kind == info.kind && api_version == own {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let refuse = |why: String| {
+        Err(ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {}: {why}", info.kind)))
+    };
+    if !is_registered(resources, api_version, kind) {
+        let scheme = "pkg/api/legacyscheme/scheme.go:30";
+        return refuse(format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"{scheme}\""));
+    }
+    if kind == info.kind && group == info.group {
+        let message = format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
+        return Err(ApiError::bad_request(message));
+    }
+    let package = if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or_default() };
+    refuse(format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", info.kind))
+}
+
+fn is_registered(resources: &Resources, api_version: &str, kind: &str) -> bool {
+    if matches!(kind, "List" | "Status" | "DeleteOptions" | "ListOptions" | "CreateOptions" | "PatchOptions" | "UpdateOptions") {
+        return true;
+    }
+    let served = resources.served();
+    let item = kind.strip_suffix("List").unwrap_or(kind);
+    let row = served.rows().iter().any(|row| {
+        let info = row.info();
+        info.api_version() == api_version && (info.kind == kind || info.kind == item)
+    });
+    row || schema::of(api_version, kind).is_some()
+}

@@ -1,0 +1,89 @@
+//! Which fields of a body the kind does not have, and which stand twice. Entry point: [`findings`].
+
+use super::json::Ordered;
+use crate::resources::schema::{self, Shape, Type};
+
+/// `unknown field "spec.x"` and `duplicate field "data.a"`, in the order of the text.
+pub fn findings(ty: Option<&'static Type>, document: &Ordered) -> Vec<String> {
+    let mut found = Vec::new();
+    let shape = ty.map_or(Cursor::Anything, Cursor::Type);
+    walk(shape, document, "", &mut found);
+    found
+}
+
+#[derive(Clone, Copy)]
+enum Cursor {
+    Anything,
+    Type(&'static Type),
+    Shape(&'static Shape),
+}
+
+impl Cursor {
+    fn of(shape: &'static Shape) -> Self {
+        match shape {
+            Shape::Any => Self::Anything,
+            Shape::Struct(at) => Self::Type(schema::at(*at)),
+            _ => Self::Shape(shape),
+        }
+    }
+
+    fn item(self) -> Self {
+        match self {
+            Self::Shape(Shape::List(inner) | Shape::Map(inner)) => Self::of(inner),
+            _ => Self::Anything,
+        }
+    }
+
+    /// None where the type has no such field.
+    fn field(self, name: &str) -> Option<Self> {
+        match self {
+            Self::Type(ty) => ty.field(name).map(|field| Self::of(&field.shape)),
+            Self::Anything | Self::Shape(_) => Some(self.item()),
+        }
+    }
+}
+
+fn walk(at: Cursor, node: &Ordered, path: &str, found: &mut Vec<String>) {
+    match node {
+        Ordered::Scalar => {}
+        Ordered::List(items) => {
+            for (i, item) in items.iter().enumerate() {
+                walk(at.item(), item, &format!("{path}[{i}]"), found);
+            }
+        }
+        Ordered::Object(fields) => {
+            for (i, (name, value)) in fields.iter().enumerate() {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match at.field(name) {
+                    None => found.push(format!("unknown field \"{path}\"")),
+                    Some(_) if fields[..i].iter().any(|(other, _)| other == name) => {
+                        found.push(format!("duplicate field \"{path}\""));
+                    }
+                    Some(field) => walk(field, value, &path, found),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn findings_stand_in_the_order_of_the_text() {
+        let text = br#"{"kind":"Pod","spec":{"containers":[{"name":"c","imagePullPolice":"x","env":[{"name":"A","valu":"b"}]}],"volums":[]},
+            "metadata":{"name":"a","name":"b","labels":{"x":"1","x":"2"}}}"#;
+        let document = Ordered::parse(text).unwrap();
+        assert_eq!(
+            findings(schema::of("v1", "Pod"), &document),
+            [
+                "unknown field \"spec.containers[0].imagePullPolice\"",
+                "unknown field \"spec.containers[0].env[0].valu\"",
+                "unknown field \"spec.volums\"",
+                "duplicate field \"metadata.name\"",
+                "duplicate field \"metadata.labels.x\"",
+            ]
+        );
+    }
+}

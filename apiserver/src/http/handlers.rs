@@ -1,0 +1,287 @@
+//! What happens to a request. Entry point: [`serve`]: who asks, may they, and which verb's function answers.
+//!
+//! Handlers know no kind: they ask the strategy of the row that the path names.
+
+mod plain;
+mod reads;
+mod subresources;
+mod writes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ApiError;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Method;
+use axum::http::header::{CONTENT_TYPE, USER_AGENT};
+use axum::http::request::Parts;
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::time::timeout;
+
+use super::answer::{self, Form, Include};
+use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, check_accept};
+use super::query::Query;
+use super::request_info::{RequestInfo, ResourcePath};
+use super::{InProcess, body};
+use crate::ApiServer;
+use crate::authn::{User, impersonation};
+use crate::authz::Attributes;
+use crate::read::ListError;
+use crate::resources::{ResourceInfo, Strategy, Subresource};
+use crate::server::ClientCertificates;
+use crate::write::{Place, Warnings};
+
+/// The largest body that is read.
+pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
+/// How long a request that is not a stream may take.
+const REQUEST_LIMIT: Duration = Duration::from_secs(60);
+/// The media types of patches.
+const PATCH_TYPES: [&str; 5] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+    "application/apply-patch+cbor",
+];
+
+/// A request, read and admitted.
+pub struct Call {
+    server: Arc<ApiServer>,
+    parts: Parts,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+    warnings: Warnings,
+}
+
+/// Answers a request.
+pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let form = Accepted::for_error(&parts.headers, &query);
+    let user = match admit(&server, &parts, &query, &info).await {
+        Ok(user) => user,
+        Err(error) => return answer::error(&error, form, None),
+    };
+    let call = Call { server, parts, query, info, user, warnings: Warnings::default() };
+    call.answer(body, form).await
+}
+
+/// Who asks, and whether they may.
+async fn admit(server: &ApiServer, parts: &Parts, query: &Query, info: &RequestInfo) -> Result<User, ApiError> {
+    let user = match parts.extensions.get::<InProcess>() {
+        Some(InProcess(user)) => user.clone(),
+        None => {
+            let certificates = parts.extensions.get::<ClientCertificates>().cloned().unwrap_or_default();
+            server.authenticators.authenticate(parts, &certificates.0).await?
+        }
+    };
+    let mut asked = Attributes::new(&user, info.verb, info.target()).with_field_selector(query.first("fieldSelector"));
+    asked.user = impersonation::impersonate(&server.authorizers, &parts.headers, &asked)?;
+    server.authorizers.require(&asked)?;
+    Ok(asked.user)
+}
+
+/// Why a call failed.
+struct Failure(ListError);
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<ListError> for Failure {
+    fn from(error: ListError) -> Self {
+        Self(error)
+    }
+}
+
+impl Call {
+    async fn answer(self, body: Body, form: Accepted) -> Response {
+        let Some(at) = self.info.resource.clone() else { return self.plain(form) };
+        if self.is_stream(&at) {
+            let answered = self.resource(&at, body).await;
+            return self.finish(answered, form);
+        }
+        let answered = match timeout(REQUEST_LIMIT, self.resource(&at, body)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0).into()),
+        };
+        self.finish(answered, form)
+    }
+
+    fn finish(&self, answered: Result<Response, Failure>, form: Accepted) -> Response {
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(Failure(failed)) => answer::error(&failed.error, form, failed.page),
+        };
+        answer::warn(&mut response, &self.warnings.list());
+        response
+    }
+
+    /// Requests that last as long as somebody listens.
+    fn is_stream(&self, at: &ResourcePath) -> bool {
+        self.info.verb == "watch" || matches!(at.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+    }
+
+    async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
+        let Some(strategy) = self.server.resources.find(&at.group, &at.version, &at.resource) else {
+            return self.unserved(at, body).await;
+        };
+        if let Some(warning) = strategy.deprecation() {
+            self.warnings.add(warning);
+        }
+        let (namespace, subresource) = route(strategy.info(), at, &self.parts.method, strategy.as_ref())?;
+        let target = On { call: self, at, strategy: &strategy, namespace, subresource };
+        if let Some(subresource) = subresource.filter(|subresource| !matches!(subresource, Subresource::Status)) {
+            return target.subresource(subresource, body).await;
+        }
+        self.check_media(at)?;
+        match self.parts.method.as_str() {
+            "GET" if self.info.verb == "watch" => target.watch().await,
+            "GET" if at.named => target.get().await,
+            "GET" => target.list().await,
+            "POST" => target.create(body).await,
+            "PUT" => target.replace(body).await,
+            "PATCH" => target.patch(body).await,
+            "DELETE" if at.named => target.delete(body).await,
+            "DELETE" => target.delete_collection(body).await,
+            _ => Err(ApiError::method_not_allowed().into()),
+        }
+    }
+
+    /// What go-restful refuses by Content-Type and Accept.
+    fn check_media(&self, at: &ResourcePath) -> Result<(), ApiError> {
+        if self.parts.method == Method::PATCH && !PATCH_TYPES.contains(&self.content_type()) {
+            let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
+            error.details = Some(Box::default());
+            return Err(error);
+        }
+        let lists = self.parts.method == Method::GET && (!at.named || at.watch_path);
+        check_accept(&self.parts.headers, if lists { LIST_TYPES } else { OBJECT_TYPES })
+    }
+
+    fn content_type(&self) -> &str {
+        let text = self.parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        text.split(';').next().unwrap_or_default().trim()
+    }
+
+    fn user_agent(&self) -> &str {
+        self.parts.headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+        axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|error| {
+            let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            if limited {
+                ApiError::request_entity_too_large(format_args!("limit is {BODY_LIMIT}"))
+            } else {
+                ApiError::bad_request(format!("the body of the request could not be read: {error}"))
+            }
+        })
+    }
+}
+
+/// Which namespace and subresource a path means; 404 and 405 for what there is not.
+fn route<'a>(
+    info: &ResourceInfo,
+    at: &'a ResourcePath,
+    method: &Method,
+    strategy: &dyn Strategy,
+) -> Result<(&'a str, Option<Subresource>), ApiError> {
+    let namespace = if info.namespaced { at.namespace.as_str() } else { "" };
+    let misplaced = !info.namespaced && !at.namespace.is_empty() && info.plural != "namespaces";
+    if misplaced || (at.named && at.name.is_empty()) || (info.namespaced && at.named && namespace.is_empty()) {
+        return Err(ApiError::path_not_found());
+    }
+    let subresource = match at.subresource.as_str() {
+        "" => None,
+        name => Some(info.subresources.iter().copied().find(|sub| sub.as_str() == name).ok_or_else(ApiError::path_not_found)?),
+    };
+    if !at.rest.is_empty() && subresource != Some(Subresource::Proxy) {
+        return Err(ApiError::path_not_found());
+    }
+    let whole = info.namespaced && namespace.is_empty();
+    let allowed: &[&str] = match (subresource, at.named) {
+        _ if at.watch_path => &["GET"],
+        (Some(subresource), _) => methods(subresource),
+        (None, true) if info.stored => &["GET", "PUT", "PATCH", "DELETE"],
+        (None, true) => &[],
+        (None, false) if !info.stored => &["POST"],
+        (None, false) if whole => &["GET"],
+        (None, false) if strategy.delete_collection() => &["GET", "POST", "DELETE"],
+        (None, false) => &["GET", "POST"],
+    };
+    if !allowed.contains(&"*") && !allowed.contains(&method.as_str()) {
+        return Err(ApiError::method_not_allowed());
+    }
+    if at.named && let [first, ..] = api::names::path_segment(&at.name).as_slice() {
+        let quoted = api::field::go_quote(&at.name);
+        return Err(ApiError::bad_request(format!("Name parameter invalid: {quoted}: {first}")));
+    }
+    Ok((namespace, subresource))
+}
+
+fn methods(subresource: Subresource) -> &'static [&'static str] {
+    match subresource {
+        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &["GET", "PUT", "PATCH"],
+        Subresource::Binding | Subresource::Eviction | Subresource::Token => &["POST"],
+        Subresource::Log => &["GET"],
+        Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["GET", "POST"],
+        Subresource::Proxy => &["*"],
+        Subresource::Finalize => &["PUT"],
+    }
+}
+
+/// A call on a resource that is served.
+struct On<'a> {
+    call: &'a Call,
+    at: &'a ResourcePath,
+    strategy: &'a Arc<dyn Strategy>,
+    namespace: &'a str,
+    subresource: Option<Subresource>,
+}
+
+impl<'a> On<'a> {
+    fn info(&self) -> &'a ResourceInfo {
+        self.strategy.info()
+    }
+
+    /// The form of the answer.
+    fn form(&self) -> Result<Form<'a>, ApiError> {
+        let call = self.call;
+        let tables = !self.strategy.columns().is_empty();
+        let accepted = Accepted::negotiate(&call.parts.headers, &call.query, tables)?;
+        self.form_as(accepted)
+    }
+
+    fn form_as(&self, accepted: Accepted) -> Result<Form<'a>, ApiError> {
+        let include = Include::parse(self.call.query.text("includeObject"))?;
+        Ok(Form { strategy: self.strategy.as_ref(), accepted, include, now: self.call.server.clock.now() })
+    }
+
+    fn place(&self, dry_run: bool) -> Place<'a> {
+        Place {
+            server: &self.call.server,
+            strategy: self.strategy.as_ref(),
+            namespace: self.namespace,
+            name: if self.at.named { &self.at.name } else { "" },
+            subresource: self.subresource,
+            user: &self.call.user,
+            dry_run,
+            warnings: &self.call.warnings,
+        }
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
+        self.call.read(body).await
+    }
+
+    fn options_of(&self, bytes: &[u8], kind: &str) -> Result<Option<serde_json::Value>, ApiError> {
+        body::decode_options(&self.call.parts.headers, bytes, kind)
+    }
+}

@@ -1,0 +1,127 @@
+//! Paths that are no resources: discovery, version, health, metrics, the keys of tokens.
+
+use api::ApiError;
+use axum::http::HeaderValue;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::Call;
+use crate::http::answer;
+use crate::http::discovery;
+use crate::http::health;
+use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::tokens;
+
+const KEY_SET_TYPE: &str = "application/jwk-set+json";
+
+impl Call {
+    pub(super) fn plain(&self, form: Accepted) -> Response {
+        match self.plain_answer() {
+            Ok(response) => response,
+            Err(error) => answer::error(&error, form, None),
+        }
+    }
+
+    fn plain_answer(&self) -> Result<Response, ApiError> {
+        let path = self.info.path.trim_start_matches('/').trim_end_matches('/');
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            [""] => self.document(&json!({"paths": self.paths()})),
+            ["version"] => self.read_only().and_then(|()| self.document(&health::version())),
+            [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
+                let check = (!check.is_empty()).then(|| check.join("/"));
+                Ok(self.server.checks.answer(endpoint, check.as_deref(), self.query.pairs()))
+            }
+            ["metrics"] => Ok(self.metrics()),
+            ["api" | "apis", ..] => self.discovery(&parts),
+            [".well-known", "openid-configuration"] => {
+                self.document(&tokens::discovery::configuration(&self.server.tokens, &self.server.advertised()))
+            }
+            ["openid", "v1", "jwks"] => self.key_set(),
+            _ => Ok(answer::page_not_found()),
+        }
+    }
+
+    /// Documents that only GET reads.
+    fn read_only(&self) -> Result<(), ApiError> {
+        if matches!(self.info.verb, "get" | "head") { Ok(()) } else { Err(ApiError::method_not_allowed()) }
+    }
+
+    fn document(&self, value: &Value) -> Result<Response, ApiError> {
+        let accepted = Accepted::for_error(&self.parts.headers, &self.query);
+        Ok(answer::value(200, accepted, value))
+    }
+
+    fn discovery(&self, parts: &[&str]) -> Result<Response, ApiError> {
+        let served = self.server.resources.served();
+        let found = match parts {
+            ["api"] | ["apis"] if self.wants_aggregated() => {
+                let mut response = self.document(&discovery::aggregated(&served, parts == ["api"]))?;
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED));
+                return Ok(response);
+            }
+            ["api"] => Some(discovery::legacy_versions(&self.server.advertised())),
+            ["apis"] => Some(discovery::group_list(&served)),
+            ["api", version] => discovery::resource_list(&served, "", version),
+            ["apis", group] => discovery::group(&served, group),
+            ["apis", group, version] => discovery::resource_list(&served, group, version),
+            _ => None,
+        };
+        let Some(found) = found else { return Ok(answer::page_not_found()) };
+        // Upstream's group documents do not look at the method.
+        if !(parts.len() == 2 && parts[0] == "apis") {
+            self.read_only()?;
+        }
+        check_accept(&self.parts.headers, OBJECT_TYPES)?;
+        self.document(&found)
+    }
+
+    fn wants_aggregated(&self) -> bool {
+        let accept = self.parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let first = accept.split(',').map(str::trim).find(|clause| !clause.contains("protobuf")).unwrap_or_default();
+        ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"].iter().all(|wanted| first.split(';').any(|p| p.trim() == *wanted))
+    }
+
+    fn key_set(&self) -> Result<Response, ApiError> {
+        check_accept(&self.parts.headers, &[KEY_SET_TYPE])?;
+        let mut response = self.document(&tokens::discovery::key_set(&self.server.tokens))?;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(KEY_SET_TYPE));
+        Ok(response)
+    }
+
+    fn metrics(&self) -> Response {
+        let mut response = answer::text(200, self.server.metrics.render());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+        response
+    }
+
+    /// Where discovery can go on.
+    fn paths(&self) -> Vec<String> {
+        let served = self.server.resources.served();
+        let mut paths: Vec<String> = [
+            "/.well-known/openid-configuration",
+            "/api",
+            "/api/v1",
+            "/apis",
+            "/healthz",
+            "/livez",
+            "/metrics",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        for row in served.rows() {
+            let info = row.info();
+            if !info.group.is_empty() {
+                paths.push(format!("/apis/{}", info.group));
+                paths.push(format!("/apis/{}/{}", info.group, info.version));
+            }
+        }
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+}

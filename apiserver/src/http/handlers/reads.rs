@@ -1,0 +1,66 @@
+//! GET: one object, a list, a watch.
+
+use std::time::Duration;
+
+use api::{ApiError, FieldSelector, LabelSelector};
+use axum::response::Response;
+
+use super::{Failure, On};
+use crate::cache::Selection;
+use crate::http::answer::{self, Include, ListMeta};
+use crate::http::media::Accepted;
+use crate::http::options::ListOptions;
+use crate::http::watch_stream::{self, WatchForm};
+use crate::read;
+
+/// A watch without a time limit lasts between this and twice as long.
+const WATCH_LASTS: Duration = Duration::from_secs(1800);
+
+impl On<'_> {
+    pub(super) async fn get(&self) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let key = self.info().key(self.namespace, &self.at.name);
+        let version = self.call.query.text("resourceVersion");
+        let entry = read::get(&self.call.server, self.info(), &key, &self.at.name, version).await?;
+        Ok(answer::object(form, 200, entry.json())?)
+    }
+
+    pub(super) async fn list(&self) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = ListOptions::parse(&self.call.query, false, self.info())?;
+        let page = read::list(&self.call.server, self.info(), &self.selection(&options), &options).await?;
+        let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
+        Ok(answer::list(form, &meta, page.entries)?)
+    }
+
+    pub(super) async fn watch(&self) -> Result<Response, Failure> {
+        let call = self.call;
+        let tables = !self.strategy.columns().is_empty();
+        let accepted = Accepted::negotiate_stream(&call.parts.headers, &call.query, tables)?;
+        let mut options = ListOptions::parse(&call.query, true, self.info())?;
+        if self.at.named {
+            let selector = FieldSelector::parse(&format!("metadata.name={}", self.at.name));
+            options.fields = selector.map_err(|error| ApiError::bad_request(error.to_string()))?;
+        }
+        let started = read::watch(&call.server, self.info(), self.selection(&options), &options).await?;
+        let lasts = match options.timeout_seconds {
+            Some(seconds) => Duration::from_secs(seconds),
+            None => WATCH_LASTS + call.server.rng.jitter(WATCH_LASTS, 1.0).saturating_sub(WATCH_LASTS),
+        };
+        let form = WatchForm {
+            strategy: std::sync::Arc::clone(self.strategy),
+            accepted,
+            include: Include::parse(call.query.text("includeObject"))?,
+            clock: call.server.clock.clone(),
+            bookmarks: options.bookmarks,
+            lasts,
+            draining: call.server.draining.clone(),
+        };
+        Ok(watch_stream::response(started, form))
+    }
+
+    pub(super) fn selection(&self, options: &ListOptions) -> Selection {
+        let (labels, fields): (LabelSelector, FieldSelector) = (options.labels.clone(), options.fields.clone());
+        Selection::new(Some(self.namespace), labels, fields)
+    }
+}

@@ -1,0 +1,166 @@
+//! What hangs below an object: scale, binding, eviction, tokens, finalizers, and the streams that kubelets serve.
+
+use api::ApiError;
+use axum::body::Body;
+use axum::http::Method;
+use axum::response::Response;
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::policy::v1::Eviction;
+use serde_json::{Value, json};
+
+use super::{Call, Failure, On, ResourcePath};
+use crate::admission::Operation;
+use crate::http::answer;
+use crate::http::body;
+use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::http::options::{DeleteOptions, WriteOptions};
+use crate::object::Object;
+use crate::read;
+use crate::resources::Subresource;
+use crate::tokens::request;
+use crate::write::scale::{self, NewScale};
+use crate::write::{self, binding};
+
+impl On<'_> {
+    pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
+        match subresource {
+            Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
+                return Ok(self.call.to_node(body).await);
+            }
+            Subresource::Status
+            | Subresource::Scale
+            | Subresource::Binding
+            | Subresource::Eviction
+            | Subresource::Token
+            | Subresource::Finalize
+            | Subresource::EphemeralContainers => self.call.check_media(self.at)?,
+        }
+        match subresource {
+            Subresource::Scale => self.scale(body).await,
+            Subresource::Binding => self.bind(body).await,
+            Subresource::Eviction => self.evict(body).await,
+            Subresource::Token => self.token(body).await,
+            _ => match self.call.parts.method.as_str() {
+                "GET" => self.get().await,
+                "PUT" => self.replace(body).await,
+                _ => self.patch(body).await,
+            },
+        }
+    }
+
+    async fn scale(&self, body: Body) -> Result<Response, Failure> {
+        let accepted = self.plain_form()?;
+        if self.call.parts.method == Method::GET {
+            let key = self.info().key(self.namespace, &self.at.name);
+            let version = self.call.query.text("resourceVersion");
+            let entry = read::get(&self.call.server, self.info(), &key, &self.at.name, version).await?;
+            let object = self.strategy.decode_stored(&entry.json())?;
+            return Ok(answer::value(200, accepted, &scale::to_value(&scale::get(object.as_ref()))));
+        }
+        let (options, new) = if self.call.parts.method == Method::PATCH {
+            let options = self.write_options("PatchOptions")?;
+            let patch = self.read_patch(body, &options).await?;
+            (options, NewScale::Patch(patch))
+        } else {
+            let options = self.write_options("UpdateOptions")?;
+            (options, NewScale::Object(self.read_other(body, "Scale").await?))
+        };
+        let scaled = scale::update(&self.place(options.dry_run), new).await?;
+        Ok(answer::value(200, accepted, &scale::to_value(&scaled)))
+    }
+
+    async fn bind(&self, body: Body) -> Result<Response, Failure> {
+        let accepted = self.plain_form()?;
+        let options = self.write_options("CreateOptions")?;
+        let value = self.read_other(body, "Binding").await?;
+        binding::bind(&self.place(options.dry_run), value).await?;
+        Ok(answer::value(201, accepted, &created()))
+    }
+
+    async fn evict(&self, body: Body) -> Result<Response, Failure> {
+        let accepted = self.plain_form()?;
+        let options = self.write_options("CreateOptions")?;
+        let value = self.read_other(body, "Eviction").await?;
+        let eviction: Eviction = serde_json::from_value(value).map_err(|error| {
+            ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: json: {error}"))
+        })?;
+        if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != self.at.name) {
+            return Err(ApiError::bad_request("name in URL does not match name in Eviction object").into());
+        }
+        let wire = eviction.delete_options.and_then(|options| serde_json::to_value(options).ok());
+        let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
+        delete.dry_run |= options.dry_run;
+        write::delete(&self.place(delete.dry_run), &delete).await?;
+        Ok(answer::value(201, accepted, &created()))
+    }
+
+    async fn token(&self, body: Body) -> Result<Response, Failure> {
+        let accepted = self.plain_form()?;
+        let options: WriteOptions = self.write_options("CreateOptions")?;
+        let value = self.read_other(body, "TokenRequest").await?;
+        let place = self.place(options.dry_run);
+        let server = &self.call.server;
+        let (now, lookup) = (server.clock.now(), server.lookup.as_ref());
+        let request: TokenRequest = serde_json::from_value(value).map_err(|error| {
+            ApiError::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: {error}"))
+        })?;
+        let mut request = request::prepare(request, &server.tokens, self.namespace, &self.at.name, now, lookup).await?;
+        place.admit_other(Operation::Create, &mut request).await?;
+        let issued = request::issue(request, &server.tokens, &server.rng, now, lookup).await?;
+        Ok(answer::value(201, accepted, &issued.to_value()))
+    }
+
+    /// The form of an answer that has no Table.
+    fn plain_form(&self) -> Result<Accepted, ApiError> {
+        check_accept(&self.call.parts.headers, OBJECT_TYPES)?;
+        Accepted::negotiate(&self.call.parts.headers, &self.call.query, false)
+    }
+
+    async fn read_other(&self, body: Body, kind: &str) -> Result<Value, ApiError> {
+        let bytes = self.read(body).await?;
+        let mut value = body::decode_other(&self.call.parts.headers, &bytes, kind)?;
+        if value.is_null() {
+            value = json!({});
+        }
+        Ok(value)
+    }
+}
+
+fn created() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}
+
+impl Call {
+    /// Passes the request on to the kubelet, pod or service behind it.
+    async fn to_node(&self, body: Body) -> Response {
+        drop(body);
+        answer::error(&ApiError::service_unavailable("the kubelet can not be reached"), Accepted::JSON, None)
+    }
+
+    /// Paths whose resource has no row: the oldest resources, groups and kinds that are not served.
+    pub(super) async fn unserved(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
+        let served = self.server.resources.served();
+        let known = served.rows().iter().any(|row| row.info().group == at.group && row.info().version == at.version);
+        if !known {
+            return Ok(answer::page_not_found());
+        }
+        if at.group.is_empty() && at.resource == "bindings" && !at.namespace.is_empty() && !at.named {
+            return self.legacy_binding(at, body).await;
+        }
+        Err(ApiError::path_not_found().into())
+    }
+
+    /// `POST …/bindings`: the pod is named in the body.
+    async fn legacy_binding(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
+        if self.parts.method != Method::POST {
+            return Err(ApiError::method_not_allowed().into());
+        }
+        let strategy = self.server.resources.find("", "v1", "pods").ok_or_else(ApiError::path_not_found)?;
+        let bytes = self.read(body).await?;
+        let value = body::decode_other(&self.parts.headers, &bytes, "Binding")?;
+        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let pod = ResourcePath { name, named: true, resource: "pods".to_owned(), ..at.clone() };
+        let on = On { call: self, at: &pod, strategy: &strategy, namespace: &at.namespace, subresource: Some(Subresource::Binding) };
+        on.bind(Body::from(bytes)).await
+    }
+}

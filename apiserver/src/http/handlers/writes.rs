@@ -1,0 +1,114 @@
+//! POST, PUT, PATCH, DELETE of objects and collections.
+
+use api::ApiError;
+use axum::body::Body;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::{Failure, On};
+use crate::http::answer::{self, Form, ListMeta};
+use crate::http::body;
+use crate::http::options::{DeleteOptions, ListOptions, WriteOptions};
+use crate::object::Object;
+use crate::read;
+use crate::write::patch::{Patch, PatchType};
+use crate::write::{self, Replacement};
+
+impl On<'_> {
+    pub(super) async fn create(&self, body: Body) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = self.write_options("CreateOptions")?;
+        let bytes = self.read(body).await?;
+        let object = self.decode(&bytes, &options)?;
+        if !self.info().stored {
+            return Err(ApiError::service_unavailable("reviews").into());
+        }
+        let committed = write::create(&self.place(options.dry_run), object).await?;
+        Ok(answer_object(form, 201, committed.object.as_ref())?)
+    }
+
+    pub(super) async fn replace(&self, body: Body) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = self.write_options("UpdateOptions")?;
+        let bytes = self.read(body).await?;
+        let object = self.decode(&bytes, &options)?;
+        let updated = write::update(&self.place(options.dry_run), Replacement::Object(object)).await?;
+        Ok(answer_object(form, if updated.created { 201 } else { 200 }, updated.object.as_ref())?)
+    }
+
+    pub(super) async fn patch(&self, body: Body) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = self.write_options("PatchOptions")?;
+        let patch = self.read_patch(body, &options).await?;
+        let updated = write::update(&self.place(options.dry_run), Replacement::Patch(patch)).await?;
+        Ok(answer_object(form, 200, updated.object.as_ref())?)
+    }
+
+    pub(super) async fn delete(&self, body: Body) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = self.delete_options(body).await?;
+        let deleted = write::delete(&self.place(options.dry_run), &options).await?;
+        if deleted.removed && !self.strategy.returns_deleted() {
+            return Ok(answer::value(200, form.accepted, &self.success(deleted.object.as_ref())));
+        }
+        let code = if !deleted.removed && options.orphan_dependents_false { 202 } else { 200 };
+        Ok(answer_object(form, code, deleted.object.as_ref())?)
+    }
+
+    pub(super) async fn delete_collection(&self, body: Body) -> Result<Response, Failure> {
+        let form = self.form()?;
+        let options = self.delete_options(body).await?;
+        let list = ListOptions::parse(&self.call.query, false, self.info())?;
+        let page = read::list(&self.call.server, self.info(), &self.selection(&list), &list).await?;
+        write::delete_collection(&self.place(options.dry_run), &page.entries, &options).await?;
+        let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
+        Ok(answer::list(form, &meta, page.entries)?)
+    }
+
+    pub(super) fn write_options(&self, kind: &str) -> Result<WriteOptions, ApiError> {
+        let apply = self.call.content_type().starts_with("application/apply-patch");
+        WriteOptions::parse(&self.call.query, kind, apply, self.call.user_agent())
+    }
+
+    async fn delete_options(&self, body: Body) -> Result<DeleteOptions, ApiError> {
+        let bytes = self.read(body).await?;
+        DeleteOptions::parse(self.options_of(&bytes, "DeleteOptions")?, &self.call.query)
+    }
+
+    fn decode(&self, bytes: &[u8], options: &WriteOptions) -> Result<Box<dyn Object>, ApiError> {
+        let call = self.call;
+        let validation = options.field_validation;
+        let decoded = body::decode_object(self.strategy.as_ref(), &call.server.resources, &call.parts.headers, bytes, validation)?;
+        call.warnings.extend(decoded.warnings);
+        Ok(decoded.object)
+    }
+
+    pub(super) async fn read_patch(&self, body: Body, options: &WriteOptions) -> Result<Patch, ApiError> {
+        let patch_type = match self.call.content_type() {
+            "application/json-patch+json" => PatchType::Json,
+            "application/merge-patch+json" => PatchType::Merge,
+            "application/strategic-merge-patch+json" => PatchType::Strategic,
+            _ => return Err(ApiError::unsupported_media_type("server-side apply is not served yet")),
+        };
+        Ok(Patch { patch_type, text: self.read(body).await?, validation: options.field_validation })
+    }
+
+    /// The Status of a delete that is done.
+    fn success(&self, object: &dyn Object) -> Value {
+        let info = self.info();
+        let mut details = json!({
+            "name": object.metadata().name,
+            "kind": info.plural,
+            "uid": object.metadata().uid,
+        });
+        if !info.group.is_empty() {
+            details["group"] = Value::from(info.group.as_str());
+        }
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+    }
+}
+
+/// An object that a write left.
+pub(super) fn answer_object(form: Form<'_>, code: u16, object: &dyn Object) -> Result<Response, ApiError> {
+    answer::object(form, code, object.to_bytes().into())
+}

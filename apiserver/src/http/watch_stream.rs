@@ -1,0 +1,167 @@
+//! A watch as an endless answer: one line of JSON for each event. Entry point: [`response`].
+//!
+//! Whole objects in JSON are frames that all watchers share. The stream ends at its deadline, when the server drains, when the
+//! client is too slow, or when the cache starts over; the client then begins anew from its last version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::ApiError;
+use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::Response;
+use bytes::Bytes;
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{self, Form, Include};
+use super::media::{Accepted, Shape};
+use crate::cache::{Event, EventKind, Watcher};
+use crate::read::Started;
+use crate::resources::Strategy;
+
+/// How often an idle watch says how far it has come.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
+/// The last bookmark comes this long before the deadline.
+const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+
+/// What a watch needs besides its events.
+pub struct WatchForm {
+    /// The kind.
+    pub strategy: Arc<dyn Strategy>,
+    /// What was negotiated.
+    pub accepted: Accepted,
+    /// What rows of tables carry.
+    pub include: Include,
+    /// For ages in tables.
+    pub clock: process::Clock,
+    /// Whether bookmarks are welcome.
+    pub bookmarks: bool,
+    /// How long it lasts.
+    pub lasts: Duration,
+    /// Ends all watches.
+    pub draining: CancellationToken,
+}
+
+/// The answer to a watch.
+pub fn response(started: Started, form: WatchForm) -> Response {
+    let body = match started {
+        Started::Watching(watcher) => Body::from_stream(events(watcher, form)),
+        Started::Expired(expired) => Body::from(error_frame(&ApiError::expired(expired.to_string()))),
+    };
+    let mut response = answer::text(200, Bytes::new());
+    *response.body_mut() = body;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+struct Stream {
+    watcher: Watcher,
+    form: WatchForm,
+    bookmarks: Interval,
+    last_bookmark: Instant,
+    deadline: std::pin::Pin<Box<Sleep>>,
+    headings: bool,
+    ended: bool,
+}
+
+fn events(watcher: Watcher, form: WatchForm) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+    let start = Instant::now();
+    let end = start + form.lasts;
+    let first = BOOKMARK_EVERY.min(form.lasts.saturating_sub(BOOKMARK_BEFORE_END));
+    let mut bookmarks = interval_at(start + first, BOOKMARK_EVERY);
+    bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let last_bookmark = end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(start);
+    let deadline = Box::pin(sleep_until(end));
+    let state = Stream { watcher, form, bookmarks, last_bookmark, deadline, headings: true, ended: false };
+    stream::unfold(state, |mut state| async move {
+        let frame = state.next().await?;
+        Some((Ok(frame), state))
+    })
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if self.ended {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = self.form.draining.cancelled() => return None,
+                event = self.watcher.next() => return self.frame(&event?),
+                () = &mut self.deadline => return None,
+                _ = self.bookmarks.tick(), if self.form.bookmarks => {
+                    self.plan_last_bookmark();
+                    if let Some(event) = self.watcher.bookmark() {
+                        return self.frame(&event);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The bookmark before the deadline comes even if no minute ends there.
+    fn plan_last_bookmark(&mut self) {
+        let now = Instant::now();
+        if now < self.last_bookmark && self.last_bookmark < now + BOOKMARK_EVERY {
+            self.bookmarks.reset_at(self.last_bookmark);
+        }
+    }
+
+    /// The event as a line; an event that can't be shown ends the watch.
+    fn frame(&mut self, event: &Event) -> Option<Bytes> {
+        let plain = self.form.accepted.shape == Shape::Object && self.form.strategy.served_as().is_none();
+        if plain {
+            return Some(event.frame());
+        }
+        match self.shaped(event) {
+            Ok(object) => {
+                self.headings = false;
+                Some(line(event.kind.as_str(), &object))
+            }
+            Err(error) => {
+                self.ended = true;
+                Some(error_frame(&error))
+            }
+        }
+    }
+
+    fn shaped(&self, event: &Event) -> Result<Value, ApiError> {
+        let form = Form {
+            strategy: self.form.strategy.as_ref(),
+            accepted: self.form.accepted,
+            include: self.form.include,
+            now: self.form.clock.now(),
+        };
+        let bytes = event.object();
+        match self.form.accepted.shape {
+            Shape::Metadata(version) | Shape::MetadataList(version) => Ok(answer::metadata_only(&bytes, version)),
+            Shape::Object if event.kind == EventKind::Bookmark => Ok(bookmark_of(form.strategy, &bytes)),
+            Shape::Object => answer::served_value(form.strategy, &bytes),
+            Shape::Table(version) => {
+                let meta = json!({"resourceVersion": event.revision.to_string()});
+                form.tables(version).table(meta, &[&bytes], self.headings)
+            }
+        }
+    }
+}
+
+/// A bookmark names the served kind.
+fn bookmark_of(strategy: &dyn Strategy, bytes: &[u8]) -> Value {
+    let mut value: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    value["kind"] = Value::from(strategy.info().kind.as_str());
+    value["apiVersion"] = Value::from(strategy.info().api_version());
+    value
+}
+
+fn line(kind: &str, object: &Value) -> Bytes {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
+}
+
+fn error_frame(error: &ApiError) -> Bytes {
+    line("ERROR", &answer::status_value(error))
+}

@@ -1,0 +1,99 @@
+//! `pods/binding`: a scheduler gives a pod its node. Entry point: [`bind`].
+
+use api::field::FieldErrorKind;
+use api::{ApiError, FieldError, FieldPath, GroupResource, conditions};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::{Change, Decision, Place, Stored, commit};
+use crate::admission::Operation;
+use crate::object;
+
+/// Binds a pod; the place names it.
+pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
+    let mut body = body;
+    if let Value::Object(fields) = &mut body {
+        fields.insert("apiVersion".to_owned(), Value::from("v1"));
+        fields.insert("kind".to_owned(), Value::from("Binding"));
+    }
+    let binding: Binding = serde_json::from_value(body).map_err(|error| {
+        ApiError::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: json: {error}"))
+    })?;
+    super::metadata::match_name(&binding.metadata, at.name)?;
+    validate(&binding)?;
+    commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
+}
+
+/// Upstream answers these without a status of their own: 500 with the error's text.
+fn validate(binding: &Binding) -> Result<(), ApiError> {
+    let path = FieldPath::root("target");
+    let kind = binding.target.kind.as_deref().unwrap_or_default();
+    let mut errors = Vec::new();
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError {
+            kind: FieldErrorKind::NotSupported,
+            path: path.child("kind"),
+            value: Some(kind.into()),
+            detail: "supported values: \"Node\", \"<empty>\"".to_owned(),
+        });
+    }
+    if binding.target.name.as_deref().unwrap_or_default().is_empty() {
+        errors.push(FieldError::required(&path.child("name"), ""));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(ApiError::unclassified(api::FieldErrors(errors).to_string())) }
+}
+
+struct Bind<'a> {
+    at: Place<'a>,
+    binding: Binding,
+}
+
+#[async_trait]
+impl Change for Bind<'_> {
+    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
+        let at = self.at;
+        let stored = current.ok_or_else(|| at.not_found())?;
+        at.check_admission(Operation::Create, Some(stored.object.as_ref()), Some(stored.object.as_ref())).await?;
+        let mut new = stored.object.clone_object();
+        let pod = object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;
+        assign(pod, &self.binding, &at)?;
+        Ok(Decision::Write(new))
+    }
+}
+
+fn assign(pod: &mut Pod, binding: &Binding, at: &Place<'_>) -> Result<(), ApiError> {
+    let conflict = |why: &str| Err(ApiError::conflict(&GroupResource::new("", "pods/binding"), at.name, why));
+    let uid = binding.metadata.uid.as_deref().unwrap_or_default();
+    if !uid.is_empty() && pod.metadata.uid.as_deref() != Some(uid) {
+        let found = pod.metadata.uid.as_deref().unwrap_or_default();
+        return conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"));
+    }
+    if pod.metadata.deletion_timestamp.is_some() {
+        return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", at.name));
+    }
+    let spec = pod.spec.get_or_insert_default();
+    if let Some(node) = spec.node_name.as_deref().filter(|node| !node.is_empty()) {
+        return conflict(&format!("pod {} is already assigned to node {}", at.name, api::field::go_quote(node)));
+    }
+    if spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        return conflict(&format!("pod {} has non-empty .spec.schedulingGates", at.name));
+    }
+    spec.node_name.clone_from(&binding.target.name);
+    if let Some(annotations) = &binding.metadata.annotations {
+        pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());
+    }
+    if pod.metadata.generation.is_some_and(|generation| generation > 0) {
+        pod.metadata.generation = pod.metadata.generation.map(|generation| generation + 1);
+    }
+    let scheduled = PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "True".to_owned(),
+        last_transition_time: Some(Time(at.server.clock.now_seconds())),
+        ..PodCondition::default()
+    };
+    let status = pod.status.get_or_insert_default();
+    conditions::set(status.conditions.get_or_insert_default(), scheduled, at.server.clock.now_seconds());
+    Ok(())
+}

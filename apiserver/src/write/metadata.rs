@@ -1,0 +1,322 @@
+//! The rules of `metadata` that hold for every kind: what the server fills in, what clients may not change, what is valid.
+//! Entry points: [`begin`], [`carry_over`], [`validate`], [`validate_update`].
+
+use std::collections::BTreeMap;
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names::{is_dns1123_label, label_value, path_segment, qualified_name};
+use api::well_known::finalizers;
+use api::{ApiError, GroupResource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use process::{Clock, Rng};
+use serde::Serialize;
+
+use crate::resources::ResourceInfo;
+
+/// Generated names keep this much of their prefix: with the suffix they are DNS labels.
+const GENERATED_PREFIX_MAX: usize = 58;
+const SUFFIX: usize = 5;
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+const STANDARD_FINALIZERS: [&str; 3] = [finalizers::KUBERNETES, finalizers::ORPHAN, finalizers::FOREGROUND];
+
+/// Puts the request's namespace into an object that names none; refuses another one.
+pub fn match_namespace(meta: &mut ObjectMeta, info: &ResourceInfo, namespace: &str) -> Result<(), ApiError> {
+    let expected = if info.namespaced { namespace } else { "" };
+    match meta.namespace.as_deref().unwrap_or_default() {
+        "" if expected.is_empty() => meta.namespace = None,
+        "" => meta.namespace = Some(expected.to_owned()),
+        given if given == expected => {}
+        _ if expected.is_empty() => {}
+        _ => {
+            let why = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(ApiError::bad_request(why));
+        }
+    }
+    Ok(())
+}
+
+/// The name in an updated object must be the URL's.
+pub fn match_name(meta: &ObjectMeta, name: &str) -> Result<(), ApiError> {
+    match meta.name.as_deref().unwrap_or_default() {
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        given if given == name => Ok(()),
+        given => Err(ApiError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})"))),
+    }
+}
+
+/// Fills in what the server decides about a new object; a missing name is generated.
+pub fn begin(meta: &mut ObjectMeta, clock: &Clock, rng: &Rng) {
+    meta.uid = Some(rng.uuid());
+    meta.creation_timestamp = Some(Time(clock.now_seconds()));
+    meta.deletion_timestamp = None;
+    meta.deletion_grace_period_seconds = None;
+    meta.self_link = None;
+    let prefix = meta.generate_name.as_deref().unwrap_or_default();
+    if meta.name.as_deref().unwrap_or_default().is_empty() && !prefix.is_empty() {
+        let mut end = prefix.len().min(GENERATED_PREFIX_MAX);
+        while !prefix.is_char_boundary(end) {
+            end -= 1;
+        }
+        meta.name = Some(format!("{}{}", &prefix[..end], rng.suffix(SUFFIX)));
+    }
+}
+
+/// Keeps what an update can't change or may leave out.
+pub fn carry_over(new: &mut ObjectMeta, old: &ObjectMeta) {
+    new.generation = old.generation;
+    new.self_link = None;
+    new.creation_timestamp.clone_from(&old.creation_timestamp);
+    if new.uid.as_deref().unwrap_or_default().is_empty() {
+        new.uid.clone_from(&old.uid);
+    }
+    if old.deletion_timestamp.is_some() {
+        new.deletion_timestamp.clone_from(&old.deletion_timestamp);
+    }
+    if old.deletion_grace_period_seconds.is_some() && new.deletion_grace_period_seconds.is_none() {
+        new.deletion_grace_period_seconds = old.deletion_grace_period_seconds;
+    }
+}
+
+/// Everything that is wrong with the metadata of an object; `name_rule` answers what is wrong with a name or a prefix.
+pub fn validate(meta: &ObjectMeta, info: &ResourceInfo, name_rule: &dyn Fn(&str, bool) -> Vec<String>) -> FieldErrors {
+    let path = FieldPath::root("metadata");
+    let mut errors = FieldErrors::new();
+    let generate_name = meta.generate_name.as_deref().unwrap_or_default();
+    if !generate_name.is_empty() {
+        errors.push_invalid(&path.child("generateName"), generate_name, name_rule(generate_name, true));
+    }
+    match meta.name.as_deref().unwrap_or_default() {
+        "" => errors.push(FieldError::required(&path.child("name"), "name or generateName is required")),
+        name => errors.push_invalid(&path.child("name"), name, name_rule(name, false)),
+    }
+    validate_namespace(meta, info, &path, &mut errors);
+    if let Some(generation) = meta.generation.filter(|generation| *generation < 0) {
+        errors.push(FieldError::invalid(&path.child("generation"), generation, "must be greater than or equal to 0"));
+    }
+    validate_common(meta, &path, &mut errors);
+    validate_finalizers(meta.finalizers.as_deref().unwrap_or_default(), &path.child("finalizers"), &mut errors);
+    errors
+}
+
+/// As [`validate`], for objects whose name can't change any more.
+pub fn validate_named(meta: &ObjectMeta, info: &ResourceInfo) -> FieldErrors {
+    validate(meta, info, &|name, _| path_segment(name))
+}
+
+fn validate_namespace(meta: &ObjectMeta, info: &ResourceInfo, path: &FieldPath, errors: &mut FieldErrors) {
+    let path = path.child("namespace");
+    match (info.namespaced, meta.namespace.as_deref().unwrap_or_default()) {
+        (true, "") => errors.push(FieldError::required(&path, "")),
+        (true, namespace) => errors.push_invalid(&path, namespace, is_dns1123_label(namespace)),
+        (false, "") => {}
+        (false, _) => errors.push(FieldError::forbidden(&path, "not allowed on this type")),
+    }
+}
+
+fn validate_common(meta: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors) {
+    let none = BTreeMap::new();
+    let labels = path.child("labels");
+    for (key, value) in meta.labels.as_ref().unwrap_or(&none) {
+        errors.push_invalid(&labels, key, qualified_name(key));
+        errors.push_invalid(&labels, value, label_value(value));
+    }
+    let annotations = path.child("annotations");
+    let mut size = 0;
+    for (key, value) in meta.annotations.as_ref().unwrap_or(&none) {
+        errors.push_invalid(&annotations, key, qualified_name(&key.to_lowercase()));
+        size += key.len() + value.len();
+    }
+    if size > ANNOTATIONS_MAX {
+        errors.push(FieldError::too_long(&annotations, ANNOTATIONS_MAX));
+    }
+    validate_owners(meta.owner_references.as_deref().unwrap_or_default(), &path.child("ownerReferences"), errors);
+}
+
+/// An owner reference as upstream's errors print it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ShownOwner<'a> {
+    api_version: &'a str,
+    kind: &'a str,
+    name: &'a str,
+    uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_owner_deletion: Option<bool>,
+}
+
+impl<'a> From<&'a OwnerReference> for ShownOwner<'a> {
+    fn from(owner: &'a OwnerReference) -> Self {
+        Self {
+            api_version: &owner.api_version,
+            kind: &owner.kind,
+            name: &owner.name,
+            uid: &owner.uid,
+            controller: owner.controller,
+            block_owner_deletion: owner.block_owner_deletion,
+        }
+    }
+}
+
+fn validate_owners(owners: &[OwnerReference], path: &FieldPath, errors: &mut FieldErrors) {
+    let mut controller: Option<&OwnerReference> = None;
+    let mut two_controllers = None;
+    for owner in owners {
+        validate_owner(owner, path, errors);
+        if owner.controller == Some(true) {
+            match controller {
+                Some(first) => two_controllers = two_controllers.or(Some((first, owner))),
+                None => controller = Some(owner),
+            }
+        }
+    }
+    if let Some((first, second)) = two_controllers {
+        let shown: Vec<ShownOwner<'_>> = owners.iter().map(ShownOwner::from).collect();
+        let detail = format!(
+            "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
+            first.kind, first.name, second.kind, second.name
+        );
+        errors.push(shown_invalid(path, &shown, detail));
+    }
+}
+
+fn validate_owner(owner: &OwnerReference, path: &FieldPath, errors: &mut FieldErrors) {
+    let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
+    if version.is_empty() {
+        errors.push(FieldError::invalid(&path.child("apiVersion"), &owner.api_version, "version must not be empty"));
+    }
+    for (name, value) in [("kind", &owner.kind), ("name", &owner.name), ("uid", &owner.uid)] {
+        if value.is_empty() {
+            errors.push(FieldError::invalid(&path.child(name), value, "must not be empty"));
+        }
+    }
+    if owner.kind == "Event" && group.is_empty() {
+        let detail = format!("/{version}, Kind=Event is disallowed from being an owner");
+        errors.push(shown_invalid(path, &ShownOwner::from(owner), detail));
+    }
+}
+
+fn shown_invalid(path: &FieldPath, shown: &impl Serialize, detail: String) -> FieldError {
+    FieldError::invalid(path, shown, detail)
+}
+
+fn validate_finalizers(names: &[String], path: &FieldPath, errors: &mut FieldErrors) {
+    for (i, name) in names.iter().enumerate() {
+        errors.extend(finalizer_errors(name, &path.index(i), path));
+    }
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    if has(finalizers::ORPHAN) && has(finalizers::FOREGROUND) {
+        let detail = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid(path, names, detail));
+    }
+}
+
+/// What is wrong with the name of a finalizer.
+fn finalizer_errors(name: &str, at: &FieldPath, list: &FieldPath) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    errors.push_invalid(list, name, qualified_name(name));
+    if errors.is_empty() && !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
+        errors.push(FieldError::invalid(at, name, "name is neither a standard finalizer name nor is it fully qualified"));
+    }
+    errors
+}
+
+/// Everything that is wrong with a change of metadata.
+pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
+    let path = FieldPath::root("metadata");
+    let mut errors = FieldErrors::new();
+    if old.deletion_timestamp.is_some() {
+        no_new_finalizers(new, old, &path.child("finalizers"), &mut errors);
+    }
+    let same = |name: &str, new: &Option<String>, old: &Option<String>, errors: &mut FieldErrors| {
+        if new.as_deref().unwrap_or_default() != old.as_deref().unwrap_or_default() {
+            errors.push(FieldError::invalid(&path.child(name), new, "field is immutable"));
+        }
+    };
+    same("name", &new.name, &old.name, &mut errors);
+    same("namespace", &new.namespace, &old.namespace, &mut errors);
+    same("uid", &new.uid, &old.uid, &mut errors);
+    if new.deletion_timestamp != old.deletion_timestamp {
+        errors.push(FieldError::invalid(&path.child("deletionTimestamp"), &new.deletion_timestamp, "field is immutable"));
+    }
+    if new.deletion_grace_period_seconds != old.deletion_grace_period_seconds {
+        let value = new.deletion_grace_period_seconds;
+        errors.push(FieldError::invalid(&path.child("deletionGracePeriodSeconds"), value, "field is immutable"));
+    }
+    validate_common(new, &path, &mut errors);
+    errors
+}
+
+fn no_new_finalizers(new: &ObjectMeta, old: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors) {
+    let known = old.finalizers.as_deref().unwrap_or_default();
+    let added = new.finalizers.iter().flatten().filter(|name| !known.contains(name));
+    let added: Vec<String> = added.map(|name| api::field::go_quote(name)).collect();
+    if !added.is_empty() {
+        let detail = format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.join(", ")
+        );
+        errors.push(FieldError::forbidden(path, detail));
+    }
+}
+
+/// The 409 for a new object whose name is taken.
+pub fn name_taken(resource: &GroupResource, name: &str, being_deleted: bool) -> ApiError {
+    let mut error = ApiError::already_exists(resource, name);
+    if being_deleted {
+        error.message = format!("object is being deleted: {}", error.message);
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info() -> ResourceInfo {
+        let rows = crate::resources::table();
+        let row = rows.iter().find(|row| row.info().plural == "configmaps").expect("config maps are served");
+        row.info().clone()
+    }
+
+    fn messages(meta: ObjectMeta) -> Vec<String> {
+        let meta = ObjectMeta { name: Some("a".into()), namespace: Some("n".into()), ..meta };
+        validate(&meta, &info(), &|name, _| path_segment(name)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn metadata_is_checked_in_upstreams_words() {
+        let finalizers = |name: &str| ObjectMeta { finalizers: Some(vec![name.to_owned()]), ..ObjectMeta::default() };
+        assert_eq!(
+            messages(finalizers("plain")),
+            ["metadata.finalizers[0]: Invalid value: \"plain\": name is neither a standard finalizer name nor is it fully qualified"]
+        );
+        assert_eq!(messages(finalizers("example.org/f")), [""; 0]);
+        let owner = OwnerReference { api_version: "v1".into(), kind: "Pod".into(), name: "p".into(), uid: String::new(), ..OwnerReference::default() };
+        let owned = ObjectMeta { owner_references: Some(vec![owner.clone()]), ..ObjectMeta::default() };
+        assert_eq!(messages(owned), ["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"]);
+        let controller = OwnerReference { uid: "u".into(), controller: Some(true), ..owner };
+        let two = ObjectMeta { owner_references: Some(vec![controller.clone(), controller]), ..ObjectMeta::default() };
+        assert!(messages(two)[0].ends_with("Found \"true\" in references for Pod/p and Pod/p"));
+    }
+
+    #[test]
+    fn identity_is_immutable() {
+        let old = ObjectMeta { name: Some("a".into()), uid: Some("u".into()), ..ObjectMeta::default() };
+        let new = ObjectMeta { uid: Some("v".into()), ..old.clone() };
+        assert_eq!(validate_update(&new, &old).to_string(), "metadata.uid: Invalid value: \"v\": field is immutable");
+        let deleting = ObjectMeta { deletion_timestamp: Some(Time("2001-01-01T00:00:00Z".parse().unwrap())), ..old.clone() };
+        let finalized = ObjectMeta { finalizers: Some(vec!["a.org/new".into()]), ..deleting.clone() };
+        assert!(validate_update(&finalized, &deleting).to_string().ends_with("found new finalizers []string{\"a.org/new\"}"));
+    }
+
+    #[test]
+    fn names_are_generated_from_a_short_prefix() {
+        let mut meta = ObjectMeta { generate_name: Some("g".repeat(80)), ..ObjectMeta::default() };
+        begin(&mut meta, &Clock::system(), &Rng::seeded(1));
+        assert_eq!(meta.name.map(|name| name.len()), Some(63));
+    }
+}

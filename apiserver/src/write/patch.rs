@@ -1,0 +1,151 @@
+//! Patches: what a client wants changed, applied to whatever the object is at that moment. Entry point: [`Patch::apply`].
+
+mod json;
+mod strategic;
+
+use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind};
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::http::body;
+use crate::http::options::FieldValidation;
+use crate::resources::{Strategy, schema};
+
+/// The most operations that a JSON patch may have.
+const MAX_OPERATIONS: usize = 10_000;
+
+/// The kinds of patches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchType {
+    /// RFC 6902.
+    Json,
+    /// RFC 7386.
+    Merge,
+    /// Kubernetes' own.
+    Strategic,
+}
+
+/// A patch as it came.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// How to read it.
+    pub patch_type: PatchType,
+    /// Its text.
+    pub text: Bytes,
+    /// What to do about unknown fields.
+    pub validation: FieldValidation,
+}
+
+/// The patched object and what was odd about it.
+#[derive(Debug)]
+pub struct Patched {
+    /// In the served form.
+    pub value: Value,
+    /// For `Warning` headers.
+    pub warnings: Vec<String>,
+}
+
+impl Patch {
+    /// Applies the patch to an object in its served form; unknown fields are looked for by `strategy`'s kind.
+    pub fn apply(&self, strategy: &dyn Strategy, current: Value) -> Result<Patched, ApiError> {
+        let info = strategy.info();
+        let (value, shown) = self.merged(current, schema::of(&info.api_version(), &info.kind))?;
+        let mut warnings = Vec::new();
+        if self.validation != FieldValidation::Ignore {
+            warnings = body::duplicates_of(&self.text);
+            warnings.extend(body::findings_of(info, &value));
+        }
+        if self.validation == FieldValidation::Strict && !warnings.is_empty() {
+            let why = format!("strict decoding error: {}", warnings.join(", "));
+            return Err(self.invalid(shown.as_deref(), &value, &why));
+        }
+        Ok(Patched { value, warnings })
+    }
+
+    /// The error for a patched object that does not decode.
+    pub fn undecodable(&self, value: &Value, error: ApiError) -> ApiError {
+        let shown = self.decode_shown();
+        let why = error.message.split_once(": ").map_or(error.message.as_str(), |(_, why)| why);
+        self.invalid(shown.as_deref(), value, why)
+    }
+
+    /// Applies the patch to a small object that is no kind of its own (a Scale).
+    pub fn apply_plain(&self, current: Value) -> Result<Value, ApiError> {
+        self.merged(current, None).map(|(value, _)| value)
+    }
+
+    /// The merged value, and how errors show a strategic patch.
+    fn merged(&self, mut current: Value, ty: Option<&'static schema::Type>) -> Result<(Value, Option<String>), ApiError> {
+        let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
+        match self.patch_type {
+            PatchType::Json => {
+                let patch = body::json::parse(&self.text).map_err(bad)?.value;
+                let Value::Array(operations) = patch else {
+                    return Err(bad(format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", found(&patch))));
+                };
+                if operations.len() > MAX_OPERATIONS {
+                    let count = operations.len();
+                    return Err(ApiError::request_entity_too_large(format_args!(
+                        "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {count}"
+                    )));
+                }
+                json::apply(&mut current, &operations).map_err(|_| unprocessable())?;
+                Ok((current, None))
+            }
+            PatchType::Merge => {
+                let patch = body::json::parse(&self.text).map_err(bad)?.value;
+                if !patch.is_object() {
+                    return Err(bad(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", found(&patch))));
+                }
+                json::merge(&mut current, &patch);
+                Ok((current, None))
+            }
+            PatchType::Strategic => {
+                let patch = body::json::parse(&self.text).map_err(ApiError::bad_request)?.value;
+                let shown = strategic::show(&patch);
+                let Value::Object(patch) = patch else {
+                    let why = format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", found(&patch));
+                    return Err(ApiError::bad_request(why));
+                };
+                if let Value::Object(fields) = &mut current {
+                    strategic::merge(ty, fields, patch).map_err(ApiError::unclassified)?;
+                }
+                Ok((current, Some(shown)))
+            }
+        }
+    }
+
+    fn decode_shown(&self) -> Option<String> {
+        match self.patch_type {
+            PatchType::Strategic => body::json::parse(&self.text).ok().map(|patch| strategic::show(&patch.value)),
+            PatchType::Json | PatchType::Merge => None,
+        }
+    }
+
+    fn invalid(&self, shown: Option<&str>, value: &Value, why: &str) -> ApiError {
+        let shown = shown.map_or_else(|| value.to_string(), str::to_owned);
+        let error = FieldError::invalid(&FieldPath::root("patch"), shown, why);
+        ApiError::invalid(&GroupKind::default(), "", FieldErrors::from(error))
+    }
+}
+
+/// What upstream says about operations that can't be carried out.
+fn unprocessable() -> ApiError {
+    ApiError {
+        code: 422,
+        reason: "Invalid".to_owned(),
+        message: "the server rejected our request due to an error in our request".to_owned(),
+        details: Some(Box::default()),
+    }
+}
+
+fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}

@@ -1,0 +1,176 @@
+//! JSON patch (RFC 6902) with the liberties that kube-apiserver's library takes: `add` without a value adds null, negative
+//! indices count from the end. Entry point: [`apply`].
+
+use serde_json::{Map, Value};
+
+/// Applies all operations or none; the error says which step can't be done.
+pub fn apply(document: &mut Value, operations: &[Value]) -> Result<(), String> {
+    let mut patched = document.clone();
+    for operation in operations {
+        step(&mut patched, operation)?;
+    }
+    *document = patched;
+    Ok(())
+}
+
+fn step(document: &mut Value, operation: &Value) -> Result<(), String> {
+    let text = |name: &str| operation.get(name).and_then(Value::as_str);
+    let path = text("path").ok_or("missing path")?;
+    let from = || text("from").ok_or_else(|| "missing from".to_owned());
+    let value = || operation.get("value").cloned().unwrap_or(Value::Null);
+    match text("op").unwrap_or_default() {
+        "add" => add(document, path, value()),
+        "remove" => remove(document, path).map(drop),
+        "replace" => {
+            let place = find_mut(document, path).ok_or_else(|| missing(path))?;
+            *place = value();
+            Ok(())
+        }
+        "move" => {
+            let moved = remove(document, from()?)?;
+            add(document, path, moved)
+        }
+        "copy" => {
+            let source = from()?;
+            let copied = find_mut(document, source).cloned().ok_or_else(|| missing(source))?;
+            add(document, path, copied)
+        }
+        "test" => match find_mut(document, path) {
+            Some(found) if *found == value() => Ok(()),
+            None if value().is_null() => Ok(()),
+            Some(_) | None => Err(format!("testing value {path} failed")),
+        },
+        other => Err(format!("Unexpected kind: {other}")),
+    }
+}
+
+fn missing(path: &str) -> String {
+    format!("operation does not apply: doc is missing path: {path}")
+}
+
+/// The unescaped steps of a pointer.
+fn steps(path: &str) -> Option<Vec<String>> {
+    match path {
+        "" => Some(Vec::new()),
+        path => {
+            let steps = path.strip_prefix('/')?.split('/');
+            Some(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+        }
+    }
+}
+
+fn index(text: &str, length: usize) -> Option<usize> {
+    let number: i64 = text.parse().ok()?;
+    let at = if number < 0 { number + i64::try_from(length).ok()? } else { number };
+    usize::try_from(at).ok()
+}
+
+fn child<'a>(value: &'a mut Value, step: &str) -> Option<&'a mut Value> {
+    match value {
+        Value::Object(fields) => fields.get_mut(step),
+        Value::Array(items) => {
+            let at = index(step, items.len())?;
+            items.get_mut(at)
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    }
+}
+
+fn find_mut<'a>(document: &'a mut Value, path: &str) -> Option<&'a mut Value> {
+    steps(path)?.iter().try_fold(document, |value, step| child(value, step))
+}
+
+/// The container that a path ends in, and the last step.
+fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
+    let mut steps = steps(path).ok_or_else(|| missing(path))?;
+    let last = steps.pop().ok_or_else(|| missing(path))?;
+    let container = steps.iter().try_fold(document, |value, step| child(value, step));
+    container.map(|container| (container, last)).ok_or_else(|| missing(path))
+}
+
+fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    if path.is_empty() {
+        *document = value;
+        return Ok(());
+    }
+    let (container, last) = parent(document, path)?;
+    match container {
+        Value::Object(fields) => drop(fields.insert(last, value)),
+        Value::Array(items) if last == "-" => items.push(value),
+        Value::Array(items) => {
+            let length = items.len();
+            let negative = last.starts_with('-');
+            let at = index(&last, length + usize::from(negative)).filter(|at| *at <= length).ok_or_else(|| missing(path))?;
+            items.insert(at, value);
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(missing(path)),
+    }
+    Ok(())
+}
+
+fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
+    let (container, last) = parent(document, path)?;
+    let removed = match container {
+        Value::Object(fields) => fields.remove(&last),
+        Value::Array(items) => index(&last, items.len()).filter(|at| *at < items.len()).map(|at| items.remove(at)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+    };
+    removed.ok_or_else(|| missing(path))
+}
+
+/// JSON merge patch (RFC 7386).
+pub fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(changes) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    let Value::Object(fields) = target else { return };
+    for (name, change) in changes {
+        if change.is_null() {
+            fields.remove(name);
+        } else {
+            merge(fields.entry(name.clone()).or_insert(Value::Null), change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn operations() {
+        let document = json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0});
+        let table = [
+            (json!([{"op": "add", "path": "/a/c", "value": 2}]), Some(json!({"a": {"b": 1, "c": 2}, "l": [1, 2, 3], "x/y": 0}))),
+            (json!([{"op": "add", "path": "/l/-", "value": 4}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3, 4], "x/y": 0}))),
+            (json!([{"op": "add", "path": "/l/1", "value": 9}]), Some(json!({"a": {"b": 1}, "l": [1, 9, 2, 3], "x/y": 0}))),
+            (json!([{"op": "remove", "path": "/l/-1"}]), Some(json!({"a": {"b": 1}, "l": [1, 2], "x/y": 0}))),
+            (json!([{"op": "replace", "path": "/x~1y", "value": 1}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 1}))),
+            (json!([{"op": "move", "from": "/a/b", "path": "/z"}]), Some(json!({"a": {}, "l": [1, 2, 3], "x/y": 0, "z": 1}))),
+            (json!([{"op": "add", "path": "/z"}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0, "z": null}))),
+            (json!([{"op": "remove", "path": "/none"}]), None),
+            (json!([{"op": "replace", "path": "/l/7", "value": 1}]), None),
+            (json!([{"op": "test", "path": "/a/b", "value": 2}]), None),
+            (json!([{"op": "add", "path": "/n/m", "value": 2}]), None),
+            (json!([{"op": "wish", "path": "/a"}]), None),
+            (json!([{"op": "add", "value": 1}]), None),
+        ];
+        for (patch, expected) in table {
+            let mut patched = document.clone();
+            let done = apply(&mut patched, patch.as_array().unwrap());
+            assert_eq!(done.ok().map(|()| patched), expected, "{patch}");
+        }
+    }
+
+    #[test]
+    fn merge_patches() {
+        let mut document = json!({"a": {"b": 1, "c": 2}, "l": [1]});
+        merge(&mut document, &json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [2, null]}));
+        assert_eq!(document, json!({"a": {"c": 2, "d": {"f": 1}}, "l": [2, null]}));
+    }
+}

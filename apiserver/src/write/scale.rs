@@ -1,0 +1,154 @@
+//! `/scale`: how many replicas an object wants and has, as an autoscaling/v1 Scale. Entry points: [`get`], [`update`].
+
+use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind, LabelSelector};
+use async_trait::async_trait;
+use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as MetaSelector, ObjectMeta};
+use serde_json::Value;
+
+use super::patch::Patch;
+use super::{Change, Decision, Place, Stored, commit};
+use crate::admission::Operation;
+use crate::http::body::decode_value;
+use crate::object::Object;
+
+/// What the Scale becomes.
+pub enum NewScale {
+    /// This.
+    Object(Value),
+    /// The current one with these changes.
+    Patch(Patch),
+}
+
+/// The Scale of an object.
+pub fn get(object: &dyn Object) -> Scale {
+    let value = object.to_value();
+    let meta = object.metadata();
+    Scale {
+        metadata: ObjectMeta {
+            name: meta.name.clone(),
+            namespace: meta.namespace.clone(),
+            uid: meta.uid.clone(),
+            resource_version: meta.resource_version.clone(),
+            creation_timestamp: meta.creation_timestamp.clone(),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ScaleSpec { replicas: integer(&value, "/spec/replicas") }),
+        status: Some(ScaleStatus { replicas: integer(&value, "/status/replicas").unwrap_or(0), selector: selector(&value) }),
+    }
+}
+
+fn integer(value: &Value, pointer: &str) -> Option<i32> {
+    value.pointer(pointer).and_then(Value::as_i64).and_then(|number| i32::try_from(number).ok())
+}
+
+/// The selector as the query that finds the pods.
+fn selector(value: &Value) -> Option<String> {
+    let selector = value.pointer("/spec/selector")?;
+    let structured = selector.get("matchLabels").is_some_and(Value::is_object) || selector.get("matchExpressions").is_some();
+    let selector = if structured {
+        LabelSelector::from_meta(&serde_json::from_value::<MetaSelector>(selector.clone()).ok()?).ok()?
+    } else {
+        LabelSelector::from_map(&serde_json::from_value(selector.clone()).ok()?)
+    };
+    Some(selector.to_string())
+}
+
+/// The JSON of a Scale as Go writes it.
+pub fn to_value(scale: &Scale) -> Value {
+    let mut value = serde_json::to_value(scale).unwrap_or_default();
+    crate::resources::wire::canonical("autoscaling/v1", "Scale", &mut value);
+    value
+}
+
+/// Writes the number of replicas; answers the new Scale.
+pub async fn update(at: &Place<'_>, new: NewScale) -> Result<Scale, ApiError> {
+    let committed = commit(at, &at.key(at.name), &mut ScaleTo { at: *at, new }).await?;
+    Ok(get(committed.object.as_ref()))
+}
+
+struct ScaleTo<'a> {
+    at: Place<'a>,
+    new: NewScale,
+}
+
+#[async_trait]
+impl Change for ScaleTo<'_> {
+    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
+        let at = self.at;
+        let stored = current.ok_or_else(|| at.not_found())?;
+        let scale = self.wanted(stored)?;
+        let replicas = check(&at, &scale, stored)?;
+        let old = stored.object.as_ref();
+        let mut value = old.to_value();
+        if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.insert("replicas".to_owned(), Value::from(replicas));
+        }
+        let mut object = decode_value_stored(&at, value)?;
+        at.strategy.prepare_for_update(object.as_mut(), old);
+        if at.strategy.generation() && old.to_value().pointer("/spec/replicas") != Some(&Value::from(replicas)) {
+            object.metadata_mut().generation = Some(old.metadata().generation.unwrap_or(0) + 1);
+        }
+        let errors = at.strategy.validate_update(object.as_ref(), old);
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));
+        }
+        at.check_admission(Operation::Update, Some(object.as_ref()), Some(old)).await?;
+        Ok(Decision::Write(object))
+    }
+}
+
+impl ScaleTo<'_> {
+    fn wanted(&self, stored: &Stored) -> Result<Scale, ApiError> {
+        let decode = |value: Value| {
+            serde_json::from_value::<Scale>(value).map_err(|error| {
+                ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}"))
+            })
+        };
+        match &self.new {
+            NewScale::Object(value) => decode(typed(value.clone())),
+            NewScale::Patch(patch) => decode(typed(patch.apply_plain(to_value(&get(stored.object.as_ref())))?)),
+        }
+    }
+}
+
+fn typed(mut value: Value) -> Value {
+    if let Value::Object(fields) = &mut value {
+        fields.insert("apiVersion".to_owned(), Value::from("autoscaling/v1"));
+        fields.insert("kind".to_owned(), Value::from("Scale"));
+    }
+    value
+}
+
+/// The wanted number, if the Scale is valid and of this object and version.
+fn check(at: &Place<'_>, scale: &Scale, stored: &Stored) -> Result<i32, ApiError> {
+    super::metadata::match_name(&scale.metadata, at.name)?;
+    let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
+    if replicas < 0 {
+        let path = FieldPath::root("spec").child("replicas");
+        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
+        return Err(ApiError::invalid(&GroupKind::new("autoscaling", "Scale"), at.name, FieldErrors::from(error)));
+    }
+    let resource = at.info().group_resource();
+    let given = scale.metadata.resource_version.as_deref().unwrap_or_default();
+    if !matches!(given, "" | "0") && given != stored.revision.to_string() {
+        return Err(ApiError::conflict(&resource, at.name, api::error::MODIFIED));
+    }
+    let uid = scale.metadata.uid.as_deref().unwrap_or_default();
+    if !uid.is_empty() && Some(uid) != stored.metadata().uid.as_deref() {
+        let why = format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            stored.metadata().uid.as_deref().unwrap_or_default()
+        );
+        return Err(ApiError::conflict(&resource, at.name, &why));
+    }
+    Ok(replicas)
+}
+
+/// A value in the stored form as an object.
+fn decode_value_stored(at: &Place<'_>, value: Value) -> Result<Box<dyn Object>, ApiError> {
+    match at.strategy.served_as() {
+        Some(served) => decode_value(at.strategy, (served.from_stored)(value)),
+        None => decode_value(at.strategy, value),
+    }
+}

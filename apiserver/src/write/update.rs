@@ -1,0 +1,224 @@
+//! Replacing or patching an object. Entry point: [`update`].
+//!
+//! The patch is applied, admitted and validated again on whatever the object is when a competing write was faster; a PUT that
+//! names a resourceVersion fails instead.
+
+use api::{ApiError, FieldError, FieldErrors, FieldPath};
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::claims::Claim;
+use super::patch::Patch;
+use super::{Change, Committed, Decision, Place, Stored, commit, create, deletion, metadata};
+use crate::admission::Operation;
+use crate::http::body::decode_value;
+use crate::object::Object;
+use crate::resources::Subresource;
+
+/// What the object becomes.
+pub enum Replacement {
+    /// This.
+    Object(Box<dyn Object>),
+    /// The current one with these changes.
+    Patch(Patch),
+}
+
+/// How an update ended.
+pub type Updated = Committed;
+
+/// Replaces or patches an object, or one of its subresources that has the object's own form.
+pub async fn update(at: &Place<'_>, replacement: Replacement) -> Result<Updated, ApiError> {
+    let mut change = Update { at: *at, replacement, claim: Claim::none() };
+    let committed = commit(at, &at.key(at.name), &mut change).await;
+    change.claim.settle(committed.is_ok() && !at.dry_run).await;
+    let committed = committed?;
+    if committed.removed && !at.dry_run {
+        at.server.services.release(at, committed.object.as_ref()).await;
+    }
+    Ok(committed)
+}
+
+struct Update<'a> {
+    at: Place<'a>,
+    replacement: Replacement,
+    /// Addresses and ports that the last decision took.
+    claim: Claim,
+}
+
+#[async_trait]
+impl Change for Update<'_> {
+    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
+        std::mem::take(&mut self.claim).settle(false).await;
+        let Some(stored) = current else { return self.insert().await };
+        let new = self.next(stored)?;
+        let new = self.admitted(new, stored).await?;
+        let new = self.prepared(new, stored).await?;
+        if deletion::is_finished(self.at.strategy, new.as_ref(), stored.metadata()) {
+            return Ok(Decision::Remove(new));
+        }
+        Ok(Decision::Write(new))
+    }
+}
+
+impl Update<'_> {
+    /// A PUT creates the object where the kind allows that.
+    async fn insert(&mut self) -> Result<Decision, ApiError> {
+        let at = self.at;
+        let Replacement::Object(object) = &self.replacement else { return Err(at.not_found()) };
+        if !at.strategy.create_on_update() || at.subresource.is_some() {
+            return Err(at.not_found());
+        }
+        let mut object = object.clone_object();
+        if !object.metadata().uid.as_deref().unwrap_or_default().is_empty() {
+            return Err(uid_conflict(&at, &object.metadata().uid, ""));
+        }
+        metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
+        metadata::match_name(object.metadata(), at.name)?;
+        at.admit(Operation::Create, Some(object.as_mut()), None).await?;
+        let (object, claim) = create::prepare(&at, object).await?;
+        self.claim = claim;
+        Ok(Decision::Write(object))
+    }
+
+    /// The object as the client wants it.
+    fn next(&self, stored: &Stored) -> Result<Box<dyn Object>, ApiError> {
+        let at = self.at;
+        let mut new = match &self.replacement {
+            Replacement::Object(object) => {
+                let uid = &object.metadata().uid;
+                if uid.as_deref().is_some_and(|uid| !uid.is_empty()) && *uid != stored.metadata().uid {
+                    return Err(uid_conflict(&at, uid, stored.metadata().uid.as_deref().unwrap_or_default()));
+                }
+                object.clone_object()
+            }
+            Replacement::Patch(patch) => {
+                let patched = patch.apply(at.strategy, served_form(at, stored.object.as_ref()))?;
+                at.warnings.extend(patched.warnings);
+                check_type(&at, patch, &patched.value)?;
+                decode_value(at.strategy, patched.value.clone()).map_err(|error| patch.undecodable(&patched.value, error))?
+            }
+        };
+        metadata::match_namespace(new.metadata_mut(), at.info(), at.namespace)?;
+        metadata::match_name(new.metadata(), at.name)?;
+        Ok(new)
+    }
+
+    async fn admitted(&self, mut new: Box<dyn Object>, stored: &Stored) -> Result<Box<dyn Object>, ApiError> {
+        self.at.admit(Operation::Update, Some(new.as_mut()), Some(stored.object.as_ref())).await?;
+        self.check_version(new.as_ref(), stored)?;
+        Ok(new)
+    }
+
+    /// The version that the client read must be the stored one, if it names one.
+    fn check_version(&self, new: &dyn Object, stored: &Stored) -> Result<(), ApiError> {
+        let at = &self.at;
+        let text = new.metadata().resource_version.as_deref().unwrap_or_default();
+        let given = match text {
+            "" => 0,
+            text => text.parse::<u64>().map_err(|_| {
+                ApiError::unclassified(format!("strconv.ParseUint: parsing {}: invalid syntax", api::field::go_quote(text)))
+            })?,
+        };
+        match given {
+            0 if at.strategy.unconditional_update() => Ok(()),
+            0 => {
+                let path = FieldPath::root("metadata").child("resourceVersion");
+                let error = FieldError::invalid(&path, 0, "must be specified for an update");
+                Err(ApiError::invalid(&at.info().group_kind(), at.name, FieldErrors::from(error)))
+            }
+            version if version == stored.revision.0 => Ok(()),
+            _ => Err(ApiError::conflict(&at.info().group_resource(), at.name, api::error::MODIFIED)),
+        }
+    }
+
+    async fn prepared(&mut self, mut new: Box<dyn Object>, stored: &Stored) -> Result<Box<dyn Object>, ApiError> {
+        let (at, old) = (self.at, stored.object.as_ref());
+        metadata::carry_over(new.metadata_mut(), old.metadata());
+        new.metadata_mut().resource_version.clone_from(&old.metadata().resource_version);
+        let new = match at.subresource {
+            Some(Subresource::Status) => {
+                at.strategy.prepare_for_status_update(new.as_mut(), old);
+                new
+            }
+            Some(Subresource::Finalize) => super::finalize::prepare(at.strategy, new, old)?,
+            _ => {
+                at.strategy.prepare_for_update(new.as_mut(), old);
+                self.claim = at.server.services.claim(&at, new.as_mut(), Some(old)).await?;
+                new
+            }
+        };
+        let mut new = new;
+        if at.strategy.generation() && at.subresource != Some(Subresource::Status) && desired(new.as_ref()) != desired(old) {
+            let generation = old.metadata().generation.unwrap_or(0);
+            new.metadata_mut().generation = Some(generation + 1);
+        }
+        self.validate(new.as_ref(), old)?;
+        at.check_admission(Operation::Update, Some(new.as_ref()), Some(old)).await?;
+        Ok(new)
+    }
+
+    fn validate(&self, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
+        let at = &self.at;
+        let mut errors = metadata::validate_named(new.metadata(), at.info());
+        let changes = metadata::validate_update(new.metadata(), old.metadata());
+        errors.extend(changes.clone());
+        errors.extend(changes);
+        errors.extend(match at.subresource {
+            Some(Subresource::Status) => at.strategy.validate_status_update(new, old),
+            _ => at.strategy.validate_update(new, old),
+        });
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));
+        }
+        if at.subresource.is_none() {
+            at.warnings.extend(at.strategy.warnings(new, Some(old)));
+        }
+        Ok(())
+    }
+}
+
+/// The object as this place's version serves it.
+fn served_form(at: Place<'_>, object: &dyn Object) -> Value {
+    let value = object.to_value();
+    match at.strategy.served_as() {
+        Some(served) => (served.from_stored)(value),
+        None => value,
+    }
+}
+
+/// A patch can't change what kind the object has.
+fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiError> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (kind, api_version) = (text("kind"), text("apiVersion"));
+    let info = at.info();
+    if kind == info.kind && api_version == info.api_version() {
+        return Ok(());
+    }
+    let why = if api_version == info.api_version() && crate::resources::schema::of(api_version, kind).is_some() {
+        let go = |kind: &str| format!("{}.{kind}", info.version);
+        format!("unable to decode {} into {}", go(kind), go(&info.kind))
+    } else {
+        format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+    };
+    Err(patch.undecodable(value, ApiError::bad_request(format!(": {why}"))))
+}
+
+/// What counts for `metadata.generation`: everything but metadata and status.
+fn desired(object: &dyn Object) -> Value {
+    let mut value = object.to_value();
+    if let Value::Object(fields) = &mut value {
+        fields.remove("metadata");
+        fields.remove("status");
+    }
+    value
+}
+
+fn uid_conflict(at: &Place<'_>, given: &Option<String>, found: &str) -> ApiError {
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {}, UID in object meta: {found}",
+        at.key(at.name),
+        given.as_deref().unwrap_or_default()
+    );
+    ApiError::conflict(&at.info().group_resource(), at.name, &why)
+}
