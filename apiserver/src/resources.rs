@@ -7,12 +7,18 @@
 mod built_in;
 mod checks;
 mod config_map;
+mod endpoint_slice;
+mod endpoints;
+mod event;
+mod lease;
 mod namespace;
 mod node;
 mod pod;
 mod pod_spec;
 mod printing;
+mod rbac;
 mod replication_controller;
+mod reviews;
 pub mod schema;
 mod secret;
 mod served;
@@ -193,6 +199,18 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
     }
+    /// Seconds that a deleted object has to end by itself, given the client's wish; none where objects go at once.
+    fn grace_period(_: &Self::Object, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+    /// Marks an object whose first delete only begins its end (a namespace becomes Terminating); false where there is no such thing.
+    fn begin_deletion(_: &mut Self::Object) -> bool {
+        false
+    }
+    /// Whether something of the kind's own keeps a deleted object (the finalizers in the spec of a namespace).
+    fn holds_removal(_: &Self::Object) -> bool {
+        false
+    }
 }
 
 /// Applies a name rule to a name, or to a generateName, which may end with a dash that the generated suffix will follow.
@@ -252,4 +270,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::grace_period`].
+    fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
+    /// See [`Kind::begin_deletion`].
+    fn begin_deletion(&self, object: &mut dyn Object) -> bool;
+    /// See [`Kind::holds_removal`].
+    fn holds_removal(&self, object: &dyn Object) -> bool;
 }

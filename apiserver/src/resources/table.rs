@@ -1,10 +1,17 @@
 //! The rows: every built-in kind that this server knows, in the order of discovery.
 
 use super::config_map::ConfigMap;
+use super::endpoint_slice::EndpointSlice;
+use super::endpoints::Endpoints;
+use super::event::{CoreEvent, Event};
+use super::lease::Lease;
 use super::namespace::Namespace;
 use super::node::Node;
 use super::pod::Pod;
+use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use super::replication_controller::ReplicationController;
+use super::reviews::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectReview, SelfSubjectRulesReview};
+use super::reviews::{SubjectAccessReview, TokenReview};
 use super::secret::Secret;
 use super::service::Service;
 use super::service_account::ServiceAccount;
@@ -17,7 +24,10 @@ fn row<K: Kind>() -> Box<dyn Strategy> {
 /// One strategy for each kind.
 pub fn table() -> Vec<Box<dyn Strategy>> {
     vec![
+        // core
         row::<ConfigMap>(),
+        row::<Endpoints>(),
+        row::<CoreEvent>(),
         row::<Namespace>(),
         row::<Node>(),
         row::<Pod>(),
@@ -25,5 +35,66 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<Secret>(),
         row::<Service>(),
         row::<ServiceAccount>(),
+        // authentication.k8s.io
+        row::<SelfSubjectReview>(),
+        row::<TokenReview>(),
+        // authorization.k8s.io
+        row::<LocalSubjectAccessReview>(),
+        row::<SelfSubjectAccessReview>(),
+        row::<SelfSubjectRulesReview>(),
+        row::<SubjectAccessReview>(),
+        // coordination.k8s.io
+        row::<Lease>(),
+        // discovery.k8s.io
+        row::<EndpointSlice>(),
+        // events.k8s.io
+        row::<Event>(),
+        // rbac.authorization.k8s.io
+        row::<ClusterRole>(),
+        row::<ClusterRoleBinding>(),
+        row::<Role>(),
+        row::<RoleBinding>(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn rows_are_complete_and_unique() {
+        let mut seen = BTreeMap::new();
+        for row in table() {
+            let info = row.info();
+            let key = (info.group.clone(), info.version.clone(), info.plural.clone());
+            assert!(seen.insert(key, ()).is_none(), "{} occurs twice", info.plural);
+            assert!(info.subresources.is_sorted_by_key(|sub| format!("{sub:?}")), "{}", info.plural);
+            let known = super::super::schema::of(&info.api_version(), &info.kind);
+            assert!(known.is_some(), "{} has no schema", info.kind);
+            assert_eq!(row.columns().is_empty(), !info.stored, "{}", info.plural);
+        }
+    }
+
+    #[test]
+    fn an_empty_object_passes_through_every_row() {
+        let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
+        for row in table() {
+            let empty = serde_json::json!({"apiVersion": "", "kind": "", "metadata": {"name": "a"}});
+            let mut value = empty.clone();
+            value.as_object_mut().map(|fields| (fields.remove("apiVersion"), fields.remove("kind")));
+            let mut object = row.decode(value).unwrap_or_else(|error| panic!("{}: {error:?}", row.info().kind));
+            row.set_defaults(object.as_mut());
+            row.prepare_for_create(object.as_mut());
+            let _ = row.validate(object.as_ref());
+            assert_eq!(row.cells(object.as_ref(), now).len(), row.columns().len(), "{}", row.info().kind);
+            let bytes = object.to_bytes();
+            let again = row.decode_stored(&bytes).unwrap_or_else(|error| panic!("{}: {error:?}", row.info().kind));
+            assert_eq!(again.to_bytes(), bytes, "{}", row.info().kind);
+            let old = again.clone_object();
+            row.prepare_for_update(object.as_mut(), old.as_ref());
+            row.prepare_for_status_update(object.as_mut(), old.as_ref());
+            let _ = (row.validate_update(object.as_ref(), old.as_ref()), row.validate_status_update(object.as_ref(), old.as_ref()));
+        }
+    }
 }

@@ -1,0 +1,45 @@
+//! The kinds that are questions: created, answered, never stored..
+
+use api::field::FieldErrors;
+use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization};
+
+use super::{Columns, Kind, printing};
+
+/// A kind that has nothing but its type.
+macro_rules! review {
+    ($(#[$doc:meta] $name:ident: $object:ty;)*) => {
+        $(
+            #[$doc]
+            pub struct $name;
+
+            impl Kind for $name {
+                type Object = $object;
+                const STORED: bool = false;
+                const DELETE_COLLECTION: bool = false;
+
+                fn validate(_: &$object) -> FieldErrors {
+                    FieldErrors::new()
+                }
+
+                fn columns() -> Columns<$object> {
+                    printing::no_table()
+                }
+            }
+        )*
+    };
+}
+
+review! {
+    /// Whose token is this?
+    TokenReview: authentication::TokenReview;
+    /// Who am I?
+    SelfSubjectReview: authentication::SelfSubjectReview;
+    /// May someone do this?
+    SubjectAccessReview: authorization::SubjectAccessReview;
+    /// May someone do this in that namespace?
+    LocalSubjectAccessReview: authorization::LocalSubjectAccessReview;
+    /// May I do this?
+    SelfSubjectAccessReview: authorization::SelfSubjectAccessReview;
+    /// What may I do in that namespace?
+    SelfSubjectRulesReview: authorization::SelfSubjectRulesReview;
+}
