@@ -5,6 +5,7 @@
 //! feed sees every change after its start revision exactly once, in revision order, or is told that they are compacted.
 
 pub mod embedded;
+pub mod etcd;
 pub mod memory;
 
 mod deadlines;

@@ -3,6 +3,7 @@
 mod contract;
 mod crash;
 mod embedded;
+mod etcd;
 
 mod memory {
     use std::sync::Arc;
