@@ -18,6 +18,7 @@ mod env;
 mod health;
 mod images;
 mod lifecycle;
+mod log_rotation;
 mod members;
 mod node;
 mod observer;

@@ -25,6 +25,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Host;
+use crate::log_rotation;
 use crate::shared::Shared;
 use crate::status::whole_seconds;
 
@@ -91,6 +92,8 @@ impl NodeKeeper {
                     tracing::warn!(%error, "node status not written");
                 }
                 self.lease.renew().await;
+                let shared = &self.shared;
+                log_rotation::rotate(&shared.config.host, &shared.runtime, shared.clock.now()).await;
             }
         };
         tokio::select! {
@@ -111,7 +114,7 @@ impl NodeKeeper {
         let present = self.api().get_opt(&config.node_name).await?;
         match present {
             None if !config.register_node => {
-                return Err(client::Error::Undecided(format!("node {} does not exist", config.node_name)));
+                Err(client::Error::Undecided(format!("node {} does not exist", config.node_name)))
             }
             None => {
                 let mut node = Node {

@@ -134,7 +134,11 @@ impl StaticPods {
             let current = record.as_ref().and_then(|record| record.metadata.annotations.as_ref()?.get(CONFIG_MIRROR));
             settled &= match (&record, current.map(String::as_str) == wanted) {
                 (Some(_), true) => true,
-                (Some(record), false) => self.remove(record).await && false,
+                (Some(record), false) => {
+                    // Its deletion is news, after which the right one is made.
+                    self.remove(record).await;
+                    false
+                }
                 (None, _) => self.create(pod, &node).await,
             };
         }

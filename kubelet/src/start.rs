@@ -69,7 +69,7 @@ pub async fn start(
     let services = informers.start::<Service>(Api::all(client.clone()), WatchConfig::default(), Vec::new());
     let own = WatchConfig::default().fields(&format!("metadata.name={name}"));
     let nodes = informers.start::<Node>(Api::all(client.clone()), own, Vec::new());
-    let recorder = Recorder::start(client.clone(), "kubelet", &name, clock.clone(), &mut tasks, token.clone());
+    let recorder = Recorder::start(client.clone(), "kubelet", &name, clock, &mut tasks, token.clone());
     let runtime = Runtime::new(channel);
     let shared = Shared::new(Parts {
         node: node_state(&config),

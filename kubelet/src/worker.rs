@@ -63,7 +63,7 @@ impl Worker {
         let tools = Tools {
             runtime: shared.runtime.clone(),
             recorder: shared.recorder.clone(),
-            clock: shared.clock.clone(),
+            clock: shared.clock,
             simulated: shared.config.host.is_simulated(),
             healths: healths.clone(),
             changed: inbox.changed.clone(),

@@ -124,18 +124,18 @@ pub(super) fn ruleset(table: &str, services: &Services) -> String {
     push_set(&mut text, "hairpins", "type ipv4_addr . ipv4_addr", &hairpins);
     for size in sizes {
         let pick = format!("numgen random mod {size}");
-        let _ = writeln!(text, "  chain pick_{size} {{ dnat ip to {key} . {pick} map @endpoints }}");
+        let _ = writeln!(text, "  chain pick_{size} {{ dnat ip to {key} . {pick} map @endpoints; }}");
         let _ = writeln!(
             text,
             "  chain node_pick_{size} {{ meta mark set meta mark or {MASQUERADE_MARK}; \
-             dnat ip to {node_key} . {pick} map @node_endpoints }}"
+             dnat ip to {node_key} . {pick} map @node_endpoints; }}"
         );
     }
     let lookups = format!("{key} vmap @services\n    fib daddr type local {node_key} vmap @node_ports");
-    for (chain, hook) in [("prerouting", "prerouting"), ("output", "output")] {
+    for hook in ["prerouting", "output"] {
         let _ = writeln!(
             text,
-            "  chain {chain} {{\n    type nat hook {hook} priority dstnat; policy accept;\n    {lookups}\n  }}"
+            "  chain {hook} {{\n    type nat hook {hook} priority -100; policy accept;\n    {lookups}\n  }}"
         );
     }
     let _ = writeln!(

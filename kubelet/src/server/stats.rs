@@ -25,8 +25,8 @@ async fn container_stats(shared: &Shared) -> Result<Vec<ContainerStats>, Refusal
 }
 
 fn one(stats: &ContainerStats, now: &str) -> Value {
-    let cpu = stats.cpu.clone().unwrap_or_default();
-    let memory = stats.memory.clone().unwrap_or_default();
+    let cpu = stats.cpu.unwrap_or_default();
+    let memory = stats.memory.unwrap_or_default();
     let name = stats.attributes.as_ref().and_then(|attributes| attributes.metadata.as_ref()).map(|meta| &meta.name);
     json!({
         "name": name,
