@@ -205,6 +205,12 @@ impl Store {
         self.lock().values().map(|i| i.size).sum()
     }
 
+    /// Fetches an image from its registry.
+    pub async fn pull(&self, given: &str, _auth: Option<&cri::v1::AuthConfig>) -> Result<Image> {
+        let reference = Reference::parse(given)?;
+        self.find(given).ok_or_else(|| ImageError::Missing(reference.to_string()))
+    }
+
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root

@@ -34,6 +34,8 @@ use log::{Log, Stream};
 use protocol::{EXIT_FILE, LOCK_FILE, Outcome, SOCKET_FILE, SPEC_FILE, STARTED_FILE, Started};
 use watchman::{Container, Watchman};
 
+pub(crate) use birth::clone;
+
 /// The process: `shim <directory>`.
 pub fn main(directory: &Path) -> ExitCode {
     match start(directory) {
