@@ -62,10 +62,10 @@ enum Command {
     Apiserver(apiserver::args::Args),
     /// Run the controller manager in the foreground
     #[command(hide = true)]
-    ControllerManager(controller_manager::args::Args),
+    ControllerManager(controller_manager::Args),
     /// Run the scheduler in the foreground
     #[command(hide = true)]
-    Scheduler(scheduler::args::Args),
+    Scheduler(scheduler::Args),
     /// Run a node, kubelet and runtime, in the foreground
     #[command(hide = true)]
     Kubelet(node::Args),

@@ -82,7 +82,7 @@ pub fn command_line(cluster: &Cluster, component: &Component) -> CommandLine {
         Component::Etcd => CommandLine { program: Some("etcd".into()), args: etcd(cluster) },
         Component::Apiserver => own("apiserver", apiserver(cluster)),
         Component::ControllerManager => own("controller-manager", controller_manager(cluster)),
-        Component::Scheduler => own("scheduler", vec![flag("kubeconfig", cluster.component_kubeconfig("scheduler").display())]),
+        Component::Scheduler => own("scheduler", scheduler(cluster)),
         Component::Kubelet(node) => own("kubelet", kubelet(cluster, node)),
     }
 }
@@ -157,6 +157,16 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
         flag("root-ca-file", cluster.pki().ca().display()),
         flag("service-account-private-key-file", cluster.pki().service_account_key().display()),
         flag("cluster-cidr", &cluster.spec.pod_cidr),
+        // There is one of each: a lease would only keep a restarted one waiting for its predecessor's.
+        flag("leader-elect", false),
+    ]
+}
+
+fn scheduler(cluster: &Cluster) -> Vec<String> {
+    vec![
+        flag("kubeconfig", cluster.component_kubeconfig("scheduler").display()),
+        flag("leader-elect", false),
+        flag("secure-port", 0),
     ]
 }
 
@@ -173,6 +183,7 @@ fn kubelet(cluster: &Cluster, node: &NodeSpec) -> Vec<String> {
         flag("tls-private-key-file", server.key.display()),
         flag("client-ca-file", cluster.pki().ca().display()),
         flag("cluster-domain", CLUSTER_DOMAIN),
+        flag("service-proxy", cluster.spec.runtime == Runtime::Linux),
         flag("runtime", runtime_name(cluster.spec.runtime)),
         flag("runtime-root", dir.join("runtime").display()),
         flag("container-runtime-endpoint", format!("unix://{}", cluster.runtime_socket(&node.name).display())),

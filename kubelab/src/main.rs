@@ -4,10 +4,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let argv: Vec<std::ffi::OsString> = std::env::args_os().collect();
-    // Container shims and init stages must run before any thread exists.
-    if let Some(code) = runtime::maybe_run_hidden_subcommand(&argv) {
+    // The shims beside containers fork: they must run before any thread exists.
+    if let Some(code) = runtime::maybe_run_hidden_subcommand() {
         return code;
     }
-    kubelab::cli::main(argv)
+    kubelab::cli::main(std::env::args_os().collect())
 }

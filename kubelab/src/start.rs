@@ -304,7 +304,7 @@ fn choose_runtime(request: &Request, cluster: &Cluster, progress: &Progress) -> 
         return Ok(wanted);
     }
     let can_run = runtime::detect();
-    let real = can_run.runtime == runtime::Choice::Linux;
+    let real = can_run.runtime == runtime::Kind::Linux;
     match (wanted, real) {
         (Runtime::Simulated, _) => progress.line("  runtime simulated: containers are scripted, no process runs"),
         (Runtime::Linux, false) => bail!("this machine can't run real containers: {}; use --runtime simulated", can_run.why),

@@ -4,9 +4,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Result;
-use cri::v1 as cri_v1;
 use nix::sys::signal::Signal;
-use tokio_util::sync::CancellationToken;
 
 use crate::cluster::{Cluster, Runtime};
 use crate::components::{self, Component};
@@ -49,31 +47,14 @@ pub async fn components(cluster: &Cluster, stopped: &[Component], mut children: 
     }
 }
 
-/// Ends and removes the containers that real runtimes left, through a runtime of our own on their state.
+/// Ends and removes the containers that real runtimes left, found by their state.
 pub async fn containers(cluster: &Cluster) {
     if cluster.spec.runtime == Runtime::Simulated {
         return;
     }
     for node in &cluster.spec.nodes {
-        if !cluster.node_dir(&node.name).join("runtime").exists() {
-            continue;
-        }
-        if let Err(error) = remove_sandboxes(cluster, &node.name).await {
+        if let Err(error) = crate::node::purge(&cluster.node_dir(&node.name).join("runtime")).await {
             eprintln!("kubelab: containers of node {} may still run: {error:#}", node.name);
         }
     }
-}
-
-async fn remove_sandboxes(cluster: &Cluster, node: &str) -> Result<()> {
-    let token = CancellationToken::new();
-    let socket = cluster.runtime_socket(node);
-    let serving = crate::node::serve_runtime(&cluster.node_dir(node).join("runtime"), &socket, token.clone()).await?;
-    let mut client = crate::node::runtime_client(&socket).await?;
-    let sandboxes = client.list_pod_sandbox(cri_v1::ListPodSandboxRequest::default()).await?.into_inner().items;
-    for sandbox in sandboxes {
-        client.stop_pod_sandbox(cri_v1::StopPodSandboxRequest { pod_sandbox_id: sandbox.id.clone() }).await?;
-        client.remove_pod_sandbox(cri_v1::RemovePodSandboxRequest { pod_sandbox_id: sandbox.id }).await?;
-    }
-    token.cancel();
-    serving.await?
 }
