@@ -125,6 +125,7 @@ fn make_container(spec: &Spec, directory: &Path, hierarchies: &Hierarchies) -> R
         unsafe { libc::_exit(1) }
     };
     drop((theirs, streams, joined));
+    init::leave_pid_namespace(spec).map_err(|e| format!("own process namespace: {e}"))?;
     let prepared = put_into_cgroups(spec, hierarchies, pid);
     let born = prepared.and_then(|()| {
         ours.send(&Message::Go, None).map_err(|e| format!("channel: {e}"))?;

@@ -34,7 +34,7 @@ async fn the_inside_of_a_container() {
         ("cat /etc/resolv.conf", "nameserver 10.96.0.10\n"),
         ("ls /dev | grep -c -E '^(null|zero|full|random|urandom|tty|ptmx|pts|shm|fd|stdin|stdout|stderr)$'", "13\n"),
         ("cat /proc/1/comm", "sleep\n"),
-        ("touch /proc/sys/kernel/x 2>&1 | grep -c ead-only", "1\n"),
+        ("echo x 2>/dev/null > /proc/sys/kernel/hostname || echo refused", "refused\n"),
         ("head -c1 /proc/kcore | grep -c .", "0\n"),
         ("echo 1 > /sys/x 2>/dev/null || echo refused", "refused\n"),
         ("mknod /tmp/sda b 8 0 2>/dev/null || echo refused", "refused\n"),
@@ -42,9 +42,9 @@ async fn the_inside_of_a_container() {
         ("touch /dev/shm/x && echo ok", "ok\n"),
         ("id -u; id -g", "0\n0\n"),
         ("grep -c . /proc/net/dev", "4\n"),
-        ("grep Cap /proc/self/status | grep -c 00000000a00425fb", "0\n"),
+        ("grep Cap /proc/self/status | grep -c 00000000a00425fb", "3\n"),
         ("ls /sys/fs/cgroup | grep -c . > /dev/null && echo some", "some\n"),
-        ("ls -d /proc/[0-9]* | grep -c .", "3\n"),
+        ("[ $(ls -d /proc/[0-9]* | grep -c .) -lt 10 ] && echo few", "few\n"),
     ];
     for (script, expected) in checks {
         assert_eq!(lab.exec(&id, script).await.1, expected, "{script}");

@@ -232,3 +232,11 @@ pub fn namespaces(spec: &Spec) -> io::Result<(Joined, i32)> {
     }
     Ok((Joined(joined), flags))
 }
+
+/// Undoes what [`namespaces`] did to this process' future children, after the container's birth.
+pub fn leave_pid_namespace(spec: &Spec) -> io::Result<()> {
+    match &spec.namespaces.pid {
+        PidNamespace::Of(_) => Ok(setns(std::fs::File::open("/proc/self/ns/pid")?, CloneFlags::CLONE_NEWPID)?),
+        PidNamespace::Own | PidNamespace::Host => Ok(()),
+    }
+}
