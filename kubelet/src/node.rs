@@ -42,6 +42,8 @@ pub struct NodeKeeper {
     nodes: Store<Node>,
     lease: lease::Lease,
     written_at: Option<Timestamp>,
+    /// Whether the runtime was heard at the last heartbeat.
+    was_heard: bool,
 }
 
 /// What can be offered on this host, and what of it pods may use.
@@ -73,7 +75,7 @@ impl NodeKeeper {
     /// A keeper; `nodes` holds the node's own record.
     pub fn new(shared: Arc<Shared>, nodes: Store<Node>) -> Self {
         let lease = lease::Lease::new(&shared);
-        Self { shared, nodes, lease, written_at: None }
+        Self { shared, nodes, lease, written_at: None, was_heard: false }
     }
 
     /// Registers the node, then keeps its record and its lease until the token is cancelled.
@@ -160,19 +162,29 @@ impl NodeKeeper {
     /// Writes the status if it has changed or was written long ago.
     async fn update(&mut self) -> Result<(), client::Error> {
         let name = api::ObjectKey { namespace: None, name: self.shared.config.node_name.clone() };
+        // The state of a simulated node follows from what is heard of its runtime; asking costs more than it tells.
+        let quiet = self.shared.config.host.is_simulated()
+            && self.shared.runtime_heard()
+            && self.was_heard
+            && self.is_fresh();
+        self.was_heard = self.shared.runtime_heard();
         match self.nodes.get(&name) {
+            Some(_) if quiet => Ok(()),
             Some(node) => self.write_status(Node::clone(&node)).await,
             None if self.nodes.is_synced() => self.register().await,
             None => Ok(()),
         }
     }
 
+    fn is_fresh(&self) -> bool {
+        self.written_at.is_some_and(|at| self.shared.clock.now().duration_since(at) < REPORT)
+    }
+
     async fn write_status(&mut self, node: Node) -> Result<(), client::Error> {
         let now = self.shared.clock.now();
         let status = self.status(&node).await;
         let before = node.status.clone().unwrap_or_default();
-        let fresh = self.written_at.is_some_and(|at| now.duration_since(at) < REPORT);
-        if fresh && same_but_heartbeats(&before, &status) {
+        if self.is_fresh() && same_but_heartbeats(&before, &status) {
             return Ok(());
         }
         let name = self.shared.config.node_name.clone();

@@ -6,10 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use cri::v1::GetEventsRequest;
+use cri::v1::{ContainerEventType, GetEventsRequest};
 use tokio_util::sync::CancellationToken;
 
-use crate::runtime::{KnownPod, keys};
+use crate::runtime::{KnownPod, uid_and_view};
 use crate::shared::Shared;
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
@@ -40,19 +40,36 @@ pub async fn watch(shared: Arc<Shared>, token: CancellationToken) {
 }
 
 async fn follow(shared: &Arc<Shared>) -> Result<(), tonic::Status> {
+
     let mut events = shared.runtime.runtime.clone().get_container_events(GetEventsRequest {}).await?.into_inner();
+    let _following = Following::new(shared);
     relist(shared).await?;
     while let Some(event) = events.message().await? {
-        let sandbox = event.pod_sandbox_status.as_ref();
-        let meta = sandbox.and_then(|sandbox| sandbox.metadata.as_ref()).map(|meta| meta.uid.as_str());
-        let labels = event.containers_statuses.first().and_then(|status| status.labels.get(keys::POD_UID));
-        match meta.or(labels.map(String::as_str)) {
-            Some(uid) => shared.workers.runtime_changed(uid),
+        let deleted = event.container_event_type() == ContainerEventType::ContainerDeletedEvent;
+        match uid_and_view(event) {
+            Some((uid, _)) if deleted => shared.workers.runtime_changed(&uid),
+            Some((uid, view)) => shared.workers.runtime_event(&uid, &view),
             // An event that names no pod: look at all of them.
             None => relist(shared).await?,
         }
     }
     Ok(())
+}
+
+/// Says that the runtime can be heard, as long as it lives.
+struct Following<'a>(&'a Shared);
+
+impl<'a> Following<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.set_runtime_heard(true);
+        Self(shared)
+    }
+}
+
+impl Drop for Following<'_> {
+    fn drop(&mut self) {
+        self.0.set_runtime_heard(false);
+    }
 }
 
 /// Every pod the runtime has is looked at; those that nobody wants are ended.

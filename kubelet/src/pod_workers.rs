@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::runtime::KnownPod;
 use crate::shared::Shared;
+use crate::view::PodView;
 use crate::worker::Worker;
 
 /// What a worker is told.
@@ -32,6 +33,8 @@ pub struct News {
 /// Where a worker finds its news.
 pub struct Inbox {
     news: Mutex<News>,
+    /// What the worker last saw in the runtime.
+    seen: Mutex<PodView>,
     pub changed: Arc<Notify>,
 }
 
@@ -39,6 +42,11 @@ impl Inbox {
     fn change(&self, change: impl FnOnce(&mut News)) {
         change(&mut self.news.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_one();
+    }
+
+    /// Notes what the worker sees in the runtime, so that an event that says no more does not wake it.
+    pub fn saw(&self, view: &PodView) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = view.clone();
     }
 
     /// Takes the news; what was said once is not said again.
@@ -122,6 +130,16 @@ impl Workers {
         }
     }
 
+    /// The runtime tells how a pod is.
+    pub fn runtime_event(&self, uid: &str, event: &PodView) {
+        if let Some(entry) = self.lock().get(uid) {
+            let known = entry.inbox.seen.lock().unwrap_or_else(PoisonError::into_inner).knows(event);
+            if !known {
+                entry.inbox.change(|news| news.runtime_changed = true);
+            }
+        }
+    }
+
     /// Objects that a pod refers to have changed.
     pub fn objects_changed(&self, uid: &str) {
         if let Some(entry) = self.lock().get(uid) {
@@ -148,7 +166,7 @@ impl Workers {
     }
 
     fn begin(&self, shared: &Arc<Shared>, entries: &mut BTreeMap<String, Entry>, uid: String, news: News) {
-        let inbox = Arc::new(Inbox { news: Mutex::new(news), changed: Arc::default() });
+        let inbox = Arc::new(Inbox { news: Mutex::new(news), seen: Mutex::default(), changed: Arc::default() });
         entries.insert(uid.clone(), Entry { inbox: inbox.clone(), admitted: false });
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}

@@ -78,14 +78,28 @@ impl Runtime {
         let request = ListPodSandboxRequest { filter: Some(filter) };
         let sandboxes = self.runtime.clone().list_pod_sandbox(request).await?.into_inner().items;
         let mut view = PodView::default();
+        let mut complete = true;
         for sandbox in sandboxes {
             let request = PodSandboxStatusRequest { pod_sandbox_id: sandbox.id, verbose: false };
             match self.runtime.clone().pod_sandbox_status(request).await {
-                Ok(answer) => view.sandboxes.extend(answer.into_inner().status.map(sandbox_view)),
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    // As CRI has it: a runtime that sends events tells of the containers, too, and says when.
+                    complete &= answer.timestamp != 0;
+                    let id = answer.status.as_ref().map(|status| status.id.clone()).unwrap_or_default();
+                    let containers = answer.containers_statuses.into_iter();
+                    view.containers.extend(containers.map(|status| container_view(status, id.clone())));
+                    view.sandboxes.extend(answer.status.map(sandbox_view));
+                }
                 Err(status) if status.code() == tonic::Code::NotFound => {}
                 Err(status) => return Err(status),
             }
         }
+        if complete && !view.sandboxes.is_empty() {
+            view.sort();
+            return Ok(view);
+        }
+        view.containers.clear();
         let filter = ContainerFilter { label_selector: labels, ..ContainerFilter::default() };
         let request = ListContainersRequest { filter: Some(filter) };
         for container in self.runtime.clone().list_containers(request).await?.into_inner().containers {
@@ -143,6 +157,15 @@ impl Runtime {
         let request = ImageStatusRequest { image: Some(spec), verbose: false };
         Ok(self.images.clone().image_status(request).await?.into_inner().image)
     }
+}
+
+/// The pod that an event is about, and how its sandbox is; `None` if the event does not say.
+pub fn uid_and_view(event: ContainerEventResponse) -> Option<(String, PodView)> {
+    let status = event.pod_sandbox_status?;
+    let uid = status.metadata.as_ref()?.uid.clone();
+    let id = status.id.clone();
+    let containers = event.containers_statuses.into_iter().map(|status| container_view(status, id.clone())).collect();
+    Some((uid, PodView { sandboxes: vec![sandbox_view(status)], containers }))
 }
 
 fn absent_is_fine<T>(answer: Result<tonic::Response<T>, tonic::Status>) -> Answer<()> {

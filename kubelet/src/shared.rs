@@ -3,6 +3,7 @@
 //! Entry: [`Shared`]. Invariant: no lock in it is held across an await.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use api::{ObjectKey, Quantity};
@@ -41,6 +42,7 @@ pub struct Shared {
     pub status_writer: StatusWriter,
     pub workers: Workers,
     node: Mutex<NodeState>,
+    runtime_heard: AtomicBool,
 }
 
 /// The parts that a [`Shared`] is put together from.
@@ -72,6 +74,7 @@ impl Shared {
                 status_writer: StatusWriter::new(parts.client.clone(), parts.pods.clone()),
                 workers: Workers::default(),
                 node: Mutex::new(parts.node),
+                runtime_heard: AtomicBool::new(false),
                 config: parts.config,
                 client: parts.client,
                 runtime: parts.runtime,
@@ -86,6 +89,16 @@ impl Shared {
     /// The node as it is known now.
     pub fn node(&self) -> NodeState {
         self.node.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the runtime's events can be heard.
+    pub fn runtime_heard(&self) -> bool {
+        self.runtime_heard.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether they can.
+    pub fn set_runtime_heard(&self, heard: bool) {
+        self.runtime_heard.store(heard, Ordering::Relaxed);
     }
 
     /// Notes what the node offers.

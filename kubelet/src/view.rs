@@ -59,6 +59,17 @@ pub struct Exit {
     pub message: String,
 }
 
+impl RunState {
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Unknown => 0,
+            Self::Created => 1,
+            Self::Running { .. } => 2,
+            Self::Exited(_) => 3,
+        }
+    }
+}
+
 impl ContainerView {
     /// True while its process runs.
     pub fn is_running(&self) -> bool {
@@ -108,6 +119,18 @@ impl PodView {
     /// True if nothing of the pod can run any more: no process, no live sandbox.
     pub fn is_stopped(&self) -> bool {
         self.running().next().is_none() && self.sandboxes.iter().all(|sandbox| !sandbox.ready)
+    }
+
+    /// True if this view already knows everything that `news` (an event's snapshot of one sandbox) says: the states of
+    /// containers and sandboxes only go forward.
+    pub fn knows(&self, news: &PodView) -> bool {
+        let container_known = |new: &ContainerView| {
+            self.containers.iter().any(|known| known.id == new.id && known.state.rank() >= new.state.rank())
+        };
+        let sandbox_known = |new: &SandboxView| {
+            self.sandboxes.iter().any(|known| known.id == new.id && (!known.ready || new.ready))
+        };
+        news.containers.iter().all(container_known) && news.sandboxes.iter().all(sandbox_known)
     }
 
     /// Establishes the order that the rest of the crate relies on.

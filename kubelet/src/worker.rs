@@ -99,7 +99,10 @@ impl Worker {
             self.take_news();
             if self.stale {
                 match self.shared.runtime.observe(&self.uid).await {
-                    Ok(view) => (self.view, self.stale) = (view, false),
+                    Ok(view) => {
+                        self.inbox.saw(&view);
+                        (self.view, self.stale) = (view, false);
+                    }
                     Err(status) => {
                         tracing::warn!(pod = %key(&self.news.pod), error = status.message(), "runtime not observed");
                         let inbox = self.inbox.clone();
