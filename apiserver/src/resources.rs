@@ -7,25 +7,36 @@
 mod built_in;
 mod checks;
 mod config_map;
+mod controller_revision;
+mod daemon_set;
+mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
+mod persistent_volume;
+mod persistent_volume_claim;
 mod pod;
 mod pod_spec;
+mod pod_template;
 mod printing;
 mod rbac;
+mod replica_set;
 mod replication_controller;
+mod resource_quota;
 mod reviews;
 pub mod schema;
 mod secret;
 mod served;
 mod service;
 mod service_account;
+mod stateful_set;
 mod table;
 pub mod wire;
+mod workload;
 
 use api::error::ApiError;
 use api::field::FieldErrors;
@@ -154,6 +165,8 @@ pub trait Kind: Send + Sync + 'static {
     const DEPRECATION: Option<&'static str> = None;
     /// A delete without a propagation policy orphans the dependents (upstream's oldest controllers).
     const ORPHANS_BY_DEFAULT: bool = false;
+    /// Upstream's warning on a delete without a propagation policy.
+    const DELETE_WARNING: Option<&'static str> = None;
     /// A delete that removes the object answers the object instead of a Status.
     const RETURNS_DELETED: bool = false;
     /// Whether the collection can be deleted.
@@ -258,6 +271,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn deprecation(&self) -> Option<&'static str>;
     /// See [`Kind::ORPHANS_BY_DEFAULT`].
     fn orphans_by_default(&self) -> bool;
+    /// See [`Kind::DELETE_WARNING`].
+    fn delete_warning(&self) -> Option<&'static str>;
     /// See [`Kind::RETURNS_DELETED`].
     fn returns_deleted(&self) -> bool;
     /// See [`Kind::DELETE_COLLECTION`].

@@ -153,6 +153,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::ORPHANS_BY_DEFAULT
     }
 
+    fn delete_warning(&self) -> Option<&'static str> {
+        K::DELETE_WARNING
+    }
+
     fn returns_deleted(&self) -> bool {
         K::RETURNS_DELETED
     }

@@ -1,20 +1,30 @@
 //! The rows: every built-in kind that this server knows, in the order of discovery.
 
 use super::config_map::ConfigMap;
+use super::controller_revision::ControllerRevision;
+use super::daemon_set::DaemonSet;
+use super::deployment::Deployment;
 use super::endpoint_slice::EndpointSlice;
 use super::endpoints::Endpoints;
 use super::event::{CoreEvent, Event};
 use super::lease::Lease;
+use super::limit_range::LimitRange;
 use super::namespace::Namespace;
 use super::node::Node;
+use super::persistent_volume::PersistentVolume;
+use super::persistent_volume_claim::PersistentVolumeClaim;
 use super::pod::Pod;
+use super::pod_template::PodTemplate;
 use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
+use super::replica_set::ReplicaSet;
 use super::replication_controller::ReplicationController;
+use super::resource_quota::ResourceQuota;
 use super::reviews::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectReview, SelfSubjectRulesReview};
 use super::reviews::{SubjectAccessReview, TokenReview};
 use super::secret::Secret;
 use super::service::Service;
 use super::service_account::ServiceAccount;
+use super::stateful_set::StatefulSet;
 use super::{BuiltIn, Kind, Strategy};
 
 fn row<K: Kind>() -> Box<dyn Strategy> {
@@ -28,13 +38,24 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<ConfigMap>(),
         row::<Endpoints>(),
         row::<CoreEvent>(),
+        row::<LimitRange>(),
         row::<Namespace>(),
         row::<Node>(),
+        row::<PersistentVolumeClaim>(),
+        row::<PersistentVolume>(),
         row::<Pod>(),
+        row::<PodTemplate>(),
         row::<ReplicationController>(),
+        row::<ResourceQuota>(),
         row::<Secret>(),
         row::<Service>(),
         row::<ServiceAccount>(),
+        // apps
+        row::<ControllerRevision>(),
+        row::<DaemonSet>(),
+        row::<Deployment>(),
+        row::<ReplicaSet>(),
+        row::<StatefulSet>(),
         // authentication.k8s.io
         row::<SelfSubjectReview>(),
         row::<TokenReview>(),

@@ -5,7 +5,7 @@ use api::quantity::Quantity;
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
-use super::super::schema::{self, Shape, Type};
+use super::super::schema::{self, Field, Presence, Shape, Type};
 
 /// Why an object can't be read; the text is what Go's decoder says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +42,19 @@ fn accept_struct(ty: &Type, fields: &mut Map<String, Value>, path: &mut Vec<&'st
         path.push(field.name);
         accept_value(&field.shape, value, ty, path)?;
         path.pop();
+        remember_empty_selector(field, value);
     }
     Ok(())
+}
+
+/// The typed form of workloads can't tell a missing selector from an empty one, and they are refused for different reasons:
+/// an empty one is given an empty `matchLabels`.
+fn remember_empty_selector(field: &Field, value: &mut Value) {
+    if let (Presence::Nullable, "selector", Value::Object(selector)) = (field.presence, field.name, value)
+        && selector.is_empty()
+    {
+        selector.insert("matchLabels".to_owned(), Value::Object(Map::new()));
+    }
 }
 
 fn accept_value(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {

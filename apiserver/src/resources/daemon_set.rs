@@ -1,0 +1,174 @@
+//! DaemonSet: one pod on each node that fits. An annotation counts the generations of the template, as the first versions did.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use k8s_openapi::api::apps::v1::{DaemonSet as Object, DaemonSetStatus, DaemonSetUpdateStrategy};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+
+/// See the module.
+pub struct DaemonSet;
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+impl Kind for DaemonSet {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["ds"];
+    const CATEGORIES: &'static [&'static str] = &["all"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const GENERATION: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        let spec = object.spec.get_or_insert_default();
+        spec.revision_history_limit.get_or_insert(10);
+        pod_spec::set_template_defaults(&mut spec.template);
+        let strategy = spec.update_strategy.get_or_insert_default();
+        if strategy.type_.as_deref().unwrap_or_default().is_empty() {
+            strategy.type_ = Some("RollingUpdate".to_owned());
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert(IntOrString::Int(1));
+            rolling.max_surge.get_or_insert(IntOrString::Int(0));
+        }
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(DaemonSetStatus::default());
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.insert(TEMPLATE_GENERATION.to_owned(), "1".to_owned());
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+        let known = old.metadata.annotations.as_ref().and_then(|annotations| annotations.get(TEMPLATE_GENERATION));
+        let known: i64 = known.and_then(|text| text.parse().ok()).unwrap_or_default();
+        let changed = new.spec.as_ref().map(|spec| &spec.template) != old.spec.as_ref().map(|spec| &spec.template);
+        let next = (known + i64::from(changed)).to_string();
+        new.metadata.annotations.get_or_insert_default().insert(TEMPLATE_GENERATION.to_owned(), next);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let spec = object.spec.clone().unwrap_or_default();
+        workload::selector_and_template(&mut errors, &path, &spec.selector, &spec.template, "DaemonSet");
+        checks::non_negative_option(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
+        update_strategy(&mut errors, &path.child("updateStrategy"), &spec.update_strategy.unwrap_or_default());
+        checks::non_negative_option(&mut errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit);
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
+        checks::immutable(&mut errors, &FieldPath::root("spec").child("selector"), &selector(new), &selector(old));
+        errors
+    }
+
+    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let status = new.status.clone().unwrap_or_default();
+        let path = FieldPath::root("status");
+        let counts = [
+            ("currentNumberScheduled", Some(status.current_number_scheduled)),
+            ("numberMisscheduled", Some(status.number_misscheduled)),
+            ("desiredNumberScheduled", Some(status.desired_number_scheduled)),
+            ("numberReady", Some(status.number_ready)),
+            ("updatedNumberScheduled", status.updated_number_scheduled),
+            ("numberAvailable", status.number_available),
+            ("numberUnavailable", status.number_unavailable),
+        ];
+        for (name, count) in counts {
+            checks::non_negative_option(&mut errors, &path.child(name), count);
+        }
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::integer("Desired", "The total number of nodes that should be running the daemon pod (including nodes correctly running the daemon pod). More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/"),
+            printing::integer("Current", "The number of nodes that are running at least 1 daemon pod and are supposed to run the daemon pod. More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/"),
+            printing::integer("Ready", "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon pod running with a Ready Condition."),
+            printing::integer("Up-to-date", "The total number of nodes that are running updated daemon pod"),
+            printing::integer("Available", "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and available (ready for at least spec.minReadySeconds)"),
+            printing::text("Node Selector", "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/"),
+            AGE,
+            printing::wide("Containers", "Names of each container in the template."),
+            printing::wide("Images", "Images referenced by each container in the template."),
+            printing::wide("Selector", "A label query over pods that are managed by the daemon set. Must match in order to be controlled. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+        ];
+        Columns { columns, cells: |object, now| {
+            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+            let template = spec.template.spec.as_ref();
+            let (containers, images) = printing::containers(template);
+            vec![
+                printing::name(&object.metadata),
+                Value::from(status.desired_number_scheduled),
+                Value::from(status.current_number_scheduled),
+                Value::from(status.number_ready),
+                Value::from(status.updated_number_scheduled.unwrap_or_default()),
+                Value::from(status.number_available.unwrap_or_default()),
+                Value::from(printing::labels(template.and_then(|spec| spec.node_selector.as_ref()))),
+                printing::age(&object.metadata, now),
+                Value::from(containers),
+                Value::from(images),
+                Value::from(printing::selector(Some(&spec.selector))),
+            ]
+        } }
+    }
+}
+
+fn update_strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DaemonSetUpdateStrategy) {
+    match (strategy.type_.as_deref().unwrap_or_default(), &strategy.rolling_update) {
+        ("OnDelete", _) => {}
+        ("RollingUpdate", None) => errors.push(FieldError::required(&path.child("rollingUpdate"), "")),
+        ("RollingUpdate", Some(rolling)) => {
+            let path = path.child("rollingUpdate");
+            let zero = IntOrString::Int(0);
+            let (unavailable, surge) = (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
+            let is_zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
+            match (is_zero(unavailable), is_zero(surge)) {
+                (true, true) => errors.push(FieldError::required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")),
+                (false, false) => {
+                    let detail = "may not be set when maxUnavailable is non-zero";
+                    errors.push(FieldError::invalid(&path.child("maxSurge"), surge, detail));
+                }
+                (true | false, _) => {}
+            }
+            for (name, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
+                checks::number_or_percent(errors, &path.child(name), value);
+                checks::at_most_hundred_percent(errors, &path.child(name), value);
+            }
+        }
+        (other, _) => errors.push(checks::unsupported(&path.child("type"), other, &["RollingUpdate", "OnDelete"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_template_is_counted() {
+        let mut object: Object = serde_json::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}}))
+        .expect("a daemon set");
+        DaemonSet::set_defaults(&mut object);
+        DaemonSet::prepare_for_create(&mut object);
+        assert_eq!(DaemonSet::validate(&object).to_string(), "[]");
+        let counted = |object: &Object| object.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION)).cloned();
+        let mut new = object.clone();
+        new.spec.as_mut().expect("a spec").template.spec.as_mut().expect("a pod").containers[0].image = Some("j".to_owned());
+        DaemonSet::prepare_for_update(&mut new, &object);
+        assert_eq!((counted(&object).as_deref(), counted(&new).as_deref()), (Some("1"), Some("2")));
+    }
+}

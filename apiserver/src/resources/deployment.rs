@@ -1,0 +1,196 @@
+//! Deployment: replica sets that replace each other step by step.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use k8s_openapi::api::apps::v1::{Deployment as Object, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+
+/// See the module.
+pub struct Deployment;
+
+impl Kind for Deployment {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["deploy"];
+    const CATEGORIES: &'static [&'static str] = &["all"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
+    const GENERATION: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        let spec = object.spec.get_or_insert_default();
+        spec.replicas.get_or_insert(1);
+        spec.revision_history_limit.get_or_insert(10);
+        spec.progress_deadline_seconds.get_or_insert(600);
+        pod_spec::set_template_defaults(&mut spec.template);
+        let strategy = spec.strategy.get_or_insert_default();
+        if strategy.type_.as_deref().unwrap_or_default().is_empty() {
+            strategy.type_ = Some("RollingUpdate".to_owned());
+        }
+        if strategy.type_.as_deref() == Some("RollingUpdate") {
+            let quarter = || IntOrString::String("25%".to_owned());
+            let rolling = strategy.rolling_update.get_or_insert_default();
+            rolling.max_unavailable.get_or_insert_with(quarter);
+            rolling.max_surge.get_or_insert_with(quarter);
+        }
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(DeploymentStatus::default());
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+        new.metadata.labels.clone_from(&old.metadata.labels);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
+        checks::immutable(&mut errors, &FieldPath::root("spec").child("selector"), &selector(new), &selector(old));
+        errors
+    }
+
+    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let status = new.status.clone().unwrap_or_default();
+        let parts = [
+            ("updatedReplicas", status.updated_replicas.unwrap_or_default()),
+            ("readyReplicas", status.ready_replicas.unwrap_or_default()),
+            ("availableReplicas", status.available_replicas.unwrap_or_default()),
+        ];
+        checks::non_negative_option(&mut errors, &FieldPath::root("status").child("observedGeneration"), status.observed_generation);
+        workload::parts_of(&mut errors, status.replicas.unwrap_or_default(), &parts);
+        if status.available_replicas > status.ready_replicas {
+            let path = FieldPath::root("status").child("availableReplicas");
+            errors.push(FieldError::invalid(&path, status.available_replicas, "cannot be greater than readyReplicas"));
+        }
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::text("Ready", "Number of the pod with ready state"),
+            printing::text("Up-to-date", "Total number of non-terminating pods targeted by this deployment that have the desired template spec."),
+            printing::text("Available", "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment."),
+            AGE,
+            printing::wide("Containers", "Names of each container in the template."),
+            printing::wide("Images", "Images referenced by each container in the template."),
+            printing::wide("Selector", "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels."),
+        ];
+        Columns { columns, cells: |object, now| {
+            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+            let (containers, images) = printing::containers(spec.template.spec.as_ref());
+            vec![
+                printing::name(&object.metadata),
+                Value::from(format!("{}/{}", status.ready_replicas.unwrap_or_default(), spec.replicas.unwrap_or_default())),
+                Value::from(status.updated_replicas.unwrap_or_default()),
+                Value::from(status.available_replicas.unwrap_or_default()),
+                printing::age(&object.metadata, now),
+                Value::from(containers),
+                Value::from(images),
+                Value::from(printing::selector(Some(&spec.selector))),
+            ]
+        } }
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let template = new.spec.as_ref().map(|spec| &spec.template);
+        pod_spec::template_warnings(&FieldPath::root("spec").child("template"), template)
+    }
+}
+
+fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &DeploymentSpec) {
+    checks::non_negative_option(errors, &path.child("replicas"), spec.replicas);
+    workload::selector_and_template(errors, path, &spec.selector, &spec.template, "Deployment");
+    strategy(errors, &path.child("strategy"), &spec.strategy.clone().unwrap_or_default());
+    checks::non_negative_option(errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
+    checks::non_negative_option(errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit);
+    if let Some(seconds) = spec.progress_deadline_seconds {
+        let path = path.child("progressDeadlineSeconds");
+        checks::non_negative(errors, &path, seconds);
+        if seconds <= spec.min_ready_seconds.unwrap_or_default() {
+            errors.push(FieldError::invalid(&path, seconds, "must be greater than minReadySeconds"));
+        }
+    }
+}
+
+fn strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DeploymentStrategy) {
+    match (strategy.type_.as_deref().unwrap_or_default(), &strategy.rolling_update) {
+        ("Recreate", Some(_)) => {
+            let detail = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(FieldError::forbidden(&path.child("rollingUpdate"), detail));
+        }
+        ("Recreate", None) => {}
+        ("RollingUpdate", None) => {
+            errors.push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil"));
+        }
+        ("RollingUpdate", Some(rolling)) => rolling_update(errors, &path.child("rollingUpdate"), rolling),
+        (_, _) => errors.push(checks::unsupported(path, strategy, &["Recreate", "RollingUpdate"])),
+    }
+}
+
+fn rolling_update(errors: &mut FieldErrors, path: &FieldPath, rolling: &RollingUpdateDeployment) {
+    let zero = IntOrString::Int(0);
+    let (unavailable, surge) = (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
+    checks::number_or_percent(errors, &path.child("maxUnavailable"), unavailable);
+    checks::number_or_percent(errors, &path.child("maxSurge"), surge);
+    let is_zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
+    if is_zero(unavailable) && is_zero(surge) {
+        errors.push(FieldError::invalid(&path.child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0"));
+    }
+    checks::at_most_hundred_percent(errors, &path.child("maxUnavailable"), unavailable);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn deployment(fields: Value) -> Object {
+        let mut spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        for (name, value) in fields.as_object().expect("fields") {
+            spec[name] = value.clone();
+        }
+        let mut value = json!({"metadata": {"name": "d"}, "spec": spec});
+        crate::resources::wire::accept("apps/v1", "Deployment", &mut value).expect("well formed");
+        let mut object = serde_json::from_value(value).expect("a deployment");
+        Deployment::set_defaults(&mut object);
+        object
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let table = [
+            (json!({}), "[]"),
+            (json!({"selector": null}), "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`]"),
+            (json!({"selector": {}}), "spec.selector: Invalid value: {}: empty selector is invalid for deployment"),
+            (json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}), "[spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator, spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Near\"}]}: invalid label selector]"),
+            (json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}), "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"),
+            (json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}), "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"),
+            (json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}), "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%"),
+            (json!({"minReadySeconds": 10, "progressDeadlineSeconds": 5}), "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds"),
+        ];
+        for (fields, message) in table {
+            assert_eq!(Deployment::validate(&deployment(fields)).to_string(), message);
+        }
+    }
+
+    #[test]
+    fn cells() {
+        let row = (Deployment::columns().cells)(&deployment(json!({})), k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(Value::from(row), json!(["d", "0/1", 0, 0, "<unknown>", "c", "i", "a=b"]));
+    }
+}

@@ -1,0 +1,219 @@
+//! PersistentVolume: storage that exists. Its source never changes.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use k8s_openapi::api::core::v1::{PersistentVolume as Object, PersistentVolumeSpec, PersistentVolumeStatus};
+use serde_json::Value;
+
+use super::pod_spec::{SourceRef, host_path, node_selector};
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks};
+
+/// See the module.
+pub struct PersistentVolume;
+
+const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
+
+impl Kind for PersistentVolume {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["pv"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const RETURNS_DELETED: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        let status = object.status.get_or_insert_default();
+        if status.phase.as_deref().unwrap_or_default().is_empty() {
+            status.phase = Some("Pending".to_owned());
+        }
+        let spec = object.spec.get_or_insert_default();
+        if spec.persistent_volume_reclaim_policy.as_deref().unwrap_or_default().is_empty() {
+            spec.persistent_volume_reclaim_policy = Some("Retain".to_owned());
+        }
+        spec.volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+        if let Some(source) = &mut spec.host_path {
+            source.type_.get_or_insert_default();
+        }
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(PersistentVolumeStatus {
+            phase: Some("Pending".to_owned()),
+            last_phase_transition_time: object.metadata.creation_timestamp.clone(),
+            ..Default::default()
+        });
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        let path = FieldPath::root("spec");
+        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let sources = |spec: &PersistentVolumeSpec| -> Vec<(&'static str, Value)> {
+            SourceRef::of_persistent_volume(spec).into_iter().map(|source| (source.name, source.fields)).collect()
+        };
+        if sources(&new) != sources(&old) {
+            let detail = "spec.persistentvolumesource is immutable after creation";
+            errors.push(FieldError::forbidden(&path.child("persistentvolumesource"), detail));
+        }
+        checks::immutable(&mut errors, &path.child("volumeMode"), &new.volume_mode, &old.volume_mode);
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::text("Capacity", "capacity is the description of the persistent volume's resources and capacity. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#capacity"),
+            printing::text("Access Modes", "accessModes contains all ways the volume can be mounted. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes"),
+            printing::text("Reclaim Policy", "persistentVolumeReclaimPolicy defines what happens to a persistent volume when released from its claim. Valid options are Retain (default for manually created PersistentVolumes), Delete (default for dynamically provisioned PersistentVolumes), and Recycle (deprecated). Recycle must be supported by the volume plugin underlying this PersistentVolume. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#reclaiming"),
+            printing::text("Status", "phase indicates if a volume is available, bound to a claim, or released by a claim. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#phase"),
+            printing::text("Claim", "claimRef is part of a bi-directional binding between PersistentVolume and PersistentVolumeClaim. Expected to be non-nil when bound. claim.VolumeName is the authoritative bind between PV and PVC. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#binding"),
+            printing::text("StorageClass", "StorageClass of the pv"),
+            printing::text("VolumeAttributesClass", "Name of VolumeAttributesClass to which this persistent volume belongs."),
+            printing::text("Reason", "reason is a brief CamelCase string that describes any failure and is meant for machine parsing and tidy display in the CLI."),
+            AGE,
+            printing::wide("VolumeMode", "volumeMode defines if a volume is intended to be used with a formatted filesystem or to remain in raw block state. Value of Filesystem is implied when not included in spec."),
+        ];
+        Columns { columns, cells: |object, now| {
+            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+            let deleted = object.metadata.deletion_timestamp.is_some();
+            let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
+            let claim = spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()));
+            let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+            vec![
+                printing::name(&object.metadata),
+                Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_else(|| "0".to_owned())),
+                Value::from(access_modes(spec.access_modes.as_deref())),
+                Value::from(spec.persistent_volume_reclaim_policy.unwrap_or_default()),
+                Value::from(phase),
+                Value::from(claim.unwrap_or_default()),
+                Value::from(spec.storage_class_name.unwrap_or_default()),
+                Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
+                Value::from(status.reason.unwrap_or_default()),
+                printing::age(&object.metadata, now),
+                Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
+            ]
+        } }
+    }
+}
+
+/// `RWO,ROX`.
+pub fn access_modes(modes: Option<&[String]>) -> String {
+    let short = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let modes = modes.unwrap_or_default();
+    let shown = short.iter().filter(|(mode, _)| modes.iter().any(|given| given == mode)).map(|(_, short)| *short);
+    shown.collect::<Vec<_>>().join(",")
+}
+
+/// All errors of access modes that are there.
+pub fn access_mode_errors(errors: &mut FieldErrors, path: &FieldPath, modes: &[String]) {
+    for mode in modes {
+        checks::one_of(errors, path, mode, MODES);
+    }
+    if modes.len() > 1 && modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+        errors.push(FieldError::forbidden(path, "may not use ReadWriteOncePod with other access modes"));
+    }
+}
+
+fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpec) {
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.push(FieldError::required(&path.child("accessModes"), ""));
+    }
+    access_mode_errors(errors, &path.child("accessModes"), modes);
+    let capacity = spec.capacity.clone().unwrap_or_default();
+    if capacity.is_empty() {
+        errors.push(FieldError::required(&path.child("capacity"), ""));
+    }
+    if !capacity.contains_key("storage") || capacity.len() > 1 {
+        errors.push(checks::unsupported(&path.child("capacity"), &spec.capacity, &["storage"]));
+    }
+    for (resource, amount) in &capacity {
+        let amount = checks::quantity(amount);
+        if amount.is_zero() || amount.is_negative() {
+            errors.push(FieldError::invalid(&path.child("capacity").key(resource), amount.to_string(), "must be greater than zero"));
+        }
+    }
+    let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or_default();
+    if !policy.is_empty() {
+        checks::one_of(errors, &path.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
+    }
+    if let Some(selector) = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref()) {
+        node_selector(errors, &path.child("nodeAffinity").child("required"), selector);
+    }
+    source(errors, path, spec);
+    if let Some(class) = spec.storage_class_name.as_ref().filter(|class| !class.is_empty()) {
+        errors.push_invalid(&path.child("storageClassName"), class, names::is_dns1123_subdomain(class));
+    }
+    if let Some(mode) = &spec.volume_mode {
+        checks::one_of(errors, &path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+}
+
+fn source(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpec) {
+    let sources = SourceRef::of_persistent_volume(spec);
+    for (i, source) in sources.iter().enumerate() {
+        if i > 0 {
+            errors.push(FieldError::forbidden(&path.child(source.name), "may not specify more than 1 volume type"));
+            continue;
+        }
+        source.check_required(errors, path);
+        if let (Some(path_source), "hostPath") = (&spec.host_path, source.name) {
+            host_path(errors, &path.child("hostPath"), path_source);
+            if path_source.path == "/" && spec.persistent_volume_reclaim_policy.as_deref() == Some("Recycle") {
+                let detail = "may not be '/' for a reclaim policy of 'Recycle'";
+                errors.push(FieldError::forbidden(&path.child("hostPath").child("path"), detail));
+            }
+        }
+        if source.name == "local" && spec.node_affinity.is_none() {
+            errors.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
+        }
+    }
+    if sources.is_empty() {
+        errors.push(FieldError::required(path, "must specify a volume type"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_refused() {
+        let base = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}});
+        let with = |fields: Value| {
+            let mut spec = base.clone();
+            for (name, value) in fields.as_object().expect("fields") {
+                spec[name] = value.clone();
+            }
+            let mut object: Object = serde_json::from_value(json!({"spec": spec})).expect("a volume");
+            PersistentVolume::set_defaults(&mut object);
+            PersistentVolume::validate(&object).to_string()
+        };
+        let table = [
+            (json!({}), "[]"),
+            (json!({"hostPath": null}), "spec: Required value: must specify a volume type"),
+            (json!({"nfs": {"server": "s", "path": "/"}}), "spec.nfs: Forbidden: may not specify more than 1 volume type"),
+            (json!({"capacity": null}), "[spec.capacity: Required value, spec.capacity: Unsupported value: null: supported values: \"storage\"]"),
+            (json!({"accessModes": []}), "spec.accessModes: Required value"),
+            (json!({"hostPath": {"path": "/a/../b"}}), "spec.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"),
+            (json!({"persistentVolumeReclaimPolicy": "Burn"}), "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\""),
+        ];
+        for (fields, message) in table {
+            assert_eq!(with(fields), message);
+        }
+    }
+}

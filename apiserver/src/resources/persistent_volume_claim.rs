@@ -1,0 +1,205 @@
+//! PersistentVolumeClaim: storage that somebody asks for. Once made, only its size may grow, when it is bound.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim as Object, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
+use k8s_openapi::api::core::v1::{TypedLocalObjectReference, TypedObjectReference};
+use serde_json::Value;
+
+use super::persistent_volume::{access_mode_errors, access_modes};
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks};
+
+/// See the module.
+pub struct PersistentVolumeClaim;
+
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+impl Kind for PersistentVolumeClaim {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["pvc"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const RETURNS_DELETED: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        let status = object.status.get_or_insert_default();
+        if status.phase.as_deref().unwrap_or_default().is_empty() {
+            status.phase = Some("Pending".to_owned());
+        }
+        object.spec.get_or_insert_default().volume_mode.get_or_insert_with(|| "Filesystem".to_owned());
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(PersistentVolumeClaimStatus { phase: Some("Pending".to_owned()), ..Default::default() });
+        agree_on_sources(object.spec.get_or_insert_default());
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+        agree_on_sources(new.spec.get_or_insert_default());
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let bound = old.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
+        let mut allowed = PersistentVolumeClaimSpec { volume_name: old_spec.volume_name.clone(), ..new_spec.clone() };
+        if old_spec.volume_name.as_deref().unwrap_or_default() != "" {
+            allowed.volume_name.clone_from(&new_spec.volume_name);
+        }
+        if bound {
+            allowed.resources.clone_from(&old_spec.resources);
+            allowed.volume_attributes_class_name.clone_from(&old_spec.volume_attributes_class_name);
+        }
+        if allowed != old_spec {
+            let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+            errors.push(FieldError::forbidden(&FieldPath::root("spec"), detail));
+        }
+        let capacity = old.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").map(checks::quantity));
+        if bound && capacity.is_some() && requested(&new_spec) < capacity && requested(&new_spec) != requested(&old_spec) {
+            let path = FieldPath::root("spec").child("resources").child("requests").child("storage");
+            errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+        }
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::text("Status", "phase represents the current phase of PersistentVolumeClaim."),
+            printing::text("Volume", "volumeName is the binding reference to the PersistentVolume backing this claim."),
+            printing::text("Capacity", "capacity represents the actual resources of the underlying volume."),
+            printing::text("Access Modes", "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1"),
+            printing::text("StorageClass", "StorageClass of the pvc"),
+            printing::text("VolumeAttributesClass", "volumeAttributesClassName may be used to set the VolumeAttributesClass used by this claim."),
+            AGE,
+            printing::wide("VolumeMode", "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec."),
+        ];
+        Columns { columns, cells: |object, now| {
+            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+            let volume = spec.volume_name.unwrap_or_default();
+            let deleted = object.metadata.deletion_timestamp.is_some();
+            let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
+            let bound = !volume.is_empty();
+            let capacity = status.capacity.as_ref().filter(|_| bound).and_then(|capacity| capacity.get("storage"));
+            let annotations = object.metadata.annotations.as_ref();
+            let class = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).cloned().or(spec.storage_class_name);
+            vec![
+                printing::name(&object.metadata),
+                Value::from(phase),
+                Value::from(volume),
+                Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_default()),
+                Value::from(if bound { access_modes(status.access_modes.as_deref()) } else { String::new() }),
+                Value::from(class.unwrap_or_default()),
+                Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
+                printing::age(&object.metadata, now),
+                Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
+            ]
+        } }
+    }
+}
+
+fn requested(spec: &PersistentVolumeClaimSpec) -> Option<api::Quantity> {
+    spec.resources.as_ref()?.requests.as_ref()?.get("storage").map(checks::quantity)
+}
+
+/// `dataSource` and `dataSourceRef` say the same, unless the reference names a namespace.
+fn agree_on_sources(spec: &mut PersistentVolumeClaimSpec) {
+    match (&spec.data_source, &spec.data_source_ref) {
+        (Some(source), None) => {
+            let TypedLocalObjectReference { api_group, kind, name } = source.clone();
+            spec.data_source_ref = Some(TypedObjectReference { api_group, kind, name, namespace: None });
+        }
+        (None, Some(reference)) if reference.namespace.as_deref().unwrap_or_default().is_empty() => {
+            let TypedObjectReference { api_group, kind, name, .. } = reference.clone();
+            spec.data_source = Some(TypedLocalObjectReference { api_group, kind, name });
+        }
+        (Some(_) | None, _) => {}
+    }
+}
+
+fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeClaimSpec) {
+    let modes = spec.access_modes.as_deref().unwrap_or_default();
+    if modes.is_empty() {
+        errors.push(FieldError::required(&path.child("accessModes"), "at least 1 access mode is required"));
+    }
+    checks::label_selector(errors, &path.child("selector"), spec.selector.as_ref());
+    access_mode_errors(errors, &path.child("accessModes"), modes);
+    let storage = path.child("resources").key("storage");
+    match spec.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get("storage")) {
+        None => errors.push(FieldError::required(&storage, "")),
+        Some(amount) => {
+            let amount = checks::quantity(amount);
+            if amount.is_zero() || amount.is_negative() {
+                errors.push(FieldError::invalid(&storage, amount.to_string(), "must be greater than zero"));
+            }
+        }
+    }
+    if let Some(class) = spec.storage_class_name.as_ref().filter(|class| !class.is_empty()) {
+        errors.push_invalid(&path.child("storageClassName"), class, names::is_dns1123_subdomain(class));
+    }
+    if let Some(mode) = &spec.volume_mode {
+        checks::one_of(errors, &path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+    if let Some(source) = &spec.data_source {
+        let path = path.child("dataSource");
+        checks::required(errors, &path.child("name"), &source.name);
+        checks::required(errors, &path.child("kind"), &source.kind);
+        if source.api_group.as_deref().unwrap_or_default().is_empty() && source.kind != "PersistentVolumeClaim" {
+            errors.push(FieldError::invalid(&path, &source.kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn claim(spec: Value) -> Object {
+        let mut object = serde_json::from_value(json!({"metadata": {"name": "c"}, "spec": spec})).expect("a claim");
+        PersistentVolumeClaim::set_defaults(&mut object);
+        PersistentVolumeClaim::prepare_for_create(&mut object);
+        object
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let size = |amount: &str| json!({"requests": {"storage": amount}});
+        let table = [
+            (json!({"accessModes": ["ReadWriteOnce"]}), "spec.resources[storage]: Required value"),
+            (json!({"accessModes": ["ReadWriteOnce"], "resources": size("0")}), "spec.resources[storage]: Invalid value: \"0\": must be greater than zero"),
+            (json!({"accessModes": ["Once"], "resources": size("1Gi")}), "spec.accessModes: Unsupported value: \"Once\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\""),
+        ];
+        for (spec, message) in table {
+            assert_eq!(PersistentVolumeClaim::validate(&claim(spec)).to_string(), message);
+        }
+        let spec = |amount: &str| json!({"accessModes": ["ReadWriteOnce"], "resources": size(amount)});
+        let (mut old, new) = (claim(spec("1Gi")), claim(spec("2Gi")));
+        assert!(PersistentVolumeClaim::validate_update(&new, &old).to_string().starts_with("spec: Forbidden: spec is immutable after creation"));
+        old.status.as_mut().expect("a status").phase = Some("Bound".to_owned());
+        assert_eq!(PersistentVolumeClaim::validate_update(&new, &old).to_string(), "[]");
+    }
+
+    #[test]
+    fn sources_are_mirrored() {
+        let spec = claim(json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "b"}})).spec.expect("a spec");
+        assert_eq!(spec.data_source_ref.map(|reference| reference.name), Some("b".to_owned()));
+    }
+
+    #[test]
+    fn cells() {
+        let row = (PersistentVolumeClaim::columns().cells)(&claim(json!({"storageClassName": "none"})), k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!(row, ["c", "Pending", "", "", "", "none", "<unset>", "<unknown>", "Filesystem"]);
+    }
+}

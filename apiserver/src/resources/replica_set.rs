@@ -1,0 +1,118 @@
+//! ReplicaSet: a number of pods from a template, usually owned by a Deployment.
+
+use api::field::{FieldErrors, FieldPath};
+use k8s_openapi::api::apps::v1::{ReplicaSet as Object, ReplicaSetStatus};
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+
+/// See the module.
+pub struct ReplicaSet;
+
+impl Kind for ReplicaSet {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["rs"];
+    const CATEGORIES: &'static [&'static str] = &["all"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.replicas", &["/status/replicas", "0"])];
+    const GENERATION: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        let spec = object.spec.get_or_insert_default();
+        spec.replicas.get_or_insert(1);
+        pod_spec::set_template_defaults(spec.template.get_or_insert_default());
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(ReplicaSetStatus::default());
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let spec = object.spec.clone().unwrap_or_default();
+        checks::non_negative_option(&mut errors, &path.child("replicas"), spec.replicas);
+        checks::non_negative_option(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
+        // Upstream's message speaks of a deployment here too.
+        let selector = workload::selector_errors(&mut errors, &path, &spec.selector, "Deployment");
+        let template = spec.template.unwrap_or_default();
+        workload::template_errors(&mut errors, &path.child("template"), selector.as_ref(), &template, "ReplicaSet");
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
+        checks::immutable(&mut errors, &FieldPath::root("spec").child("selector"), &selector(new), &selector(old));
+        errors
+    }
+
+    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let status = new.status.clone().unwrap_or_default();
+        let parts = [
+            ("fullyLabeledReplicas", status.fully_labeled_replicas.unwrap_or_default()),
+            ("readyReplicas", status.ready_replicas.unwrap_or_default()),
+            ("availableReplicas", status.available_replicas.unwrap_or_default()),
+        ];
+        workload::parts_of(&mut errors, status.replicas, &parts);
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::integer("Desired", "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
+            printing::integer("Current", "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
+            printing::integer("Ready", "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition."),
+            AGE,
+            printing::wide("Containers", "Names of each container in the template."),
+            printing::wide("Images", "Images referenced by each container in the template."),
+            printing::wide("Selector", "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+        ];
+        Columns { columns, cells: |object, now| {
+            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+            let (containers, images) = printing::containers(spec.template.as_ref().and_then(|template| template.spec.as_ref()));
+            vec![
+                printing::name(&object.metadata),
+                Value::from(spec.replicas.unwrap_or_default()),
+                Value::from(status.replicas),
+                Value::from(status.ready_replicas.unwrap_or_default()),
+                printing::age(&object.metadata, now),
+                Value::from(containers),
+                Value::from(images),
+                Value::from(printing::selector(Some(&spec.selector))),
+            ]
+        } }
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        pod_spec::template_warnings(&FieldPath::root("spec").child("template"), template)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn pods_restart_always() {
+        let mut object: Object = serde_json::from_value(json!({"spec": {"selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "OnFailure"}}}}))
+        .expect("a replica set");
+        ReplicaSet::set_defaults(&mut object);
+        let message = "spec.template.spec.restartPolicy: Unsupported value: \"OnFailure\": supported values: \"Always\"";
+        assert_eq!(ReplicaSet::validate(&object).to_string(), message);
+    }
+}
