@@ -18,7 +18,8 @@ use crate::authz::Authorizers;
 use crate::cache::{Cache, ResourceSpec, SelectableField};
 use crate::http::health::{Check, Checks};
 use crate::resources::{ResourceInfo, Resources, table};
-use crate::storage::{Storage, StorageError};
+use crate::service_ip::{Cidr, CidrError, Services};
+use crate::storage::{self, Storage};
 use crate::tokens::Tokens;
 use crate::tokens::keys::KeyError;
 use crate::view::View;
@@ -35,6 +36,9 @@ pub enum StartError {
     /// A key for service-account tokens can't be used.
     #[error("the keys of service-account tokens can't be used")]
     Keys(#[from] KeyError),
+    /// The range of service addresses can't be used.
+    #[error(transparent)]
+    Services(#[from] CidrError),
     /// The cache did not load.
     #[error("the watch cache could not be loaded from the store")]
     Cache(#[from] crate::cache::Behind),
@@ -89,12 +93,14 @@ impl ApiServer {
         let tokens = Arc::new(Tokens::new(&config.issuer, &keys, Some(config.signing_key.as_bytes()))?);
         let view: Arc<dyn View> = lookup.clone();
         let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
+        let range = config.service_cidr.parse::<Cidr>()?;
+        let services = Services::new(Arc::clone(&storage), clock.clone(), rng.clone(), range, config.node_ports.clone());
         Ok(Arc::new(Self {
             resources,
             authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock.clone()),
             admission: crate::admission::chain(&rng, &authorizers),
             authorizers,
-            services: Arc::new(()),
+            services: Arc::new(services),
             checks: checks(&cache),
             lookup,
             view,
@@ -115,8 +121,7 @@ impl ApiServer {
         let (cache, ends) = (Arc::clone(&self.cache), token.clone());
         tasks.spawn(async move { cache.run(ends).await });
         self.cache.wait_for(api::names::Revision(0), LOAD_PATIENCE).await?;
-        let (server, ends) = (Arc::clone(self), token.clone());
-        tasks.spawn(async move { server.compact(ends).await });
+        tasks.spawn(storage::compact_every(Arc::clone(&self.storage), COMPACT_EVERY, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move {
             ends.cancelled().await;
@@ -129,25 +134,6 @@ impl ApiServer {
     /// Address and port at which members of the cluster reach this server.
     pub fn advertised(&self) -> String {
         std::net::SocketAddr::new(self.config.advertise_address, self.config.secure_port).to_string()
-    }
-
-    /// Forgets what happened before the revision of five minutes ago, every five minutes.
-    async fn compact(&self, token: CancellationToken) {
-        let mut before = None;
-        loop {
-            tokio::select! {
-                biased;
-                () = token.cancelled() => return,
-                () = tokio::time::sleep(COMPACT_EVERY) => {}
-            }
-            if let Some(revision) = before {
-                match self.storage.compact(revision).await {
-                    Ok(()) | Err(StorageError::Compacted { .. }) => {}
-                    Err(error) => tracing::warn!(%revision, %error, "history was not compacted"),
-                }
-            }
-            before = self.storage.revision().await.ok().or(before);
-        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod object;
 pub mod read;
 pub mod resources;
 pub mod server;
+pub mod service_ip;
 pub mod storage;
 pub mod tokens;
 pub mod view;
@@ -23,6 +24,7 @@ pub mod write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use anyhow::Context;
 use process::{Clock, Rng};
 
 pub use api_server::ApiServer;
@@ -54,6 +56,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn open(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {
     match args.store {
         StoreKind::Memory => Ok(Arc::new(storage::memory::Memory::new())),
-        StoreKind::Embedded | StoreKind::Etcd => anyhow::bail!("not linked yet"),
+        StoreKind::Embedded => {
+            let dir = args.data_dir.as_deref().context("--store=embedded needs --data-dir")?;
+            Ok(Arc::new(storage::embedded::Embedded::open(dir, Clock::system())?))
+        }
+        StoreKind::Etcd => Ok(Arc::new(storage::etcd::Etcd::connect(&etcd_options(args)).await?)),
+    }
+}
+
+fn etcd_options(args: &Args) -> storage::etcd::EtcdOptions {
+    storage::etcd::EtcdOptions {
+        endpoints: args.etcd_servers.clone(),
+        ca_file: args.etcd_cafile.clone(),
+        cert_file: args.etcd_certfile.clone(),
+        key_file: args.etcd_keyfile.clone(),
     }
 }

@@ -149,7 +149,7 @@ pub async fn compact_every(storage: Arc<dyn Storage>, interval: Duration, token:
         if let Err(error) = compacted {
             tracing::warn!(%error, "history is not compacted");
         }
-        before = storage.revision().await.ok();
+        before = storage.revision().await.ok().or(before);
     }
 }
 
