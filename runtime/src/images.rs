@@ -7,6 +7,7 @@
 mod archive;
 mod builtin;
 mod config;
+mod pull;
 mod source;
 mod unpack;
 
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -25,6 +27,7 @@ use crate::spec::ImageProcess;
 
 pub use builtin::DEMO;
 pub use config::ConfigError;
+pub use pull::PullError;
 
 /// Key in `Image.spec.annotations` that says where an image came from: `file`, `registry` or `builtin`.
 pub const SOURCE: &str = "kubelab.io/source";
@@ -105,6 +108,9 @@ pub enum ImageError {
     /// No variant for this machine.
     #[error("the image has no variant for linux/{0}")]
     Platform(String),
+    /// A registry.
+    #[error("failed to pull image {0:?}")]
+    Pull(String, #[source] PullError),
     /// A name.
     #[error(transparent)]
     Reference(#[from] reference::ReferenceError),
@@ -122,6 +128,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> ImageError {
 pub struct Store {
     root: PathBuf,
     images: Mutex<BTreeMap<String, Image>>,
+    fetches: AtomicU64,
 }
 
 /// Reads an archive into the store below a runtime's root; also while no runtime is running.
@@ -136,7 +143,7 @@ impl Store {
             let directory = root.join(directory);
             fs::create_dir_all(&directory).map_err(at(&directory))?;
         }
-        let store = Self { root: root.to_owned(), images: Mutex::default() };
+        let store = Self { root: root.to_owned(), images: Mutex::default(), fetches: AtomicU64::new(0) };
         store.reload()?;
         Ok(store)
     }
@@ -172,9 +179,7 @@ impl Store {
 
     /// Reads an archive, which may hold several images.
     pub fn import(&self, file: &Path) -> Result<Vec<Image>> {
-        let lock = self.root.join("lock");
-        let lock_file = File::create(&lock).map_err(at(&lock))?;
-        let _lock = Flock::lock(lock_file, FlockArg::LockExclusive).map_err(|(_, e)| at(&lock)(e.into()))?;
+        let _lock = self.lock_for_writing()?;
         archive::read(self, file)?.into_iter().map(|image| self.put(image)).collect()
     }
 
@@ -205,15 +210,25 @@ impl Store {
         self.lock().values().map(|i| i.size).sum()
     }
 
-    /// Fetches an image from its registry.
-    pub async fn pull(&self, given: &str, _auth: Option<&cri::v1::AuthConfig>) -> Result<Image> {
-        let reference = Reference::parse(given)?;
-        self.find(given).ok_or_else(|| ImageError::Missing(reference.to_string()))
-    }
-
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// One writer of layers at a time, in any process.
+    fn lock_for_writing(&self) -> Result<Flock<File>> {
+        let path = self.root.join("lock");
+        let file = File::create(&path).map_err(at(&path))?;
+        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, e)| at(&path)(e.into()))
+    }
+
+    fn has_layer(&self, name: &str) -> bool {
+        self.root.join("layers").join(name).join("size").exists()
+    }
+
+    /// Tells fetches of the same layer apart.
+    fn fetch_number(&self) -> u64 {
+        self.fetches.fetch_add(1, Ordering::Relaxed)
     }
 
     fn layer(&self, chain: &str) -> PathBuf {
@@ -277,18 +292,16 @@ impl Store {
         diff_ids: &[String],
         mut open: impl FnMut(usize) -> Result<R>,
     ) -> Result<(Vec<String>, u64)> {
-        let mut chain: Vec<String> = Vec::new();
+        let chain = chain_names(diff_ids);
         let mut size = 0;
-        for (index, diff_id) in diff_ids.iter().enumerate() {
-            let name = chain_name(chain.last(), diff_id);
-            let size_file = self.root.join("layers").join(&name).join("size");
-            if !size_file.exists() {
-                let lower: Vec<PathBuf> = chain.iter().rev().map(|c| self.layer(c)).collect();
-                self.unpack_layer(&name, diff_id, &lower, open(index)?)?;
+        for (index, (diff_id, name)) in diff_ids.iter().zip(&chain).enumerate() {
+            if !self.has_layer(name) {
+                let lower: Vec<PathBuf> = chain[..index].iter().rev().map(|c| self.layer(c)).collect();
+                self.unpack_layer(name, diff_id, &lower, open(index)?)?;
             }
+            let size_file = self.root.join("layers").join(name).join("size");
             let text = fs::read_to_string(&size_file).map_err(at(&size_file))?;
             size += text.trim().parse::<u64>().unwrap_or(0);
-            chain.push(name);
         }
         Ok((chain, size))
     }
@@ -315,12 +328,16 @@ fn ignore_missing(error: io::Error) -> io::Result<()> {
     if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
-/// OCI's chain id, without its prefix: what a layer means depends on what lies below it.
-fn chain_name(below: Option<&String>, diff_id: &str) -> String {
-    match below {
-        None => diff_id.trim_start_matches("sha256:").to_owned(),
-        Some(below) => hex(&Sha256::digest(format!("sha256:{below} {diff_id}"))),
+/// OCI's chain ids, without their prefix: what a layer means depends on what lies below it.
+fn chain_names(diff_ids: &[String]) -> Vec<String> {
+    let mut chain: Vec<String> = Vec::with_capacity(diff_ids.len());
+    for diff_id in diff_ids {
+        chain.push(match chain.last() {
+            None => diff_id.trim_start_matches("sha256:").to_owned(),
+            Some(below) => hex(&Sha256::digest(format!("sha256:{below} {diff_id}"))),
+        });
     }
+    chain
 }
 
 fn digest(bytes: &[u8]) -> String {

@@ -29,7 +29,7 @@ use crate::addresses::{AddressPool, Cidr, CidrError};
 use crate::cgroups::{CgroupError, Hierarchies};
 use crate::control::ControlError;
 use crate::events::Subscribers;
-use crate::images::{ImageError, Store};
+use crate::images::{ImageError, PullError, Store};
 use crate::network::NetworkError;
 use crate::record::{Container, Sandbox};
 use crate::spec::{Process, SpecError};
@@ -118,6 +118,9 @@ impl From<LinuxError> for Status {
             LinuxError::DoesNotEnd(_) | LinuxError::Timeout(_) => Self::deadline_exceeded(text),
             LinuxError::Control(ControlError::Refused(_)) | LinuxError::Start(_) => Self::unknown(text),
             LinuxError::Task(_) => Self::internal(text),
+            LinuxError::Image(ImageError::Pull(_, PullError::Unreachable { .. })) => Self::unavailable(text),
+            LinuxError::Image(ImageError::Pull(_, PullError::NotFound)) => Self::not_found(text),
+            LinuxError::Image(ImageError::Pull(_, PullError::Denied)) => Self::permission_denied(text),
             LinuxError::File(..)
             | LinuxError::InUse(_)
             | LinuxError::Image(_)
@@ -141,7 +144,7 @@ pub struct Linux {
     clock: Clock,
     rng: Rng,
     /// Images on this machine.
-    pub images: Store,
+    pub images: Arc<Store>,
     /// Who hears of changes.
     pub subscribers: Subscribers,
     hierarchies: Hierarchies,
@@ -185,7 +188,7 @@ impl Linux {
         let config = Config { root: absolute(&config.root)?, state: absolute(&config.state)?, ..config };
         let lock = lock(&config.state)?;
         let cidr = config.pod_cidr.as_deref().map(str::parse::<Cidr>).transpose()?;
-        let images = Store::open(&config.root)?;
+        let images = Arc::new(Store::open(&config.root)?);
         images.add_builtin()?;
         let hierarchies = Hierarchies::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
         let state = State { addresses: cidr.map(AddressPool::new), ..State::default() };
