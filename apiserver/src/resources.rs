@@ -8,11 +8,13 @@ mod built_in;
 mod checks;
 mod config_map;
 mod controller_revision;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod job;
 mod lease;
 mod limit_range;
 mod namespace;
@@ -23,6 +25,7 @@ mod pod;
 mod pod_spec;
 mod pod_template;
 mod printing;
+mod priority_class;
 mod rbac;
 mod replica_set;
 mod replication_controller;
@@ -34,6 +37,7 @@ mod served;
 mod service;
 mod service_account;
 mod stateful_set;
+mod storage_class;
 mod table;
 pub mod wire;
 mod workload;
@@ -291,4 +295,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_deletion(&self, object: &mut dyn Object) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
+    /// The OpenAPI schema of a kind that was defined at run time; built-in kinds are described by [`schema`].
+    fn custom_schema(&self) -> Option<std::sync::Arc<Value>> {
+        None
+    }
 }

@@ -2,11 +2,13 @@
 
 use super::config_map::ConfigMap;
 use super::controller_revision::ControllerRevision;
+use super::cron_job::CronJob;
 use super::daemon_set::DaemonSet;
 use super::deployment::Deployment;
 use super::endpoint_slice::EndpointSlice;
 use super::endpoints::Endpoints;
 use super::event::{CoreEvent, Event};
+use super::job::Job;
 use super::lease::Lease;
 use super::limit_range::LimitRange;
 use super::namespace::Namespace;
@@ -15,6 +17,7 @@ use super::persistent_volume::PersistentVolume;
 use super::persistent_volume_claim::PersistentVolumeClaim;
 use super::pod::Pod;
 use super::pod_template::PodTemplate;
+use super::priority_class::PriorityClass;
 use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use super::replica_set::ReplicaSet;
 use super::replication_controller::ReplicationController;
@@ -25,6 +28,7 @@ use super::secret::Secret;
 use super::service::Service;
 use super::service_account::ServiceAccount;
 use super::stateful_set::StatefulSet;
+use super::storage_class::StorageClass;
 use super::{BuiltIn, Kind, Strategy};
 
 fn row<K: Kind>() -> Box<dyn Strategy> {
@@ -64,6 +68,9 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<SelfSubjectAccessReview>(),
         row::<SelfSubjectRulesReview>(),
         row::<SubjectAccessReview>(),
+        // batch
+        row::<CronJob>(),
+        row::<Job>(),
         // coordination.k8s.io
         row::<Lease>(),
         // discovery.k8s.io
@@ -75,6 +82,10 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<ClusterRoleBinding>(),
         row::<Role>(),
         row::<RoleBinding>(),
+        // scheduling.k8s.io
+        row::<PriorityClass>(),
+        // storage.k8s.io
+        row::<StorageClass>(),
     ]
 }
 

@@ -59,7 +59,7 @@ fn remember_empty_selector(field: &Field, value: &mut Value) {
 
 fn accept_value(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
     let wrong = |value: &Value, path: &[&str]| {
-        let (found, at) = (found(value), format!("{}.{}", owner.short_name(), path.join(".")));
+        let (found, at) = (found(value, shape), format!("{}.{}", owner.short_name(), path.join(".")));
         Err(DecodeError::Type { found, at, wanted: go_type(shape) })
     };
     match (shape, &mut *value) {
@@ -108,8 +108,10 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
     number.as_i64()
 }
 
-fn found(value: &Value) -> String {
+/// Go shows a number only where it wanted another number.
+fn found(value: &Value, wanted: &Shape) -> String {
     match value {
+        Value::Number(_) if !matches!(wanted, Shape::Int | Shape::Long | Shape::Float) => "number".to_owned(),
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
         Value::Number(number) => format!("number {number}"),

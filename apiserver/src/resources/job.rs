@@ -1,0 +1,324 @@
+//! Job: pods that run to their end. Its selector is made from its uid, unless the client takes that over.
+
+use std::collections::BTreeMap;
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use api::selector::LabelSelector;
+use k8s_openapi::api::batch::v1::{Job as Object, JobSpec, JobStatus};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks, name_or_prefix, pod_spec};
+
+/// See the module.
+pub struct Job;
+
+const UID_LABEL: &str = "batch.kubernetes.io/controller-uid";
+const NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+const OLD_UID_LABEL: &str = "controller-uid";
+const OLD_NAME_LABEL: &str = "job-name";
+
+impl Kind for Job {
+    type Object = Object;
+    const CATEGORIES: &'static [&'static str] = &["all"];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.successful", &["/status/succeeded", "0"])];
+    const GENERATION: bool = true;
+    const ORPHANS_BY_DEFAULT: bool = true;
+    const DELETE_WARNING: Option<&'static str> = Some(
+        "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+    );
+
+    fn set_defaults(object: &mut Object) {
+        let spec = object.spec.get_or_insert_default();
+        if spec.completions.is_none() && spec.parallelism.is_none() {
+            spec.completions = Some(1);
+        }
+        spec.parallelism.get_or_insert(1);
+        let backoff = if spec.backoff_limit_per_index.is_some() { i32::MAX } else { 6 };
+        spec.backoff_limit.get_or_insert(backoff);
+        spec.completion_mode.get_or_insert_with(|| "NonIndexed".to_owned());
+        spec.suspend.get_or_insert(false);
+        spec.manual_selector.get_or_insert(false);
+        let replacement = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
+        spec.pod_replacement_policy.get_or_insert_with(|| replacement.to_owned());
+        template_defaults(spec);
+        label_as_template(object);
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(JobStatus::default());
+        let uid = object.metadata.uid.clone().unwrap_or_default();
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let spec = object.spec.get_or_insert_default();
+        if spec.manual_selector != Some(true) {
+            let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
+            for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)] {
+                labels.insert(key.to_owned(), value.clone());
+            }
+            let selector = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
+            selector.insert(UID_LABEL.to_owned(), uid);
+        }
+        label_as_template(object);
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let spec = object.spec.clone().unwrap_or_default();
+        if spec.manual_selector != Some(true) {
+            generated_selector(&mut errors, &path, object, &spec);
+        }
+        validate_spec(&mut errors, &path, &spec);
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        validate_spec(&mut errors, &path, &new_spec);
+        let elastic = new_spec.completion_mode.as_deref() == Some("Indexed") && new_spec.completions == new_spec.parallelism;
+        if !elastic {
+            checks::immutable(&mut errors, &path.child("completions"), &new_spec.completions, &old_spec.completions);
+        }
+        checks::immutable(&mut errors, &path.child("selector"), &new_spec.selector, &old_spec.selector);
+        let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
+        let mutable = old_spec.suspend == Some(true) && !started;
+        if comparable(&new_spec, &old_spec, mutable) != old_spec.template {
+            errors.push(FieldError::invalid(&path.child("template"), &new_spec.template, checks::IMMUTABLE));
+        }
+        checks::immutable(&mut errors, &path.child("completionMode"), &new_spec.completion_mode, &old_spec.completion_mode);
+        checks::immutable(&mut errors, &path.child("podFailurePolicy"), &new_spec.pod_failure_policy, &old_spec.pod_failure_policy);
+        let (new_limit, old_limit) = (new_spec.backoff_limit_per_index, old_spec.backoff_limit_per_index);
+        checks::immutable(&mut errors, &path.child("backoffLimitPerIndex"), &new_limit, &old_limit);
+        checks::immutable(&mut errors, &path.child("managedBy"), &new_spec.managed_by, &old_spec.managed_by);
+        checks::immutable(&mut errors, &path.child("successPolicy"), &new_spec.success_policy, &old_spec.success_policy);
+        errors
+    }
+
+    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let status = new.status.clone().unwrap_or_default();
+        let counts = [("active", status.active), ("succeeded", status.succeeded), ("failed", status.failed), ("ready", status.ready), ("terminating", status.terminating)];
+        for (name, count) in counts {
+            checks::non_negative_option(&mut errors, &FieldPath::root("status").child(name), count);
+        }
+        errors
+    }
+
+    fn validate_name(name: &str, prefix: bool) -> Vec<String> {
+        name_or_prefix(names::is_dns1123_subdomain, name, prefix)
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::text("Status", "Status of the job."),
+            printing::text("Completions", "Completions specifies the desired number of successfully finished pods the job should be run with. Setting to null means that the success of any pod signals the success of all pods, and allows parallelism to have any positive value. Setting to 1 means that parallelism is limited to 1 and the success of that pod signals the success of the job. More info: https://kubernetes.io/docs/concepts/workloads/controllers/jobs-run-to-completion/"),
+            printing::text("Duration", "Time required to complete the job."),
+            AGE,
+            printing::wide("Containers", "Names of each container in the template."),
+            printing::wide("Images", "Images referenced by each container in the template."),
+            printing::wide("Selector", "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+        ];
+        Columns { columns, cells: |object, now| {
+            let spec = object.spec.clone().unwrap_or_default();
+            let (containers, images) = printing::containers(spec.template.spec.as_ref());
+            vec![
+                printing::name(&object.metadata),
+                Value::from(status_word(object)),
+                Value::from(completions(object)),
+                Value::from(duration(object, now)),
+                printing::age(&object.metadata, now),
+                Value::from(containers),
+                Value::from(images),
+                Value::from(printing::selector(spec.selector.as_ref())),
+            ]
+        } }
+    }
+}
+
+/// Only what upstream fills into the pods of a job: a CronJob's template gets no more.
+fn template_defaults(spec: &mut JobSpec) {
+    pod_spec::set_template_defaults(&mut spec.template);
+}
+
+/// A job without labels is labelled as its pods.
+fn label_as_template(object: &mut Object) {
+    if object.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
+        let template = object.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+        object.metadata.labels = template.and_then(|meta| meta.labels.clone()).filter(|labels| !labels.is_empty());
+    }
+}
+
+/// The template that an update would leave, with what a suspended job may still change set back.
+fn comparable(new: &JobSpec, old: &JobSpec, mutable: bool) -> k8s_openapi::api::core::v1::PodTemplateSpec {
+    let mut template = new.template.clone();
+    if !mutable {
+        return template;
+    }
+    if let (Some(meta), Some(old)) = (&mut template.metadata, &old.template.metadata) {
+        meta.labels.clone_from(&old.labels);
+        meta.annotations.clone_from(&old.annotations);
+    }
+    if let (Some(spec), Some(old)) = (&mut template.spec, &old.template.spec) {
+        spec.affinity.clone_from(&old.affinity);
+        spec.node_selector.clone_from(&old.node_selector);
+        spec.tolerations.clone_from(&old.tolerations);
+        spec.scheduling_gates.clone_from(&old.scheduling_gates);
+    }
+    template
+}
+
+fn generated_selector(errors: &mut FieldErrors, path: &FieldPath, object: &Object, spec: &JobSpec) {
+    let expected = object.metadata.uid.clone().unwrap_or_default();
+    let selector = spec.selector.clone().unwrap_or_default();
+    let labels = selector.match_labels.as_ref();
+    let exact = labels.is_some_and(|labels| labels.len() == 1 && labels.get(UID_LABEL) == Some(&expected));
+    if !exact || selector.match_expressions.as_ref().is_some_and(|expressions| !expressions.is_empty()) {
+        errors.push(FieldError::invalid(&path.child("selector"), selector, "`selector` not auto-generated"));
+    }
+}
+
+/// All errors of a job's spec, selector included.
+fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
+    match &spec.selector {
+        None => errors.push(FieldError::required(&path.child("selector"), "")),
+        Some(selector) => {
+            checks::label_selector(errors, &path.child("selector"), Some(selector));
+            let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+            if LabelSelector::from_meta(selector).is_ok_and(|selector| !selector.matches(&labels)) {
+                let detail = "`selector` does not match template `labels`";
+                errors.push(FieldError::invalid(&path.child("template").child("metadata").child("labels"), labels, detail));
+            }
+        }
+    }
+    validate_template_spec(errors, path, spec);
+}
+
+/// All errors of the part of a job's spec that a CronJob's template has too.
+pub fn validate_template_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
+    let numbers = [
+        ("parallelism", spec.parallelism.map(i64::from)),
+        ("completions", spec.completions.map(i64::from)),
+        ("activeDeadlineSeconds", spec.active_deadline_seconds),
+        ("backoffLimit", spec.backoff_limit.map(i64::from)),
+        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
+        ("backoffLimitPerIndex", spec.backoff_limit_per_index.map(i64::from)),
+        ("maxFailedIndexes", spec.max_failed_indexes.map(i64::from)),
+    ];
+    for (name, number) in numbers {
+        checks::non_negative_option(errors, &path.child(name), number);
+    }
+    if let Some(mode) = &spec.completion_mode {
+        checks::one_of(errors, &path.child("completionMode"), mode, &["Indexed", "NonIndexed"]);
+        if mode == "Indexed" && spec.completions.is_none() {
+            let detail = "when completion mode is Indexed";
+            errors.push(FieldError::required(&path.child("completions"), detail));
+        }
+    }
+    if let Some(policy) = &spec.pod_replacement_policy {
+        checks::one_of(errors, &path.child("podReplacementPolicy"), policy, &["Failed", "TerminatingOrFailed"]);
+    }
+    let path = path.child("template");
+    pod_spec::validate_template(errors, &path, &spec.template);
+    let restart = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or_default();
+    if restart.is_empty() || restart == "Always" {
+        let detail = "valid values: \"OnFailure\", \"Never\"";
+        errors.push(FieldError::required(&path.child("spec").child("restartPolicy"), detail));
+    } else {
+        checks::one_of(errors, &path.child("spec").child("restartPolicy"), restart, &["OnFailure", "Never"]);
+    }
+}
+
+fn status_word(object: &Object) -> &'static str {
+    let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    let holds = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind && condition.status == "True");
+    let words = [("Complete", "Complete"), ("Failed", "Failed")];
+    if let Some((_, word)) = words.iter().find(|(kind, _)| holds(kind)) {
+        return word;
+    }
+    if object.metadata.deletion_timestamp.is_some() {
+        return "Terminating";
+    }
+    let words = [("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")];
+    words.iter().find(|(kind, _)| holds(kind)).map_or("Running", |(_, word)| word)
+}
+
+fn completions(object: &Object) -> String {
+    let spec = object.spec.clone().unwrap_or_default();
+    let succeeded = object.status.as_ref().and_then(|status| status.succeeded).unwrap_or_default();
+    match (spec.completions, spec.parallelism.unwrap_or_default()) {
+        (Some(completions), _) => format!("{succeeded}/{completions}"),
+        (None, parallelism) if parallelism > 1 => format!("{succeeded}/1 of {parallelism}"),
+        (None, _) => format!("{succeeded}/1"),
+    }
+}
+
+fn duration(object: &Object, now: Timestamp) -> String {
+    let status = object.status.clone().unwrap_or_default();
+    match (status.start_time, status.completion_time) {
+        (None, _) => String::new(),
+        (Some(start), None) => printing::since(Some(start.0), now),
+        (Some(start), Some(end)) => printing::since(Some(start.0), end.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn job(fields: Value) -> Object {
+        let mut spec = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}});
+        for (name, value) in fields.as_object().expect("fields") {
+            spec[name] = value.clone();
+        }
+        let mut object = serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec})).expect("a job");
+        Job::set_defaults(&mut object);
+        Job::prepare_for_create(&mut object);
+        object
+    }
+
+    #[test]
+    fn the_selector_is_generated() {
+        let object = job(json!({}));
+        assert_eq!(Job::validate(&object).to_string(), "[]");
+        let spec = serde_json::to_value(object.spec).expect("json");
+        assert_eq!(spec["selector"], json!({"matchLabels": {UID_LABEL: "u"}}));
+        assert_eq!(spec["template"]["metadata"]["labels"][NAME_LABEL], "j");
+        assert_eq!(object.metadata.labels.map(|labels| labels.len()), Some(4));
+        let own = job(json!({"selector": {"matchLabels": {"a": "b"}}}));
+        assert!(Job::validate(&own).to_string().starts_with("[spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"batch.kubernetes.io/controller-uid\":\"u\"}}: `selector` not auto-generated, spec.template.metadata.labels: Invalid value:"));
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let always = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+        assert_eq!(Job::validate(&job(always)).to_string(), "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"");
+        assert_eq!(Job::validate(&job(json!({"backoffLimit": -1}))).to_string(), "spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0");
+        let old = job(json!({}));
+        let mut new = old.clone();
+        new.spec.as_mut().expect("a spec").parallelism = Some(3);
+        assert_eq!(Job::validate_update(&new, &old).to_string(), "[]");
+        new.spec.as_mut().expect("a spec").completions = Some(3);
+        assert_eq!(Job::validate_update(&new, &old).to_string(), "spec.completions: Invalid value: 3: field is immutable");
+    }
+
+    #[test]
+    fn cells() {
+        let row = (Job::columns().cells)(&job(json!({})), Timestamp::UNIX_EPOCH);
+        assert_eq!(row, ["j", "Running", "0/1", "", "<unknown>", "c", "i", "batch.kubernetes.io/controller-uid=u"]);
+    }
+}

@@ -1,0 +1,102 @@
+//! StorageClass: who makes volumes, and how.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names;
+use k8s_openapi::api::storage::v1::StorageClass as Object;
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, checks};
+
+/// See the module.
+pub struct StorageClass;
+
+const DEFAULT_ANNOTATIONS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
+impl Kind for StorageClass {
+    type Object = Object;
+    const SHORT_NAMES: &'static [&'static str] = &["sc"];
+    const RETURNS_DELETED: bool = true;
+
+    fn set_defaults(object: &mut Object) {
+        object.reclaim_policy.get_or_insert_with(|| "Delete".to_owned());
+        object.volume_binding_mode.get_or_insert_with(|| "Immediate".to_owned());
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("provisioner");
+        if object.provisioner.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+        } else {
+            errors.push_invalid(&path, &object.provisioner, names::qualified_name(&object.provisioner.to_lowercase()));
+        }
+        for key in object.parameters.iter().flatten().map(|(key, _)| key).filter(|key| key.is_empty()) {
+            errors.push(FieldError::required(&FieldPath::root("parameters"), format!("field can not be empty.{key}")));
+        }
+        if let Some(policy) = object.reclaim_policy.as_deref().filter(|policy| !policy.is_empty()) {
+            checks::one_of(&mut errors, &FieldPath::root("reclaimPolicy"), policy, &["Delete", "Retain"]);
+        }
+        let mode = object.volume_binding_mode.as_deref().unwrap_or_default();
+        let modes = ["Immediate", "WaitForFirstConsumer"];
+        checks::required_one_of(&mut errors, &FieldPath::root("volumeBindingMode"), mode, &modes);
+        errors
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        checks::immutable(&mut errors, &FieldPath::root("parameters"), &new.parameters, &old.parameters);
+        checks::immutable(&mut errors, &FieldPath::root("provisioner"), &new.provisioner, &old.provisioner);
+        checks::immutable(&mut errors, &FieldPath::root("reclaimPolicy"), &new.reclaim_policy, &old.reclaim_policy);
+        let path = FieldPath::root("volumeBindingMode");
+        checks::immutable(&mut errors, &path, &new.volume_binding_mode, &old.volume_binding_mode);
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let columns = vec![
+            NAME,
+            printing::text("Provisioner", "provisioner indicates the type of the provisioner."),
+            printing::text("ReclaimPolicy", "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete."),
+            printing::text("VolumeBindingMode", "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound. When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature."),
+            printing::text("AllowVolumeExpansion", "allowVolumeExpansion shows whether the storage class allow volume expand."),
+            AGE,
+        ];
+        Columns { columns, cells: |object, now| {
+            let annotations = object.metadata.annotations.as_ref();
+            let is = |key: &&str| annotations.and_then(|annotations| annotations.get(*key)).is_some_and(|value| value == "true");
+            let name = object.metadata.name.clone().unwrap_or_default();
+            let name = if DEFAULT_ANNOTATIONS.iter().any(is) { format!("{name} (default)") } else { name };
+            vec![
+                Value::from(name),
+                Value::from(object.provisioner.clone()),
+                Value::from(object.reclaim_policy.clone().unwrap_or_else(|| "Delete".to_owned())),
+                Value::from(object.volume_binding_mode.clone().unwrap_or_else(|| "Immediate".to_owned())),
+                Value::from(object.allow_volume_expansion.unwrap_or_default()),
+                printing::age(&object.metadata, now),
+            ]
+        } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_refused() {
+        let class = |value: Value| {
+            let mut object: Object = serde_json::from_value(value).expect("a class");
+            StorageClass::set_defaults(&mut object);
+            object
+        };
+        assert_eq!(StorageClass::validate(&class(json!({}))).to_string(), "provisioner: Required value");
+        let late = class(json!({"provisioner": "p", "volumeBindingMode": "Late"}));
+        let message = "volumeBindingMode: Unsupported value: \"Late\": supported values: \"Immediate\", \"WaitForFirstConsumer\"";
+        assert_eq!(StorageClass::validate(&late).to_string(), message);
+        let (old, new) = (class(json!({"provisioner": "p", "parameters": {"a": "b"}})), class(json!({"provisioner": "p", "parameters": {"a": "c"}})));
+        assert_eq!(StorageClass::validate_update(&new, &old).to_string(), "parameters: Invalid value: {\"a\":\"c\"}: field is immutable");
+    }
+}
