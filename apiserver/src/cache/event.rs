@@ -64,7 +64,7 @@ impl Event {
     pub(super) fn bookmark(api_version: &str, kind: &str, revision: Revision, initial_end: bool) -> Self {
         let annotations = if initial_end { r#","annotations":{"k8s.io/initial-events-end":"true"}"# } else { "" };
         let object = format!(
-            r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{revision}","creationTimestamp":null{annotations}}}}}"#
+            r#"{{"kind":"{kind}","apiVersion":"{api_version}","metadata":{{"resourceVersion":"{revision}"{annotations}}}}}"#
         );
         let encoded = Encoded { frame: OnceLock::new(), bookmark: object.into() };
         Self { kind: EventKind::Bookmark, revision, entry: None, encoded: Arc::new(encoded) }

@@ -1,9 +1,10 @@
-//! What clients send: JSON or YAML, checked against the kind of the request. Entry point: [`decode_object`].
+//! What clients send: JSON, YAML or protobuf, checked against the kind of the request. Entry point: [`decode_object`].
 //!
 //! Invariant: an object that leaves here has the request's kind, and everything in the body that was not understood has been
 //! refused, warned about or ignored as `fieldValidation` says.
 
 pub mod json;
+mod protobuf;
 mod strict;
 pub mod yaml;
 
@@ -37,6 +38,7 @@ pub struct Document {
 enum BodyFormat {
     Json,
     Yaml,
+    Protobuf,
 }
 
 fn format_of(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
@@ -44,6 +46,7 @@ fn format_of(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
     match text.split(';').next().unwrap_or_default().trim() {
         "" | "application/json" => Ok(BodyFormat::Json),
         "application/yaml" => Ok(BodyFormat::Yaml),
+        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
         _ => Err(ApiError::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: {}",
             OBJECT_TYPES.join(", ")
@@ -52,9 +55,14 @@ fn format_of(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
 }
 
 impl Document {
-    /// Reads a body by its content type; the error is the decoder's text alone.
-    fn read(format: BodyFormat, bytes: &[u8]) -> Result<Self, String> {
+    /// Reads a body by its content type; the error is the decoder's text alone. `api_version` and `kind` are what a protobuf body is
+    /// if it does not say.
+    fn read(format: BodyFormat, bytes: &[u8], api_version: &str, kind: &str) -> Result<Self, String> {
         match format {
+            BodyFormat::Protobuf => {
+                let value = protobuf::parse(bytes, api_version, kind)?;
+                Ok(Self { value, ordered: None, yaml_duplicates: Vec::new() })
+            }
             BodyFormat::Json => {
                 let parsed = json::parse(bytes).map_err(|why| format!("couldn't get version/kind; json parse error: {why}"))?;
                 let ordered = Ordered::parse(bytes);
@@ -96,7 +104,7 @@ pub fn decode_object(
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
     let info = strategy.info();
-    let document = Document::read(format_of(headers)?, bytes).and_then(|document| match type_problem(&document.value) {
+    let document = Document::read(format_of(headers)?, bytes, &info.api_version(), &info.kind).and_then(|document| match type_problem(&document.value) {
         None => Ok(document),
         Some(problem) => Err(problem),
     });
@@ -146,7 +154,7 @@ pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<O
     if bytes.is_empty() {
         return Ok(None);
     }
-    let document = Document::read(format_of(headers)?, bytes).map_err(ApiError::bad_request)?;
+    let document = Document::read(format_of(headers)?, bytes, "v1", kind).map_err(ApiError::bad_request)?;
     let text = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
     if !matches!(text("kind"), "") && text("kind") != kind {
         return Err(ApiError::bad_request(format!(
@@ -159,11 +167,11 @@ pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<O
 }
 
 /// Reads a small object of another kind than the resource's (Scale, Binding, TokenRequest).
-pub fn decode_other(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<Value, ApiError> {
+pub fn decode_other(headers: &HeaderMap, bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, ApiError> {
     let unrecognized = |why: String| {
         ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(bytes)))
     };
-    let document = Document::read(format_of(headers)?, bytes).map_err(unrecognized)?;
+    let document = Document::read(format_of(headers)?, bytes, api_version, kind).map_err(unrecognized)?;
     match type_problem(&document.value) {
         None => Ok(document.value),
         Some(problem) => Err(unrecognized(problem)),

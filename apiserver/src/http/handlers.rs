@@ -21,7 +21,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{self, Form, Include};
-use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, check_accept};
+use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Shape, check_accept};
 use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
 use super::{InProcess, body};
@@ -194,7 +194,9 @@ fn route<'a>(
     strategy: &dyn Strategy,
 ) -> Result<(&'a str, Option<Subresource>), ApiError> {
     let namespace = if info.namespaced { at.namespace.as_str() } else { "" };
-    let misplaced = !info.namespaced && !at.namespace.is_empty() && info.plural != "namespaces";
+    // The namespace of a namespace is its own name.
+    let own = info.group.is_empty() && info.plural == "namespaces" && at.namespace == at.name;
+    let misplaced = !info.namespaced && !at.namespace.is_empty() && !own;
     if misplaced || (at.named && at.name.is_empty()) || (info.namespaced && at.named && namespace.is_empty()) {
         return Err(ApiError::path_not_found());
     }
@@ -260,7 +262,10 @@ impl<'a> On<'a> {
     }
 
     fn form_as(&self, accepted: Accepted) -> Result<Form<'a>, ApiError> {
-        let include = Include::parse(self.call.query.text("includeObject"))?;
+        let include = match accepted.shape {
+            Shape::Table(_) => Include::parse(self.call.query.text("includeObject"))?,
+            Shape::Object | Shape::Metadata(_) | Shape::MetadataList(_) => Include::Metadata,
+        };
         Ok(Form { strategy: self.strategy.as_ref(), accepted, include, now: self.call.server.clock.now() })
     }
 

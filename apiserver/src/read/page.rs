@@ -3,7 +3,8 @@
 use api::ApiError;
 use api::names::Revision;
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig, DecodePaddingMode};
 use serde_json::{Value, json};
 
 use crate::http::body::json;
@@ -14,6 +15,14 @@ new list without the continue parameter, or use the continue token in this respo
 Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the \
 time the first chunk was returned and now may show up in the list.";
 const VERSION: &str = "meta.k8s.io/v1";
+/// As Go's RawURLEncoding: bits after the last whole byte do not matter.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone)
+        .with_decode_allow_trailing_bits(true),
+);
 
 /// The place behind which a page begins, and the state that it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +53,13 @@ impl PageToken {
     /// As text.
     pub(super) fn encode(&self) -> String {
         let revision = self.revision.map_or(Value::from(-1), |revision| Value::from(revision.0));
-        URL_SAFE_NO_PAD.encode(json!({"v": VERSION, "rv": revision, "start": self.start}).to_string())
+        BASE64.encode(json!({"v": VERSION, "rv": revision, "start": self.start}).to_string())
     }
 
     /// From text; the error is upstream's.
     pub(super) fn decode(text: &str) -> Result<Self, ApiError> {
         let invalid = |why: String| ApiError::bad_request(format!("invalid continue token: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|error| {
+        let bytes = BASE64.decode(text).map_err(|error| {
             let at = match error {
                 base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol { 0: at, .. } => at,
                 _ => text.len(),

@@ -27,7 +27,11 @@ pub enum Replacement {
 pub type Updated = Committed;
 
 /// Replaces or patches an object, or one of its subresources that has the object's own form.
-pub async fn update(at: &Place<'_>, replacement: Replacement) -> Result<Updated, ApiError> {
+pub async fn update(at: &Place<'_>, mut replacement: Replacement) -> Result<Updated, ApiError> {
+    if let Replacement::Object(object) = &mut replacement {
+        metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
+        metadata::match_name(object.metadata(), at.name)?;
+    }
     let mut change = Update { at: *at, replacement, claim: Claim::none() };
     let committed = commit(at, &at.key(at.name), &mut change).await;
     change.claim.settle(committed.is_ok() && !at.dry_run).await;
@@ -72,8 +76,6 @@ impl Update<'_> {
         if !object.metadata().uid.as_deref().unwrap_or_default().is_empty() {
             return Err(uid_conflict(&at, &object.metadata().uid, ""));
         }
-        metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
-        metadata::match_name(object.metadata(), at.name)?;
         at.admit(Operation::Create, Some(object.as_mut()), None).await?;
         let (object, claim) = create::prepare(&at, object).await?;
         self.claim = claim;

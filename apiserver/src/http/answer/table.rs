@@ -24,7 +24,10 @@ impl Include {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(ApiError::bad_request(format!("unrecognized includeObject value: {}", api::field::go_quote(other)))),
+            other => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+                api::field::go_quote(other)
+            ))),
         }
     }
 }

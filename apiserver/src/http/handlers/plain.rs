@@ -11,6 +11,7 @@ use crate::http::answer;
 use crate::http::discovery;
 use crate::http::health;
 use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::http::openapi;
 use crate::tokens;
 
 const KEY_SET_TYPE: &str = "application/jwk-set+json";
@@ -39,6 +40,7 @@ impl Call {
                 self.document(&tokens::discovery::configuration(&self.server.tokens, &self.server.advertised()))
             }
             ["openid", "v1", "jwks"] => self.key_set(),
+            ["openapi", path @ ..] => self.openapi(path),
             _ => Ok(answer::page_not_found()),
         }
     }
@@ -68,7 +70,14 @@ impl Call {
             ["apis", group, version] => discovery::resource_list(&served, group, version),
             _ => None,
         };
-        let Some(found) = found else { return Ok(answer::page_not_found()) };
+        let known = |group: &str| served.rows().iter().any(|row| row.info().group == group);
+        let Some(found) = found else {
+            return match parts {
+                ["api", _] => Err(ApiError::path_not_found()),
+                ["apis", group, _] if known(group) => Err(ApiError::path_not_found()),
+                _ => Ok(answer::page_not_found()),
+            };
+        };
         // Upstream's group documents do not look at the method.
         if !(parts.len() == 2 && parts[0] == "apis") {
             self.read_only()?;
@@ -90,6 +99,13 @@ impl Call {
         Ok(response)
     }
 
+    fn openapi(&self, path: &[&str]) -> Result<Response, ApiError> {
+        self.read_only()?;
+        let (hash, now) = (self.query.first("hash"), self.server.clock.now());
+        let asked = openapi::Asked { path, hash, headers: &self.parts.headers, now };
+        openapi::answer(&self.server.documents, &self.server.resources.served(), &asked)
+    }
+
     fn metrics(&self) -> Response {
         let mut response = answer::text(200, self.server.metrics.render());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
@@ -107,6 +123,8 @@ impl Call {
             "/healthz",
             "/livez",
             "/metrics",
+            "/openapi/v2",
+            "/openapi/v3",
             "/openid/v1/jwks",
             "/readyz",
             "/version",

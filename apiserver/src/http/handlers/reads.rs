@@ -7,7 +7,7 @@ use axum::response::Response;
 
 use super::{Failure, On};
 use crate::cache::Selection;
-use crate::http::answer::{self, Include, ListMeta};
+use crate::http::answer::{self, ListMeta};
 use crate::http::media::Accepted;
 use crate::http::options::ListOptions;
 use crate::http::watch_stream::{self, WatchForm};
@@ -50,7 +50,7 @@ impl On<'_> {
         let form = WatchForm {
             strategy: std::sync::Arc::clone(self.strategy),
             accepted,
-            include: Include::parse(call.query.text("includeObject"))?,
+            include: self.form_as(accepted)?.include,
             clock: call.server.clock.clone(),
             bookmarks: options.bookmarks,
             lasts,

@@ -13,6 +13,7 @@ use crate::admission::Operation;
 use crate::http::answer;
 use crate::http::body;
 use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::http::node_proxy;
 use crate::http::options::{DeleteOptions, WriteOptions};
 use crate::object::Object;
 use crate::read;
@@ -25,7 +26,7 @@ impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
         match subresource {
             Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
-                return Ok(self.call.to_node(body).await);
+                return self.call.to_node(self.at, body).await;
             }
             Subresource::Status
             | Subresource::Scale
@@ -63,7 +64,7 @@ impl On<'_> {
             (options, NewScale::Patch(patch))
         } else {
             let options = self.write_options("UpdateOptions")?;
-            (options, NewScale::Object(self.read_other(body, "Scale").await?))
+            (options, NewScale::Object(self.read_other(body, "autoscaling/v1", "Scale").await?))
         };
         let scaled = scale::update(&self.place(options.dry_run), new).await?;
         Ok(answer::value(200, accepted, &scale::to_value(&scaled)))
@@ -72,7 +73,7 @@ impl On<'_> {
     async fn bind(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "Binding").await?;
+        let value = self.read_other(body, "v1", "Binding").await?;
         binding::bind(&self.place(options.dry_run), value).await?;
         Ok(answer::value(201, accepted, &created()))
     }
@@ -80,7 +81,7 @@ impl On<'_> {
     async fn evict(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "Eviction").await?;
+        let value = self.read_other(body, "policy/v1", "Eviction").await?;
         let eviction: Eviction = serde_json::from_value(value).map_err(|error| {
             ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: json: {error}"))
         })?;
@@ -97,7 +98,7 @@ impl On<'_> {
     async fn token(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options: WriteOptions = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "TokenRequest").await?;
+        let value = self.read_other(body, "authentication.k8s.io/v1", "TokenRequest").await?;
         let place = self.place(options.dry_run);
         let server = &self.call.server;
         let (now, lookup) = (server.clock.now(), server.lookup.as_ref());
@@ -116,9 +117,9 @@ impl On<'_> {
         Accepted::negotiate(&self.call.parts.headers, &self.call.query, false)
     }
 
-    async fn read_other(&self, body: Body, kind: &str) -> Result<Value, ApiError> {
+    async fn read_other(&self, body: Body, api_version: &str, kind: &str) -> Result<Value, ApiError> {
         let bytes = self.read(body).await?;
-        let mut value = body::decode_other(&self.call.parts.headers, &bytes, kind)?;
+        let mut value = body::decode_other(&self.call.parts.headers, &bytes, api_version, kind)?;
         if value.is_null() {
             value = json!({});
         }
@@ -132,15 +133,14 @@ fn created() -> Value {
 
 impl Call {
     /// Passes the request on to the kubelet, pod or service behind it.
-    async fn to_node(&self, body: Body) -> Response {
-        drop(body);
-        answer::error(&ApiError::service_unavailable("the kubelet can not be reached"), Accepted::JSON, None)
+    async fn to_node(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
+        Ok(node_proxy::serve(&self.server, at, &self.query, &self.parts, body).await?)
     }
 
     /// Paths whose resource has no row: the oldest resources, groups and kinds that are not served.
     pub(super) async fn unserved(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
         let served = self.server.resources.served();
-        let known = served.rows().iter().any(|row| row.info().group == at.group && row.info().version == at.version);
+        let known = served.rows().iter().any(|row| row.info().group == at.group);
         if !known {
             return Ok(answer::page_not_found());
         }
@@ -157,7 +157,7 @@ impl Call {
         }
         let strategy = self.server.resources.find("", "v1", "pods").ok_or_else(ApiError::path_not_found)?;
         let bytes = self.read(body).await?;
-        let value = body::decode_other(&self.parts.headers, &bytes, "Binding")?;
+        let value = body::decode_other(&self.parts.headers, &bytes, "v1", "Binding")?;
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let pod = ResourcePath { name, named: true, resource: "pods".to_owned(), ..at.clone() };
         let on = On { call: self, at: &pod, strategy: &strategy, namespace: &at.namespace, subresource: Some(Subresource::Binding) };
