@@ -50,9 +50,8 @@ fn verdict(reason: &str, message: String) -> Verdict {
 }
 
 fn out_of(name: &str, wanted: i64, used: i64, capacity: i64) -> Verdict {
-    let message = format!(
-        "Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}"
-    );
+    let message =
+        format!("Node didn't have enough resource: {name}, requested: {wanted}, used: {used}, capacity: {capacity}");
     verdict(&format!("OutOf{name}"), message)
 }
 
@@ -107,9 +106,12 @@ mod tests {
     fn reasons() {
         let labels = [("disk".to_owned(), "ssd".to_owned())].into();
         let quantity = |text| Quantity::parse(text).expect("a quantity");
-        let allocatable =
-            [("cpu".to_owned(), quantity("2")), ("memory".to_owned(), quantity("1Gi")), ("pods".to_owned(), quantity("3"))]
-                .into();
+        let allocatable = [
+            ("cpu".to_owned(), quantity("2")),
+            ("memory".to_owned(), quantity("1Gi")),
+            ("pods".to_owned(), quantity("3")),
+        ]
+        .into();
         let offer = Offer { labels: &labels, allocatable: &allocatable };
         let asks = |cpu: &str| {
             pod(json!({"containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": cpu}},

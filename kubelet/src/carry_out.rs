@@ -125,13 +125,8 @@ impl Worker {
         self.refresh_tokens(pod).await?;
         let node = self.shared.node();
         let ips = self.pod_ips();
-        let context = volumes::Context {
-            pod,
-            node: &node.facts,
-            pod_ips: &ips,
-            objects: &objects,
-            tokens: &self.tokens,
-        };
+        let context =
+            volumes::Context { pod, node: &node.facts, pod_ips: &ips, objects: &objects, tokens: &self.tokens };
         let failed = |(name, error)| format!("MountVolume.SetUp failed for volume \"{name}\" : {error}");
         let places = self.shared.volumes.set_up(&context).map_err(failed)?;
         Ok(Ground { objects, places })
@@ -241,12 +236,7 @@ impl Worker {
             Ok(answer) => Some(answer.into_inner().pod_sandbox_id),
             Err(status) => {
                 let message = format!("Failed to create pod sandbox: {}", status.message());
-                self.shared.recorder.event(
-                    &subject(pod, None),
-                    EventType::Warning,
-                    "FailedCreatePodSandBox",
-                    message,
-                );
+                self.shared.recorder.event(&subject(pod, None), EventType::Warning, "FailedCreatePodSandBox", message);
                 self.retry_at = self.shared.clock.now().checked_add(RETRY).ok();
                 None
             }
@@ -346,8 +336,7 @@ impl Worker {
         if let Some(dir) = &pod_dir {
             self.make_files(pod, member, restart_count, dir, &ips).map_err(|error| error.to_string())?;
         }
-        let context =
-            Context { pod, node: &node.facts, pod_ips: &ips, objects: &ground.objects, services: &services };
+        let context = Context { pod, node: &node.facts, pod_ips: &ips, objects: &ground.objects, services: &services };
         let parts = Parts {
             context,
             member,

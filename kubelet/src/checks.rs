@@ -135,7 +135,8 @@ impl Target<'_> {
         let slash = if path.starts_with('/') { "" } else { "/" };
         let scheme = if tls { "https" } else { "http" };
         let url = format!("{scheme}://{host}:{port}{slash}{path}");
-        let late = || format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
+        let late =
+            || format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)");
         let answer = async {
             let stream = self.connect(Some(host), port, limit).await?;
             if tls {

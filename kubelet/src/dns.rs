@@ -59,7 +59,8 @@ fn aliases(pod: &Pod) -> String {
     if aliases.is_empty() {
         return String::new();
     }
-    let line = |alias: &HostAlias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"));
+    let line =
+        |alias: &HostAlias| format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t"));
     let lines: String = aliases.iter().map(line).collect();
     format!("\n# Entries added by HostAliases.\n{lines}")
 }
@@ -141,12 +142,18 @@ mod tests {
     #[test]
     fn resolvers_by_policy() {
         let host = parse_resolv_conf("nameserver 1.1.1.1 # one\nsearch lan\noptions edns0\n");
-        let cluster =
-            Resolvers { cluster_dns: vec!["10.96.0.10".into()], cluster_domain: "cluster.local".into(), host: host.clone() };
+        let cluster = Resolvers {
+            cluster_dns: vec!["10.96.0.10".into()],
+            cluster_domain: "cluster.local".into(),
+            host: host.clone(),
+        };
         let none = Resolvers { cluster_dns: vec![], ..cluster.clone() };
         let first = resolver(&pod(json!({"containers": []})), &cluster);
         assert_eq!(first.searches, ["ns.svc.cluster.local", "svc.cluster.local", "cluster.local", "lan"]);
-        assert_eq!((first.servers.as_slice(), first.options.as_slice()), (&["10.96.0.10".into()][..], &["ndots:5".into()][..]));
+        assert_eq!(
+            (first.servers.as_slice(), first.options.as_slice()),
+            (&["10.96.0.10".into()][..], &["ndots:5".into()][..])
+        );
         assert_eq!(resolver(&pod(json!({"containers": []})), &none), host);
         assert_eq!(resolver(&pod(json!({"containers": [], "hostNetwork": true})), &cluster), host);
         let custom = json!({"containers": [], "dnsPolicy": "None",

@@ -243,15 +243,15 @@ mod tests {
     #[test]
     fn order_and_sources() {
         let container: Container = serde_json::from_value(json!({"name": "c", "image": "i",
-            "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}],
-            "env": [
-                {"name": "ONE", "value": "1"},
-                {"name": "TWO", "value": "$(ONE)-$(P_k)-$(KUBERNETES_SERVICE_HOST)-$(LATER)"},
-                {"name": "LATER", "value": "x"},
-                {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
-                {"name": "GONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "no", "optional": true}}},
-                {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-            ]}))
+        "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}],
+        "env": [
+            {"name": "ONE", "value": "1"},
+            {"name": "TWO", "value": "$(ONE)-$(P_k)-$(KUBERNETES_SERVICE_HOST)-$(LATER)"},
+            {"name": "LATER", "value": "x"},
+            {"name": "KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+            {"name": "GONE", "valueFrom": {"secretKeyRef": {"name": "s", "key": "no", "optional": true}}},
+            {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+        ]}))
         .expect("a container");
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}})).expect("a pod");
         let mut objects = Objects::default();
@@ -266,8 +266,15 @@ mod tests {
         let lines: Vec<_> = result.iter().map(|(name, value)| format!("{name}={value}")).collect();
         assert_eq!(
             lines,
-            ["P_k=v", "ONE=1", "TWO=1-v-10.96.0.1-$(LATER)", "LATER=x", "KEY=secret", "ME=p",
-                "KUBERNETES_SERVICE_HOST=10.96.0.1"]
+            [
+                "P_k=v",
+                "ONE=1",
+                "TWO=1-v-10.96.0.1-$(LATER)",
+                "LATER=x",
+                "KEY=secret",
+                "ME=p",
+                "KUBERNETES_SERVICE_HOST=10.96.0.1"
+            ]
         );
         objects.secrets.clear();
         let context = Context { pod: &pod, node: &node, pod_ips: &[], objects: &objects, services: &services };

@@ -152,13 +152,7 @@ impl Images<'_> {
         self.backoffs.waits_until(key, since, now).map(|(until, _)| until)
     }
 
-    fn pull_failed(
-        &mut self,
-        key: &str,
-        name: &str,
-        subject: &ObjectReference,
-        status: &tonic::Status,
-    ) -> StartError {
+    fn pull_failed(&mut self, key: &str, name: &str, subject: &ObjectReference, status: &tonic::Status) -> StartError {
         let now = self.clock.now();
         let since = self.backoffs.updated_at(key).unwrap_or(now);
         self.backoffs.advance(key, since, now);
@@ -166,7 +160,12 @@ impl Images<'_> {
         let text = format!("Failed to pull image \"{name}\": {}", status.message());
         self.recorder.event(subject, EventType::Warning, "Failed", text.clone());
         self.recorder.event(subject, EventType::Warning, "Failed", "Error: ErrImagePull");
-        tracing::info!(image = name, wait = until.map(|(_, d)| go_duration(d)), error = status.message(), "pull failed");
+        tracing::info!(
+            image = name,
+            wait = until.map(|(_, d)| go_duration(d)),
+            error = status.message(),
+            "pull failed"
+        );
         // The next look is right away: it turns ErrImagePull into ImagePullBackOff, as in Kubernetes.
         let soon = now.checked_add(jiff::SignedDuration::from_secs(2)).ok();
         StartError { retry_at: soon, ..StartError::new("ErrImagePull", status.message().to_owned()) }

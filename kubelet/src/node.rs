@@ -163,10 +163,8 @@ impl NodeKeeper {
     async fn update(&mut self) -> Result<(), client::Error> {
         let name = api::ObjectKey { namespace: None, name: self.shared.config.node_name.clone() };
         // The state of a simulated node follows from what is heard of its runtime; asking costs more than it tells.
-        let quiet = self.shared.config.host.is_simulated()
-            && self.shared.runtime_heard()
-            && self.was_heard
-            && self.is_fresh();
+        let quiet =
+            self.shared.config.host.is_simulated() && self.shared.runtime_heard() && self.was_heard && self.is_fresh();
         self.was_heard = self.shared.runtime_heard();
         match self.nodes.get(&name) {
             Some(_) if quiet => Ok(()),
@@ -191,8 +189,11 @@ impl NodeKeeper {
         for condition in status.conditions.iter().flatten().filter(|condition| condition.type_ == "Ready") {
             let known = before.conditions.iter().flatten().find(|known| known.type_ == "Ready");
             if known.is_none_or(|known| known.status != condition.status) {
-                let (reason, word) =
-                    if condition.status == "True" { ("NodeReady", "NodeReady") } else { ("NodeNotReady", "NodeNotReady") };
+                let (reason, word) = if condition.status == "True" {
+                    ("NodeReady", "NodeReady")
+                } else {
+                    ("NodeNotReady", "NodeNotReady")
+                };
                 self.event(&node, reason, &format!("Node {name} status is now: {word}"));
             }
         }
@@ -205,12 +206,8 @@ impl NodeKeeper {
     /// Events about a node name it by its name, also where a uid is expected, as Kubernetes does.
     fn event(&self, node: &Node, reason: &str, message: &str) {
         let name = node.metadata.name.clone();
-        let subject = ObjectReference {
-            kind: Some("Node".into()),
-            name: name.clone(),
-            uid: name,
-            ..ObjectReference::default()
-        };
+        let subject =
+            ObjectReference { kind: Some("Node".into()), name: name.clone(), uid: name, ..ObjectReference::default() };
         self.shared.recorder.event(&subject, EventType::Normal, reason, message);
     }
 
@@ -240,7 +237,8 @@ impl NodeKeeper {
     }
 
     async fn images(&self) -> Vec<ContainerImage> {
-        let Ok(answer) = self.shared.runtime.images.clone().list_images(ListImagesRequest { filter: None }).await else {
+        let Ok(answer) = self.shared.runtime.images.clone().list_images(ListImagesRequest { filter: None }).await
+        else {
             return Vec::new();
         };
         let mut images = answer.into_inner().images;
@@ -306,7 +304,8 @@ impl NodeKeeper {
             Ok(status) => {
                 let failing = status.conditions.into_iter().filter(|condition| !condition.status);
                 let texts: Vec<_> = failing.map(|c| format!("{}: {} {}", c.r#type, c.reason, c.message)).collect();
-                (!texts.is_empty()).then(|| format!("container runtime status check may not have completed yet: {}", texts.join(", ")))
+                (!texts.is_empty())
+                    .then(|| format!("container runtime status check may not have completed yet: {}", texts.join(", ")))
             }
         };
         match complaint {

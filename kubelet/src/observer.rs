@@ -40,7 +40,6 @@ pub async fn watch(shared: Arc<Shared>, token: CancellationToken) {
 }
 
 async fn follow(shared: &Arc<Shared>) -> Result<(), tonic::Status> {
-
     let mut events = shared.runtime.runtime.clone().get_container_events(GetEventsRequest {}).await?.into_inner();
     let _following = Following::new(shared);
     relist(shared).await?;

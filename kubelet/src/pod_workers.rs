@@ -191,16 +191,16 @@ impl Workers {
     /// Every pod that has a worker and is wanted here.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         let entries = self.lock();
-        let news = entries.values().map(|entry| entry.inbox.news.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let news =
+            entries.values().map(|entry| entry.inbox.news.lock().unwrap_or_else(PoisonError::into_inner).clone());
         news.filter(|news| !news.gone).map(|news| news.pod).collect()
     }
 
     /// A worker has nothing left to do; answers false if its pod came back meanwhile.
     pub fn finish(&self, uid: &str) -> bool {
         let mut entries = self.lock();
-        let gone = entries
-            .get(uid)
-            .is_none_or(|entry| entry.inbox.news.lock().unwrap_or_else(PoisonError::into_inner).gone);
+        let gone =
+            entries.get(uid).is_none_or(|entry| entry.inbox.news.lock().unwrap_or_else(PoisonError::into_inner).gone);
         if gone {
             entries.remove(uid);
         }

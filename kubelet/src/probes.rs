@@ -70,7 +70,12 @@ impl Probes {
         started: impl Fn(&Member) -> bool,
     ) {
         let is_running = |id: &str| view.running().any(|container| container.id == id);
-        self.running.retain(|(id, _), task| is_running(id) || { task.abort(); false });
+        self.running.retain(|(id, _), task| {
+            is_running(id) || {
+                task.abort();
+                false
+            }
+        });
         let mut healths = self.tools.healths.lock().unwrap_or_else(PoisonError::into_inner);
         healths.0.retain(|id, _| is_running(id));
         drop(healths);
@@ -125,7 +130,8 @@ impl Asker {
         tokio::time::sleep(delay.saturating_sub(age)).await;
         let period = Duration::from_secs(seconds(self.probe.period_seconds, 10).max(1));
         let threshold = |value: Option<i32>, default| value.unwrap_or(default).max(1);
-        let (needed, allowed) = (threshold(self.probe.success_threshold, 1), threshold(self.probe.failure_threshold, 3));
+        let (needed, allowed) =
+            (threshold(self.probe.success_threshold, 1), threshold(self.probe.failure_threshold, 3));
         let (mut successes, mut failures) = (0, 0);
         loop {
             match self.ask().await {

@@ -40,8 +40,7 @@ pub(crate) fn start(
     tasks: &mut JoinSet<()>,
     token: CancellationToken,
 ) {
-    let slices =
-        informers.start::<EndpointSlice>(Api::all(shared.client.clone()), WatchConfig::default(), Vec::new());
+    let slices = informers.start::<EndpointSlice>(Api::all(shared.client.clone()), WatchConfig::default(), Vec::new());
     let changed = Arc::new(Notify::new());
     let (of_services, of_slices) = (changed.clone(), changed.clone());
     shared.services.on_change(move |_| of_services.notify_one());

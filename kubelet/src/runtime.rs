@@ -143,8 +143,7 @@ impl Runtime {
 
     /// Runs a command in a container and waits for its end: exit code and output.
     pub async fn exec(&self, id: &str, command: &[String], timeout_seconds: i64) -> Answer<(i32, Vec<u8>)> {
-        let request =
-            ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: timeout_seconds };
+        let request = ExecSyncRequest { container_id: id.to_owned(), cmd: command.to_vec(), timeout: timeout_seconds };
         let answer = self.runtime.clone().exec_sync(request).await?.into_inner();
         let mut output = answer.stdout;
         output.extend_from_slice(&answer.stderr);

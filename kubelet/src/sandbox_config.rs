@@ -67,9 +67,10 @@ fn security_context(spec: &PodSpec) -> LinuxSandboxSecurityContext {
     let security = spec.security_context.clone().unwrap_or_default();
     let mut groups = security.supplemental_groups.unwrap_or_default();
     groups.extend(security.fs_group);
-    let privileged = spec.containers.iter().any(|container| {
-        container.security_context.as_ref().and_then(|security| security.privileged).unwrap_or(false)
-    });
+    let privileged = spec
+        .containers
+        .iter()
+        .any(|container| container.security_context.as_ref().and_then(|security| security.privileged).unwrap_or(false));
     LinuxSandboxSecurityContext {
         namespace_options: Some(namespaces(spec)),
         run_as_user: security.run_as_user.map(|value| Int64Value { value }),

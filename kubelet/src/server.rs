@@ -4,8 +4,8 @@
 //! certificate of the cluster's authority always; nothing is served to a client that `authorize` did not let in.
 
 mod authorize;
-mod logs;
 mod log_file;
+mod logs;
 mod stats;
 mod streams;
 
@@ -142,7 +142,9 @@ impl Server {
 async fn serve(stream: TcpStream, acceptor: TlsAcceptor, router: Router) {
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let certificates = stream.get_ref().1.peer_certificates();
-    let Some(user) = certificates.and_then(|all| all.first()).and_then(|leaf| authorize::User::of(leaf)) else { return };
+    let Some(user) = certificates.and_then(|all| all.first()).and_then(|leaf| authorize::User::of(leaf)) else {
+        return;
+    };
     let service = TowerToHyperService::new(router.layer(axum::Extension(user)));
     // A connection that breaks concerns its client only.
     let _ = Builder::new(TokioExecutor::new()).serve_connection_with_upgrades(TokioIo::new(stream), service).await;

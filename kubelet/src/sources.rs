@@ -106,9 +106,7 @@ impl StaticPods {
         loop {
             self.read();
             let settled = self.keep_mirrors().await;
-            let retry = async {
-                if settled { std::future::pending().await } else { tokio::time::sleep(RETRY).await }
-            };
+            let retry = async { if settled { std::future::pending().await } else { tokio::time::sleep(RETRY).await } };
             tokio::select! {
                 biased;
                 () = token.cancelled() => return,
@@ -233,7 +231,8 @@ fn static_pod(mut pod: Pod, text: &str, node: &str) -> Pod {
     annotations.remove(CONFIG_SEEN);
     let spec = pod.spec.get_or_insert_default();
     spec.node_name = Some(node.to_owned());
-    let everything = Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
+    let everything =
+        Toleration { operator: Some("Exists".into()), effect: Some("NoExecute".into()), ..Toleration::default() };
     spec.tolerations.get_or_insert_default().push(everything);
     pod
 }

@@ -71,17 +71,8 @@ pub async fn start(
     let nodes = informers.start::<Node>(Api::all(client.clone()), own, Vec::new());
     let recorder = Recorder::start(client.clone(), "kubelet", &name, clock, &mut tasks, token.clone());
     let runtime = Runtime::new(channel);
-    let shared = Shared::new(Parts {
-        node: node_state(&config),
-        config,
-        client,
-        runtime,
-        clock,
-        rng,
-        recorder,
-        pods,
-        services,
-    });
+    let shared =
+        Shared::new(Parts { node: node_state(&config), config, client, runtime, clock, rng, recorder, pods, services });
     let server = match shared.config.server.clone() {
         Some(config) => Some(server::bind(shared.clone(), &config).await?),
         None => None,

@@ -56,7 +56,10 @@ pub fn derive(input: &Input) -> PodStatus {
     let all = members(input.pod);
     let mut status = PodStatus {
         observed_generation: input.pod.metadata.generation,
-        qos_class: before.qos_class.clone().or_else(|| Some(crate::resources::qos_class(input.pod).as_str().to_owned())),
+        qos_class: before
+            .qos_class
+            .clone()
+            .or_else(|| Some(crate::resources::qos_class(input.pod).as_str().to_owned())),
         start_time: before.start_time.clone().or_else(|| Some(Time(whole_seconds(input.now)))),
         host_ip: input.host_ips.first().cloned(),
         host_ips: host_ips(input.host_ips),

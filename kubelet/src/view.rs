@@ -127,9 +127,8 @@ impl PodView {
         let container_known = |new: &ContainerView| {
             self.containers.iter().any(|known| known.id == new.id && known.state.rank() >= new.state.rank())
         };
-        let sandbox_known = |new: &SandboxView| {
-            self.sandboxes.iter().any(|known| known.id == new.id && (!known.ready || new.ready))
-        };
+        let sandbox_known =
+            |new: &SandboxView| self.sandboxes.iter().any(|known| known.id == new.id && (!known.ready || new.ready));
         news.containers.iter().all(container_known) && news.sandboxes.iter().all(sandbox_known)
     }
 

@@ -201,7 +201,8 @@ fn unhealthy_and_changed_containers_are_killed() {
 
 #[test]
 fn restart_rules_of_a_container_win() {
-    let pod = pod(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i", "restartPolicy": "Never",
+    let pod =
+        pod(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i", "restartPolicy": "Never",
         "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]}]}));
     let ended = |code| view(vec![sandbox(true)], vec![exited("a", 0, code)]);
     assert_eq!(summary(&decide(&pod, &ended(42))), "start:a#1");

@@ -32,7 +32,8 @@ pub(super) fn capacity(root_dir: &Path) -> BTreeMap<String, Quantity> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let memory = memory_bytes() / 1024;
     let disk = statvfs(root_dir).map_or(0, |fs| fs.blocks().saturating_mul(fs.fragment_size()) / 1024);
-    let texts = [("cpu", cpus.to_string()), ("memory", format!("{memory}Ki")), ("ephemeral-storage", format!("{disk}Ki"))];
+    let texts =
+        [("cpu", cpus.to_string()), ("memory", format!("{memory}Ki")), ("ephemeral-storage", format!("{disk}Ki"))];
     texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Quantity::parse(&text).ok()?))).collect()
 }
 
@@ -75,7 +76,8 @@ pub(super) fn info(host: &Host, node: &str, version: &str, runtime_version: Stri
         kubelet_version: version.to_owned(),
         machine_id: or(read("/etc/machine-id"), node),
         operating_system: "linux".into(),
-        os_image: pretty.map_or(if simulated { "simulated" } else { "Linux" }.to_owned(), |text| text.trim_matches('"').into()),
+        os_image: pretty
+            .map_or(if simulated { "simulated" } else { "Linux" }.to_owned(), |text| text.trim_matches('"').into()),
         system_uuid: or(read("/sys/class/dmi/id/product_uuid"), node),
         ..NodeSystemInfo::default()
     }
@@ -86,7 +88,8 @@ pub(super) fn pressure(host: &Host) -> Pressure {
     let Host::Machine { root_dir, .. } = host else { return Pressure::default() };
     let memory = memory_line("MemAvailable:").is_some_and(|free| free < MEMORY_THRESHOLD);
     let disk = statvfs(root_dir.as_path()).is_ok_and(|fs| {
-        fs.blocks() > 0 && fs.blocks_available().saturating_mul(100) < fs.blocks().saturating_mul(DISK_THRESHOLD_PERCENT)
+        fs.blocks() > 0
+            && fs.blocks_available().saturating_mul(100) < fs.blocks().saturating_mul(DISK_THRESHOLD_PERCENT)
     });
     Pressure { memory, disk, pids: free_pids().is_some_and(|free| free < PID_THRESHOLD) }
 }

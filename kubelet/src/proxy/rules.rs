@@ -184,7 +184,8 @@ impl Maps {
             return;
         }
         verdicts.insert(format!("{key} : goto {chain}_{count}"));
-        let target = |(index, (address, port)): (usize, &(Ipv4Addr, u16))| format!("{key} . {index} : {address} . {port}");
+        let target =
+            |(index, (address, port)): (usize, &(Ipv4Addr, u16))| format!("{key} . {index} : {address} . {port}");
         targets.extend(endpoints.iter().enumerate().map(target));
     }
 }
@@ -235,7 +236,11 @@ mod tests {
             wanted.iter().map(|(front, endpoints)| format!("{front:?} -> {}", endpoints.len())).collect();
         assert_eq!(
             lines,
-            ["Address(10.96.0.5, \"tcp\", 80) -> 2", "Address(10.96.0.6, \"tcp\", 80) -> 0", "NodePort(\"tcp\", 30080) -> 2"]
+            [
+                "Address(10.96.0.5, \"tcp\", 80) -> 2",
+                "Address(10.96.0.6, \"tcp\", 80) -> 0",
+                "NodePort(\"tcp\", 30080) -> 2"
+            ]
         );
     }
 

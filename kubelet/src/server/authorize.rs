@@ -55,7 +55,10 @@ pub(super) async fn authorize(
         Ok(true) => next.run(request).await,
         Ok(false) => {
             let node = &shared.config.node_name;
-            let text = format!("Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource}) on node {node}", user.name);
+            let text = format!(
+                "Forbidden (user={}, verb={verb}, resource=nodes, subresource={subresource}) on node {node}",
+                user.name
+            );
             Refusal(StatusCode::FORBIDDEN, text).into_response()
         }
         Err(error) => {

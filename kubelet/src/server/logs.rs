@@ -266,7 +266,8 @@ async fn follow_on(
         if !reader.drain(&mut file, &mut buffer).await? {
             return Ok(());
         }
-        let rotated = std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|mine| mine.ino() != now.ino()));
+        let rotated =
+            std::fs::metadata(path).is_ok_and(|now| file.metadata().is_ok_and(|mine| mine.ino() != now.ino()));
         if rotated {
             file = File::open(path)?;
             if !reader.drain(&mut file, &mut buffer).await? {

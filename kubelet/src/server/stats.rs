@@ -57,9 +57,8 @@ pub(super) async fn summary(State(shared): State<Arc<Shared>>) -> Result<Respons
     let pods: Vec<Value> = pods
         .into_iter()
         .map(|((namespace, name, uid), containers)| {
-            let total = |path: [&str; 2]| -> u64 {
-                containers.iter().filter_map(|c| c[path[0]][path[1]].as_u64()).sum()
-            };
+            let total =
+                |path: [&str; 2]| -> u64 { containers.iter().filter_map(|c| c[path[0]][path[1]].as_u64()).sum() };
             json!({
                 "podRef": {"name": name, "namespace": namespace, "uid": uid},
                 "cpu": {"time": now, "usageNanoCores": total(["cpu", "usageNanoCores"]),
@@ -80,6 +79,8 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let running = pods.iter().filter(|pod| api::pods::phase(pod) == "Running").count();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     registry.gauge("kubelet_running_pods", "Number of pods that have a running pod sandbox", &[]).set(count(running));
-    registry.gauge("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run", &[]).set(count(pods.len()));
+    registry
+        .gauge("kubelet_desired_pods", "The number of pods the kubelet is being instructed to run", &[])
+        .set(count(pods.len()));
     registry.render().into_response()
 }

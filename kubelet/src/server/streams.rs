@@ -35,7 +35,8 @@ impl Options {
             pairs.iter().any(|(key, value)| names.contains(&key.as_str()) && matches!(value.as_str(), "1" | "true"))
         };
         let all = |name: &str| pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value.clone()).collect();
-        let ports: Vec<String> = pairs.iter().filter(|(k, _)| k == "port" || k == "ports").map(|(_, v)| v.clone()).collect();
+        let ports: Vec<String> =
+            pairs.iter().filter(|(k, _)| k == "port" || k == "ports").map(|(_, v)| v.clone()).collect();
         Self {
             command: all("command"),
             stdin: on(["stdin", "input"]),
@@ -236,7 +237,9 @@ mod tests {
 
     #[test]
     fn options_in_both_spellings() {
-        let uri: Uri = "/exec/ns/p/c?command=sh&command=-c&command=echo%20%24A+b&input=1&stdout=true&tty=0".parse().expect("a uri");
+        let uri: Uri = "/exec/ns/p/c?command=sh&command=-c&command=echo%20%24A+b&input=1&stdout=true&tty=0"
+            .parse()
+            .expect("a uri");
         let options = Options::of(&uri);
         assert_eq!(options.command, ["sh", "-c", "echo $A b"]);
         assert!(options.stdin && options.stdout && !options.stderr && !options.tty);

@@ -36,12 +36,7 @@ impl Claim {
 }
 
 /// All conditions of the pod: the kubelet's own, then those of others.
-pub(super) fn conditions(
-    input: &Input,
-    all: &[Member],
-    lists: &Statuses,
-    status: &PodStatus,
-) -> Vec<PodCondition> {
+pub(super) fn conditions(input: &Input, all: &[Member], lists: &Statuses, status: &PodStatus) -> Vec<PodCondition> {
     let before = input.pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let phase = status.phase.as_deref().unwrap_or_default();
     let containers_ready = containers_ready(all, lists, phase);
@@ -84,9 +79,10 @@ fn initialized(all: &[Member], lists: &Statuses, phase: &str) -> Claim {
             Some(_) => incomplete.push(member.name()),
         }
     }
-    let begun = all.iter().filter(|member| member.role == Role::Regular).any(|member| {
-        lists.of(member.name()).is_some_and(|status| status.container_id.is_some())
-    });
+    let begun = all
+        .iter()
+        .filter(|member| member.role == Role::Regular)
+        .any(|member| lists.of(member.name()).is_some_and(|status| status.container_id.is_some()));
     if phase == "Succeeded" {
         return Claim { holds: true, reason: Some("PodCompleted"), message: None };
     }
@@ -144,11 +140,11 @@ fn ready(pod: &Pod, before: &[PodCondition], containers: &Claim, phase: &str) ->
     for gate in gates {
         let name = &gate.condition_type;
         match before.iter().find(|condition| &condition.type_ == name) {
-            None => complaints.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist.")),
-            Some(condition) if condition.status != "True" => complaints.push(format!(
-                "the status of pod readiness gate \"{name}\" is not \"True\", but {}",
-                condition.status
-            )),
+            None => {
+                complaints.push(format!("corresponding condition of pod readiness gate \"{name}\" does not exist."))
+            }
+            Some(condition) if condition.status != "True" => complaints
+                .push(format!("the status of pod readiness gate \"{name}\" is not \"True\", but {}", condition.status)),
             Some(_) => {}
         }
     }

@@ -64,12 +64,7 @@ fn one(input: &Input, member: &Member, idle: &str) -> ContainerStatus {
     status
 }
 
-fn from_run(
-    input: &Input,
-    member: &Member,
-    run: &ContainerView,
-    known: Option<&ContainerStatus>,
-) -> ContainerStatus {
+fn from_run(input: &Input, member: &Member, run: &ContainerView, known: Option<&ContainerStatus>) -> ContainerStatus {
     let mut status = ContainerStatus {
         name: member.name().to_owned(),
         image: run.image.clone(),

@@ -77,9 +77,7 @@ fn condition(status: &PodStatus, name: &str) -> String {
 
 #[test]
 fn phases() {
-    let two = |policy: &str| {
-        json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]})
-    };
+    let two = |policy: &str| json!({"restartPolicy": policy, "containers": [{"name": "a", "image": "i"}, {"name": "b", "image": "i"}]});
     let table = [
         ("nothing yet", "Always", vec![], false, "Pending"),
         ("one up", "Always", vec![up("a")], false, "Pending"),
@@ -101,7 +99,8 @@ fn phases() {
 
 #[test]
 fn a_final_phase_stays() {
-    let pod = pod(json!({"containers": [{"name": "a", "image": "i"}]}), json!({"phase": "Failed", "reason": "Evicted"}));
+    let pod =
+        pod(json!({"containers": [{"name": "a", "image": "i"}]}), json!({"phase": "Failed", "reason": "Evicted"}));
     let status = status(&pod, vec![up("a")], &[], false);
     assert_eq!((status.phase.as_deref(), status.reason.as_deref()), (Some("Failed"), Some("Evicted")));
 }

@@ -51,8 +51,7 @@ fn token_key(part: &ServiceAccountTokenProjection) -> TokenKey {
 pub fn token_requests(pod: &Pod) -> Vec<TokenKey> {
     let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
     let sources = volumes.flat_map(|volume| volume.projected.iter()).flat_map(|all| all.sources.iter().flatten());
-    let mut keys: Vec<_> =
-        sources.filter_map(|source| source.service_account_token.as_ref().map(token_key)).collect();
+    let mut keys: Vec<_> = sources.filter_map(|source| source.service_account_token.as_ref().map(token_key)).collect();
     keys.sort();
     keys.dedup();
     keys
