@@ -17,6 +17,7 @@ use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::cache::{Cache, ResourceSpec, SelectableField};
 use crate::http::health::{Check, Checks};
+use crate::http::openapi::Documents;
 use crate::resources::{ResourceInfo, Resources, table};
 use crate::service_ip::{Cidr, CidrError, Services};
 use crate::storage::{self, Storage};
@@ -77,6 +78,8 @@ pub struct ApiServer {
     pub metrics: Registry,
     /// Behind `/livez` and `/readyz`.
     pub checks: Checks,
+    /// What is remembered of the OpenAPI documents.
+    pub documents: Documents,
     /// Cancelled when the server ends: watches end too.
     pub draining: CancellationToken,
     /// Flags.
@@ -110,6 +113,7 @@ impl ApiServer {
             rng,
             tokens,
             metrics: Registry::new(),
+            documents: Documents::default(),
             draining: CancellationToken::new(),
             config,
         }))

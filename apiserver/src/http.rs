@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod handlers;
 pub mod health;
 pub mod media;
+pub mod openapi;
 pub mod options;
 pub mod query;
 pub mod request_info;

@@ -1,0 +1,418 @@
+//! What can be done on each path, without the form of either OpenAPI version. Entry points: [`of_resource`], [`of_group_version`],
+//! [`of_group`], [`of_server`].
+//!
+//! Pure: a function of the row. Invariant: the paths, operation names and kinds are upstream's, as clients are generated from them
+//! and kubectl finds the operations of a kind by `x-kubernetes-group-version-kind`.
+
+use serde_json::{Value, json};
+
+use super::definitions::{self, DELETE_OPTIONS, PATCH, STATUS, VERSION_INFO, WATCH_EVENT};
+use super::names::{self, Naming, scoped, title, with_article};
+use super::parameters::{self, NAMESPACE, PRETTY, Parameter};
+use super::subresources;
+use crate::resources::{ResourceInfo, Strategy};
+
+/// A kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gvk {
+    group: String,
+    version: String,
+    kind: String,
+}
+
+impl Gvk {
+    /// From its parts.
+    pub fn new(group: &str, version: &str, kind: &str) -> Self {
+        Self { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() }
+    }
+
+    /// As the documents show it.
+    pub fn to_value(&self) -> Value {
+        json!({"group": self.group, "kind": self.kind, "version": self.version})
+    }
+}
+
+/// What a request carries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Nothing.
+    None,
+    /// Perhaps an object of this definition.
+    Optional(String),
+    /// An object of this definition.
+    Required(String),
+    /// A patch in one of these media types.
+    Patch(&'static [&'static str]),
+}
+
+/// What a request is answered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// An object of this definition.
+    Object(String),
+    /// Text, or bytes.
+    Text,
+}
+
+/// One operation.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// `get`, `put`, `post`, `delete`, `options`, `head`, `patch`.
+    pub method: &'static str,
+    /// Unique in all documents.
+    pub id: String,
+    /// For people.
+    pub description: String,
+    /// `list`, `watchlist`, `connect`, …; empty for paths that are no resources.
+    pub action: &'static str,
+    /// The kind that it is about; none for paths that are no resources.
+    pub kind: Option<Gvk>,
+    /// Groups the operations of a client.
+    pub tag: String,
+    /// All of them, those in the path too, by name.
+    pub parameters: Vec<Parameter>,
+    /// See [`Body`].
+    pub body: Body,
+    /// Codes besides 401.
+    pub codes: &'static [u16],
+    /// See [`Answer`].
+    pub answer: Answer,
+    /// Media types of the answer.
+    pub produces: &'static [&'static str],
+}
+
+/// A path.
+#[derive(Clone, Debug)]
+pub struct PathItem {
+    /// With `{parameters}`.
+    pub path: String,
+    /// By method.
+    pub operations: Vec<Operation>,
+}
+
+impl PathItem {
+    /// The parameters that all operations share, by name; the documents say them once for the path.
+    pub fn shared_parameters(&self) -> Vec<&Parameter> {
+        let Some((first, others)) = self.operations.split_first() else { return Vec::new() };
+        let shared = |parameter: &&Parameter| {
+            others.iter().all(|operation| operation.parameters.iter().any(|other| parameters::same(parameter, other)))
+        };
+        first.parameters.iter().filter(shared).collect()
+    }
+
+    /// The parameters of one operation that not all share.
+    pub fn own_parameters<'a>(&self, operation: &'a Operation) -> Vec<&'a Parameter> {
+        let shared = self.shared_parameters();
+        operation.parameters.iter().filter(|own| !shared.iter().any(|shared| parameters::same(shared, own))).collect()
+    }
+}
+
+/// Media types of objects.
+pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
+/// Media types of lists, which may be watches.
+pub const LIST: &[&str] = &["application/json", "application/yaml", "application/json;stream=watch"];
+const PATCHES: &[&str] = &[
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+];
+const PATCHES_OF_CUSTOM: &[&str] = &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+/// The paths of one resource.
+pub fn of_resource(row: &dyn Strategy) -> Vec<PathItem> {
+    let of = Resource::new(row);
+    let mut items = Vec::new();
+    let collection = of.collection();
+    if of.info.namespaced && of.info.stored {
+        items.push(of.item(format!("{}/{}", of.root, of.info.plural), vec![of.list(Scope::AllNamespaces)]));
+    }
+    items.push(of.item(collection.clone(), of.collection_operations(row)));
+    if of.info.stored {
+        let object = format!("{collection}/{{name}}");
+        items.push(of.item(object.clone(), of.object_operations(row)));
+        items.extend(subresources::paths(&of, &object));
+        items.extend(of.watches());
+    } else {
+        items.extend(subresources::paths(&of, &format!("{collection}/{{name}}")));
+    }
+    items
+}
+
+/// Whose objects a list shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Own,
+    AllNamespaces,
+}
+
+/// A resource and how its operations are called.
+pub struct Resource<'a> {
+    /// Names and scope.
+    pub info: &'a ResourceInfo,
+    naming: Naming,
+    root: String,
+    /// The definition of its objects.
+    pub object: String,
+    patches: &'static [&'static str],
+}
+
+/// The definition of the objects of a row.
+pub fn definition(row: &dyn Strategy) -> String {
+    let info = row.info();
+    match row.custom_schema() {
+        Some(_) => names::definition(&info.group, &info.version, &info.kind),
+        None => definitions::name_of(&format!("{}.{}", info.api_version(), info.kind)),
+    }
+}
+
+impl<'a> Resource<'a> {
+    fn new(row: &'a dyn Strategy) -> Self {
+        let info = row.info();
+        let patches = if row.custom_schema().is_some() { PATCHES_OF_CUSTOM } else { PATCHES };
+        let (naming, root) = (Naming::new(&info.group, &info.version), root(&info.group, &info.version));
+        Self { info, naming, root, object: definition(row), patches }
+    }
+
+    fn collection(&self) -> String {
+        let Self { root, info, .. } = self;
+        if info.namespaced { format!("{root}/namespaces/{{namespace}}/{}", info.plural) } else { format!("{root}/{}", info.plural) }
+    }
+
+    /// The kind of the resource.
+    pub fn kind(&self) -> Gvk {
+        Gvk::new(&self.info.group, &self.info.version, &self.info.kind)
+    }
+
+    /// A path of this resource.
+    pub fn item(&self, path: String, operations: Vec<Operation>) -> PathItem {
+        let mut item = PathItem { path, operations };
+        for operation in &mut item.operations {
+            if item.path.contains("{namespace}") {
+                operation.parameters.push(NAMESPACE);
+            }
+            operation.parameters.sort_by_key(|parameter| (parameter.name, parameter.place == parameters::Place::Query));
+        }
+        item
+    }
+
+    /// An operation that answers an object of the resource.
+    pub fn operation(&self, method: &'static str, action: &'static str, verb: &str, what: &str, own: &[Parameter]) -> Operation {
+        let mut parameters = own.to_vec();
+        parameters.push(PRETTY);
+        Operation {
+            method,
+            id: self.naming.operation(verb, what),
+            description: String::new(),
+            action,
+            kind: Some(self.kind()),
+            tag: self.naming.tag(),
+            parameters,
+            body: Body::None,
+            codes: codes(action),
+            answer: Answer::Object(self.object.clone()),
+            produces: OBJECT,
+        }
+    }
+
+    /// GET, PATCH or PUT of an object or subresource; `of` is empty for the object itself.
+    pub fn access(&self, method: &'static str, of: &str) -> Operation {
+        let (verb, phrase, own) = match method {
+            "patch" => ("patch", "partially update", parameters::PATCH),
+            "put" => ("replace", "replace", parameters::WRITE),
+            _ => ("read", "read", &[] as &[Parameter]),
+        };
+        let what = scoped(self.info) + &title(of);
+        let mut operation = self.operation(method, method, verb, &what, own);
+        let of = if of.is_empty() { String::new() } else { format!("{of} of ") };
+        operation.description = format!("{phrase} {of}the specified {}", self.info.kind);
+        operation.body = match method {
+            "patch" => Body::Patch(self.patches),
+            "put" => Body::Required(self.object.clone()),
+            _ => Body::None,
+        };
+        operation
+    }
+
+    fn collection_operations(&self, row: &dyn Strategy) -> Vec<Operation> {
+        let kind = &self.info.kind;
+        let mut create = self.operation("post", "post", "create", &scoped(self.info), parameters::WRITE);
+        create.description = format!("create {}", with_article(kind));
+        create.body = Body::Required(self.object.clone());
+        if !self.info.stored {
+            return vec![create];
+        }
+        let mut operations = vec![self.list(Scope::Own), create];
+        if row.delete_collection() {
+            let what = format!("Collection{}", scoped(self.info));
+            let mut delete = self.operation("delete", "deletecollection", "delete", &what, parameters::DELETE_COLLECTION);
+            delete.description = format!("delete collection of {kind}");
+            delete.body = Body::Optional(DELETE_OPTIONS.to_owned());
+            delete.answer = Answer::Object(STATUS.to_owned());
+            operations.insert(0, delete);
+        }
+        operations
+    }
+
+    fn object_operations(&self, row: &dyn Strategy) -> Vec<Operation> {
+        let mut delete = self.operation("delete", "delete", "delete", &scoped(self.info), parameters::DELETE);
+        delete.description = format!("delete {}", with_article(&self.info.kind));
+        delete.body = Body::Optional(DELETE_OPTIONS.to_owned());
+        if !row.returns_deleted() {
+            delete.answer = Answer::Object(STATUS.to_owned());
+        }
+        let mut operations = vec![delete, self.access("get", ""), self.access("patch", ""), self.access("put", "")];
+        for operation in &mut operations {
+            operation.parameters.push(parameters::name_of(&self.info.kind));
+        }
+        operations
+    }
+
+    fn list(&self, scope: Scope) -> Operation {
+        let what = match scope {
+            Scope::Own => scoped(self.info),
+            Scope::AllNamespaces => format!("{}ForAllNamespaces", self.info.kind),
+        };
+        let mut list = self.operation("get", "list", "list", &what, parameters::LIST);
+        list.description = format!("list or watch objects of kind {}", self.info.kind);
+        list.answer = Answer::Object(format!("{}List", self.object));
+        list.produces = LIST;
+        list
+    }
+
+    /// The paths of old clients, below `/watch/`.
+    fn watches(&self) -> Vec<PathItem> {
+        let ResourceInfo { kind, plural, .. } = self.info;
+        let collection = self.collection().replacen(&self.root, &format!("{}/watch", self.root), 1);
+        let watch = |action, what: &str| {
+            let mut watch = self.operation("get", action, "watch", what, parameters::LIST);
+            watch.description = match action {
+                "watch" => format!(
+                    "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation instead, filtered to a single item with the 'fieldSelector' parameter."
+                ),
+                _ => format!("watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."),
+            };
+            watch.answer = Answer::Object(WATCH_EVENT.to_owned());
+            watch.produces = LIST;
+            watch
+        };
+        let mut items = vec![self.item(collection.clone(), vec![watch("watchlist", &format!("{}List", scoped(self.info)))])];
+        let mut single = watch("watch", &scoped(self.info));
+        single.parameters.push(parameters::name_of(kind));
+        items.push(self.item(format!("{collection}/{{name}}"), vec![single]));
+        if self.info.namespaced {
+            let all = watch("watchlist", &format!("{kind}ListForAllNamespaces"));
+            items.push(self.item(format!("{}/watch/{plural}", self.root), vec![all]));
+        }
+        items
+    }
+
+    /// The name of an operation in this group and version.
+    pub fn operation_id(&self, verb: &str, what: &str) -> String {
+        self.naming.operation(verb, what)
+    }
+}
+
+fn codes(action: &str) -> &'static [u16] {
+    match action {
+        "post" => &[200, 201, 202],
+        "put" | "patch" => &[200, 201],
+        "delete" => &[200, 202],
+        _ => &[200],
+    }
+}
+
+fn root(group: &str, version: &str) -> String {
+    if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
+}
+
+/// The list of the resources of a group and version.
+pub fn of_group_version(group: &str, version: &str) -> PathItem {
+    let naming = Naming::new(group, version);
+    let id = format!("{}APIResources", naming.operation("get", ""));
+    let answer = definitions::name_of("meta/v1.APIResourceList");
+    plain(format!("{}/", root(group, version)), naming.tag(), id, "get available resources", Some(answer), OBJECT)
+}
+
+/// The group itself, or with an empty name the versions of the core group.
+pub fn of_group(group: &str) -> PathItem {
+    let naming = Naming::new(group, "");
+    let (path, what, kind, text) = match group {
+        "" => ("/api/".to_owned(), "APIVersions", "APIVersions", "get available API versions"),
+        group => (format!("/apis/{group}/"), "APIGroup", "APIGroup", "get information of a group"),
+    };
+    let answer = definitions::name_of(&format!("meta/v1.{kind}"));
+    plain(path, naming.tag(), naming.operation("get", what), text, Some(answer), OBJECT)
+}
+
+/// Paths of the server itself: the key is what the document of version 3 is called.
+pub fn of_server() -> Vec<(&'static str, PathItem)> {
+    let groups = definitions::name_of("meta/v1.APIGroupList");
+    let item = |path: &str, tag: &str, id: &str, text, answer, produces| {
+        plain(path.to_owned(), tag.to_owned(), id.to_owned(), text, answer, produces)
+    };
+    vec![
+        (
+            ".well-known/openid-configuration",
+            item(
+                "/.well-known/openid-configuration/",
+                "WellKnown",
+                "getServiceAccountIssuerOpenIDConfiguration",
+                "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
+                None,
+                &["application/json"],
+            ),
+        ),
+        ("apis", item("/apis/", "apis", "getAPIVersions", "get available API versions", Some(groups), OBJECT)),
+        (
+            "openid/v1/jwks",
+            item(
+                "/openid/v1/jwks/",
+                "openid",
+                "getServiceAccountIssuerOpenIDKeyset",
+                "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
+                None,
+                &["application/jwk-set+json"],
+            ),
+        ),
+        (
+            "version",
+            item(
+                "/version/",
+                "version",
+                "getCodeVersion",
+                "get the version information for this server",
+                Some(VERSION_INFO.to_owned()),
+                &["application/json"],
+            ),
+        ),
+    ]
+}
+
+fn plain(path: String, tag: String, id: String, text: &str, answer: Option<String>, produces: &'static [&'static str]) -> PathItem {
+    let operation = Operation {
+        method: "get",
+        id,
+        description: text.to_owned(),
+        action: "",
+        kind: None,
+        tag,
+        parameters: Vec::new(),
+        body: Body::None,
+        codes: &[200],
+        answer: answer.map_or(Answer::Text, Answer::Object),
+        produces,
+    };
+    PathItem { path, operations: vec![operation] }
+}
+
+impl Body {
+    /// The definition that it names.
+    pub fn definition(&self) -> Option<&str> {
+        match self {
+            Self::None => None,
+            Self::Optional(name) | Self::Required(name) => Some(name),
+            Self::Patch(_) => Some(PATCH),
+        }
+    }
+}
