@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -16,6 +17,8 @@ use tokio::net::UnixStream;
 use crate::shim::protocol::{Reply, Request, SOCKET_FILE};
 use crate::spec::Process;
 
+/// A shim answers at once, or not at all.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Replies are one short line, but a complaint may be longer.
 const LONGEST_REPLY: usize = 64 * 1024;
 
@@ -25,6 +28,9 @@ pub enum ControlError {
     /// The shim does not answer.
     #[error("the container's shim does not answer")]
     Io(#[from] io::Error),
+    /// It does not answer in time.
+    #[error("the container's shim does not answer in time")]
+    Timeout,
     /// It refused.
     #[error("{0}")]
     Refused(String),
@@ -81,7 +87,7 @@ pub async fn attach(directory: &Path) -> Result<(UnixStream, Vec<u8>), ControlEr
     let stream = connect(directory).await?;
     send(&stream, &Request::Attach, &[]).await?;
     let mut rest = Vec::new();
-    match read_reply(&stream, &mut rest).await?.0 {
+    match prompt_reply(&stream, &mut rest).await?.0 {
         Reply::Done => Ok((stream, rest)),
         Reply::Failed(complaint) => Err(ControlError::Refused(complaint)),
         Reply::Started | Reply::Exited(_) => Err(ControlError::Unexpected),
@@ -97,7 +103,7 @@ pub async fn execute(
     let stream = connect(directory).await?;
     send(&stream, &Request::Exec(process), streams).await?;
     let mut rest = Vec::new();
-    match read_reply(&stream, &mut rest).await? {
+    match prompt_reply(&stream, &mut rest).await? {
         (Reply::Started, terminal) => Ok(Execution { stream, rest, terminal }),
         (Reply::Failed(complaint), _) => Err(ControlError::Refused(complaint)),
         (Reply::Done | Reply::Exited(_), _) => Err(ControlError::Unexpected),
@@ -107,7 +113,7 @@ pub async fn execute(
 async fn done(directory: &Path, request: &Request) -> Result<(), ControlError> {
     let stream = connect(directory).await?;
     send(&stream, request, &[]).await?;
-    match read_reply(&stream, &mut Vec::new()).await?.0 {
+    match prompt_reply(&stream, &mut Vec::new()).await?.0 {
         Reply::Done => Ok(()),
         Reply::Failed(complaint) => Err(ControlError::Refused(complaint)),
         Reply::Started | Reply::Exited(_) => Err(ControlError::Unexpected),
@@ -146,6 +152,10 @@ async fn write_all(stream: &mut &UnixStream, mut bytes: &[u8]) -> io::Result<()>
         }
     }
     Ok(())
+}
+
+async fn prompt_reply(stream: &UnixStream, rest: &mut Vec<u8>) -> Result<(Reply, Option<OwnedFd>), ControlError> {
+    tokio::time::timeout(PATIENCE, read_reply(stream, rest)).await.map_err(|_| ControlError::Timeout)?
 }
 
 /// Reads one line; what comes after it stays in `rest`.

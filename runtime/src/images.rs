@@ -148,9 +148,13 @@ impl Store {
         Ok(store)
     }
 
-    /// Adds the image made of this program.
+    /// Adds the image made of this program, in place of the one made of another build.
     pub fn add_builtin(&self) -> Result<Image> {
+        let _lock = self.lock_for_writing()?;
         let image = builtin::make(self)?;
+        for stale in self.list().iter().filter(|i| i.source == Source::Builtin && i.id != image.id) {
+            self.remove(&stale.id)?;
+        }
         self.put(image)
     }
 
@@ -194,6 +198,8 @@ impl Store {
 
     /// Deletes layers that no image uses and that are not in `kept` (layers under running containers).
     pub fn collect(&self, kept: &BTreeSet<PathBuf>) -> Result<()> {
+        // A layer just unpacked belongs to no image until its writer is done.
+        let _lock = self.lock_for_writing()?;
         let directory = self.root.join("layers");
         let used: BTreeSet<String> = self.lock().values().flat_map(|i| i.layers.iter().cloned()).collect();
         for entry in fs::read_dir(&directory).map_err(at(&directory))?.flatten() {
@@ -244,6 +250,7 @@ impl Store {
     }
 
     fn reload(&self) -> Result<()> {
+        let mut known = self.lock();
         let directory = self.root.join("images");
         let mut images = BTreeMap::new();
         for entry in fs::read_dir(&directory).map_err(at(&directory))?.flatten() {
@@ -255,7 +262,7 @@ impl Store {
                 images.insert(image.id.clone(), image);
             }
         }
-        *self.lock() = images;
+        *known = images;
         Ok(())
     }
 

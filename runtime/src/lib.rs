@@ -4,8 +4,6 @@
 //! embeds the real runtime calls [`maybe_run_hidden_subcommand`] first thing in `main`, because the shims beside
 //! containers are that program, started again. A kubelet knows this crate only through CRI.
 
-#![cfg_attr(not(test), warn(clippy::unwrap_used))]
-
 pub mod accounts;
 pub mod addresses;
 pub mod args;

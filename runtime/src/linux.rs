@@ -153,6 +153,8 @@ pub struct Linux {
     /// Counts endings, so that a call can wait for one.
     endings: watch::Sender<u64>,
     samples: Mutex<BTreeMap<String, stats::Sample>>,
+    /// Whoever tells the host about ports holds this, so that the newest word is the last.
+    ports_turn: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     token: CancellationToken,
     _lock: Flock<File>,
@@ -203,6 +205,7 @@ impl Linux {
             state: Mutex::new(state),
             endings: watch::Sender::new(0),
             samples: Mutex::default(),
+            ports_turn: tokio::sync::Mutex::default(),
             tasks: TaskTracker::new(),
             token,
             _lock: lock,
@@ -211,6 +214,14 @@ impl Linux {
         if let Some(cidr) = cidr {
             linux.tasks.spawn(crate::network::prepare_host(cidr));
         }
+        let sweeping = linux.clone();
+        linux.tasks.spawn(async move {
+            if let Err(error) = apart(move || sweeping.collect_layers()).await {
+                tracing::warn!(%error, "unused layers not removed");
+            }
+        });
+        let publishing = linux.clone();
+        linux.tasks.spawn(async move { publishing.publish_ports().await });
         Ok(linux)
     }
 

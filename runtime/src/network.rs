@@ -5,6 +5,7 @@
 //! The host's end is named after the sandbox and goes with it. Invariant: whatever [`connect`] makes can be removed
 //! knowing nothing but the sandbox's id.
 
+mod host_ports;
 mod netlink;
 
 use std::fs::{self, File};
@@ -18,6 +19,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::addresses::Cidr;
+pub use host_ports::{HostPort, publish_ports};
 use netlink::{Route, Socket, Veth};
 
 /// Files of a sandbox's namespaces, below its directory.
@@ -152,6 +154,8 @@ pub fn connect(sandbox_id: &str, inside: &Inside, address: Ipv4Addr, cidr: Cidr,
     let gateway = cidr.gateway();
     socket.add_address(link, gateway).map_err(step("the node's address"))?;
     socket.set_up(link).map_err(step("the host's interface"))?;
+    // Without it the host does not reach a host port as 127.0.0.1; all else works, so a refusal is no error.
+    let _ = fs::write(format!("/proc/sys/net/ipv4/conf/{name}/route_localnet"), "1");
     let to_pod = Route { to: Some(address), via: None, link, from: Some(gateway) };
     socket.add_route(&to_pod).map_err(|error| match error.raw_os_error() {
         Some(libc::EEXIST) => NetworkError::AddressInUse(address),
@@ -243,6 +247,7 @@ pub async fn prepare_host(cidr: Cidr) {
 
 /// Undoes [`prepare_host`] as far as it is this runtime's own.
 pub async fn restore_host(cidr: Cidr) {
+    publish_ports(cidr, &[]).await;
     let table = masquerade_table(cidr);
     // Without nft there never was a table.
     let _ = nft(&format!("table ip {table} {{}}\ndelete table ip {table}\n")).await;

@@ -61,9 +61,11 @@ fn start(directory: &Path) -> Result<Watchman, String> {
     let told = |what: &'static str| move |e: io::Error| format!("{what}: {e}");
     // Already the leader of a session when started by hand: then there is nothing to do.
     let _ = nix::unistd::setsid();
-    let lock = File::create(directory.join(LOCK_FILE)).map_err(told("lock file"))?;
+    let lock = File::options().create(true).truncate(false).write(true).open(directory.join(LOCK_FILE));
+    let lock = lock.map_err(told("lock file"))?;
     let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock);
-    let lock = lock.map_err(|_| "another shim has this container".to_owned())?;
+    let mut lock = lock.map_err(|_| "another shim has this container".to_owned())?;
+    write!(lock, "{}", std::process::id()).map_err(told("lock file"))?;
     let spec: Spec = fs::read(directory.join(SPEC_FILE))
         .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
         .map_err(told("spec"))?;

@@ -162,12 +162,9 @@ pub enum SpecError {
     /// A capability nobody knows.
     #[error("unknown capability {0:?}")]
     Capability(String),
-    /// A user that is no number and no name.
-    #[error("run_as_group is specified without a run_as_user")]
-    GroupWithoutUser,
-    /// A namespace that this runtime does not offer.
-    #[error("{0}")]
-    Namespace(String),
+    /// Something that this runtime does not offer.
+    #[error("{0} are not supported by this runtime")]
+    Unsupported(&'static str),
 }
 
 /// The places on this machine that a spec refers to.
@@ -198,6 +195,7 @@ impl Spec {
         let linux = config.linux.clone().unwrap_or_default();
         let security = linux.security_context.unwrap_or_default();
         let resources = linux.resources.unwrap_or_default();
+        refuse_unsupported(config, &security)?;
         let privileged = security.privileged;
         let paths = |given: &[String], usual: &[&str]| match (privileged, given.is_empty()) {
             (true, _) => Vec::new(),
@@ -222,6 +220,27 @@ impl Spec {
             id: places.id,
         })
     }
+}
+
+/// Better no container than one that is not what was asked for.
+fn refuse_unsupported(
+    config: &v1::ContainerConfig,
+    security: &v1::LinuxContainerSecurityContext,
+) -> Result<(), SpecError> {
+    let localhost = |profile: &Option<v1::SecurityProfile>| {
+        profile.as_ref().is_some_and(|p| p.profile_type() == v1::security_profile::ProfileType::Localhost)
+    };
+    let namespaces = security.namespace_options.as_ref().and_then(|o| o.userns_options.as_ref());
+    if config.mounts.iter().any(|m| m.image.is_some()) {
+        return Err(SpecError::Unsupported("image volumes"));
+    }
+    if namespaces.is_some_and(|n| n.mode() == v1::NamespaceMode::Pod && !n.uids.is_empty()) {
+        return Err(SpecError::Unsupported("user namespaces"));
+    }
+    if localhost(&security.seccomp) || localhost(&security.apparmor) {
+        return Err(SpecError::Unsupported("seccomp and AppArmor profiles of the node"));
+    }
+    Ok(())
 }
 
 fn target_of(device: &v1::Device) -> PathBuf {

@@ -119,11 +119,14 @@ fn anonymous_file(directory: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// A stream with its first bytes put back.
+type Whole<R> = io::Chain<io::Cursor<Vec<u8>>, R>;
+
 /// A stream, decompressed if it is compressed.
 pub enum Decompressed<R: Read> {
-    Plain(io::Chain<io::Cursor<Vec<u8>>, R>),
-    Gzip(Box<flate2::read::MultiGzDecoder<io::Chain<io::Cursor<Vec<u8>>, R>>>),
-    Zstd(Box<zstd::Decoder<'static, BufReader<io::Chain<io::Cursor<Vec<u8>>, R>>>>),
+    Plain(Whole<R>),
+    Gzip(Box<flate2::read::MultiGzDecoder<Whole<R>>>),
+    Zstd(Box<zstd::Decoder<'static, BufReader<Whole<R>>>>),
 }
 
 impl<R: Read> Read for Decompressed<R> {

@@ -12,7 +12,7 @@ use cri::v1::{self, ContainerEventType, NamespaceMode};
 use tokio::io::AsyncReadExt as _;
 
 use super::sandbox::cgroup_parent;
-use super::{KnownContainer, Linux, LinuxError, Result, apart, at, pause};
+use super::{KnownContainer, Linux, LinuxError, Result, apart, at, pause, recovery};
 use crate::control;
 use crate::disk::{self, ContainerRecord};
 use crate::images::Image;
@@ -23,6 +23,8 @@ use crate::spec::{Namespaces, PidNamespace, Places, Spec};
 
 /// How long a start may take; slow disks and network mounts included.
 const START_TIMEOUT: Duration = Duration::from_secs(120);
+/// Before a shim that lives but does not talk is asked again.
+const RECONNECT: Duration = Duration::from_millis(100);
 /// How long a killed container may take to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -207,17 +209,14 @@ impl Linux {
 
     /// Follows a running container until its shim is gone.
     pub(super) async fn watch_over(self: &Arc<Self>, id: &str) {
-        let connection = control::watch(&self.container_directory(id)).await;
+        let directory = self.container_directory(id);
+        let first = control::watch(&directory).await;
         let (linux, id) = (self.clone(), id.to_owned());
         self.tasks.spawn(async move {
-            if let Ok(connection) = connection {
-                tokio::select! {
-                    biased;
-                    () = linux.token.cancelled() => return,
-                    () = control::gone(connection) => {}
-                }
+            let ended = linux.token.run_until_cancelled(shim_gone(&directory, first)).await;
+            if ended.is_some() {
+                linux.note_ended(&id);
             }
-            linux.note_ended(&id);
         });
     }
 
@@ -330,6 +329,22 @@ impl Linux {
         let Some(known) = updated else { return Ok(()) };
         let record = ContainerRecord::new(&known.container, known.layers, known.cgroup, known.stop_signal);
         record.write(&directory).map_err(at(&directory))
+    }
+}
+
+/// Waits for the end of a shim. A connection that ends says so only when the shim has let go of its lock, too: the
+/// connection may have failed for other reasons, and then it is made again.
+async fn shim_gone(directory: &Path, first: io::Result<tokio::net::UnixStream>) {
+    let mut connection = first;
+    loop {
+        if let Ok(connection) = connection {
+            control::gone(connection).await;
+        }
+        if directory.join(EXIT_FILE).exists() || recovery::shim(directory).is_none() {
+            return;
+        }
+        tokio::time::sleep(RECONNECT).await;
+        connection = control::watch(directory).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Commands executed in running containers.
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -88,32 +88,33 @@ impl Linux {
     ) -> Result<Finished> {
         let running = self.execute(id, command, false, false).await?;
         let Running { mut execution, stdout, stderr, .. } = running;
-        let outputs = tokio::spawn(async move { tokio::join!(collect(stdout), collect(stderr)) });
-        let abort = outputs.abort_handle();
-        let finish = async {
-            let code = execution.exit_code().await?;
-            Ok::<_, LinuxError>(code)
-        };
-        let code = match timeout {
-            None => finish.await?,
-            Some(limit) => match tokio::time::timeout(limit, finish).await {
-                Ok(code) => code?,
-                Err(_) => {
-                    abort.abort();
-                    let text = format!("command {command:?} timed out");
-                    return Err(LinuxError::Timeout(text));
+        let (kept_stdout, kept_stderr) = (Kept::default(), Kept::default());
+        let (mut out, mut err) = (std::pin::pin!(kept_stdout.fill(stdout)), std::pin::pin!(kept_stderr.fill(stderr)));
+        let (mut out_ended, mut err_ended) = (false, false);
+        let code = {
+            let limit = timeout.unwrap_or(Duration::MAX);
+            let mut code = std::pin::pin!(tokio::time::timeout(limit, execution.exit_code()));
+            loop {
+                tokio::select! {
+                    biased;
+                    code = &mut code => break code,
+                    () = &mut out, if !out_ended => out_ended = true,
+                    () = &mut err, if !err_ended => err_ended = true,
                 }
-            },
-        };
-        let (stdout, stderr) = match tokio::time::timeout(DRAIN, outputs).await {
-            Ok(outputs) => outputs.map_err(LinuxError::Task)?,
-            // A child of the command keeps the streams open.
-            Err(_) => {
-                abort.abort();
-                (Vec::new(), Vec::new())
             }
         };
-        Ok(Finished { code, stdout, stderr })
+        let code = code.map_err(|_| LinuxError::Timeout(format!("command {command:?} timed out")))??;
+        let drain = async {
+            if !out_ended {
+                out.await;
+            }
+            if !err_ended {
+                err.await;
+            }
+        };
+        // A child of the command may keep the streams open for ever.
+        let _ = tokio::time::timeout(DRAIN, drain).await;
+        Ok(Finished { code, stdout: kept_stdout.take(), stderr: kept_stderr.take() })
     }
 }
 
@@ -127,15 +128,24 @@ fn explain(error: ControlError) -> LinuxError {
     }
 }
 
-async fn collect(stream: Option<pipe::Receiver>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut stream) = stream else { return kept };
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
-        let room = LARGEST_OUTPUT - kept.len();
-        kept.extend_from_slice(&buffer[..length.min(room)]);
+/// Output as far as it has come.
+#[derive(Default)]
+struct Kept(Mutex<Vec<u8>>);
+
+impl Kept {
+    async fn fill(&self, stream: Option<pipe::Receiver>) {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+            let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = LARGEST_OUTPUT - kept.len();
+            kept.extend_from_slice(&buffer[..length.min(room)]);
+        }
     }
-    kept
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 struct Streams {

@@ -97,11 +97,15 @@ impl Linux {
         if let Ok(exit) = disk::read::<Exit>(&directory.join(EXIT_FILE)) {
             return Phase::Exited { started_at, exit };
         }
-        match (started, shim_lives(directory)) {
+        match (started, shim(directory).is_some()) {
             (Some(_), true) => Phase::Running { started_at },
             (None, false) => Phase::Created,
             // A shim that had not finished its start when the runtime died is not waited for.
             (None, true) | (Some(_), false) => {
+                if let Some(pid) = shim(directory) {
+                    // It holds its lock, so the number is its own. Its child goes with it.
+                    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+                }
                 self.hierarchies.kill(cgroup);
                 let message = "the container's shim ended without saying how the container did".to_owned();
                 let exit = Exit { finished_at: self.now(), code: 255, reason: "Error".to_owned(), message };
@@ -113,11 +117,12 @@ impl Linux {
     }
 }
 
-/// A shim holds its lock as long as it lives.
-fn shim_lives(directory: &Path) -> bool {
-    match File::open(directory.join(LOCK_FILE)) {
-        Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err(),
-        Err(_) => false,
+/// The process id of a container's shim, if it lives: as long as it does, it holds a lock.
+pub(super) fn shim(directory: &Path) -> Option<i32> {
+    let file = File::open(directory.join(LOCK_FILE)).ok()?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(_) => None,
+        Err(_) => fs::read_to_string(directory.join(LOCK_FILE)).ok()?.trim().parse().ok(),
     }
 }
 

@@ -12,7 +12,7 @@ use rustix::mount::MountAttrFlags;
 use super::{KnownSandbox, Linux, LinuxError, Result, apart, at};
 use crate::addresses::Cidr;
 use crate::disk::{Progress, SandboxRecord};
-use crate::network::{self, NetworkError, Wanted};
+use crate::network::{self, HostPort, NetworkError, Wanted};
 use crate::record::Sandbox;
 
 /// Parent of the cgroups of a pod for which the kubelet names none.
@@ -41,6 +41,9 @@ impl Linux {
         let id = made.id.clone();
         let known = KnownSandbox { sandbox: made.clone(), turn: Arc::default() };
         self.lock().sandboxes.insert(id.clone(), known);
+        if !made.config.port_mappings.is_empty() {
+            self.publish_ports().await;
+        }
         self.publish(&id, &made, ContainerEventType::ContainerCreatedEvent);
         self.publish(&id, &made, ContainerEventType::ContainerStartedEvent);
         Ok(id)
@@ -133,6 +136,9 @@ impl Linux {
             known.sandbox.ip = None;
             known.sandbox.clone()
         });
+        if !known.sandbox.config.port_mappings.is_empty() {
+            self.publish_ports().await;
+        }
         if let (true, Some(sandbox)) = (was_ready, stopped) {
             self.publish(id, &sandbox, ContainerEventType::ContainerStoppedEvent);
         }
@@ -155,6 +161,18 @@ impl Linux {
             self.publish(id, &gone, ContainerEventType::ContainerDeletedEvent);
         }
         Ok(())
+    }
+
+    /// Tells the host which of its ports belong to which pods.
+    pub(super) async fn publish_ports(&self) {
+        let Ok(cidr) = self.cidr() else { return };
+        let _turn = self.ports_turn.lock().await;
+        let pods = self.sandboxes();
+        let ports = pods.iter().filter(|s| s.ready).flat_map(|s| {
+            let mappings = s.config.port_mappings.iter();
+            mappings.filter_map(|m| s.ip.and_then(|ip| HostPort::new(m, ip)))
+        });
+        network::publish_ports(cidr, &ports.collect::<Vec<_>>()).await;
     }
 
     /// Network, shared memory, pause process and address of a sandbox. Needs no more than its id.

@@ -43,6 +43,10 @@ fn step<T, E: std::fmt::Display>(what: impl std::fmt::Display, done: Result<T, E
 
 /// Becomes the container's program; answers only what prevented it.
 pub fn run(spec: &Spec, directory: &Path, joined: &Joined, streams: Streams, channel: &Channel) -> String {
+    // Half a container must not outlive its shim either.
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL) {
+        return format!("parent death signal: {error}");
+    }
     match channel.receive() {
         Ok(Some((Message::Go, _))) => {}
         _ => return "the shim ended".to_owned(),

@@ -1,9 +1,7 @@
 //! Real containers: needs root, and Debian's busybox-static.
 
-mod lab;
-
 use cri::v1::{self, ContainerState, NamespaceMode};
-use lab::Lab;
+use crate::lab::Lab;
 
 #[tokio::test]
 async fn output_environment_and_exit_code() {
@@ -229,7 +227,7 @@ async fn pods_reach_each_other_and_the_host() {
     let (one, two) = (lab.sandbox().await, lab.sandbox().await);
     let (ip_one, ip_two) = (lab.sandbox_ip(&one).await, lab.sandbox_ip(&two).await);
     assert_ne!(ip_one, ip_two);
-    let serve = "mkdir /www 2>/dev/null || busybox mkdir /www; echo welcome > /www/index.html; httpd -f -p 80 -h /www";
+    let serve = "mkdir /www; echo welcome > /www/index.html; httpd -f -p 80 -h /www";
     lab.run(&one, lab.shell("web", serve)).await;
     let client = lab.run(&two, lab.shell("client", "sleep 1000")).await;
     let fetch = format!("for i in 1 2 3 4 5 6 7 8 9; do wget -q -O - http://{ip_one}/ && break; sleep 0.2; done");
@@ -371,4 +369,47 @@ async fn the_demo_image_serves() {
     lab.runtime.stop_container(request).await.expect("stopped");
     assert_eq!(lab.status(&id).await.exit_code, 0);
     lab.remove_sandbox(&sandbox).await;
+}
+
+#[tokio::test]
+async fn pods_start_quickly() {
+    let mut lab = Lab::new("quick", 16).await;
+    let (mut times, mut sandboxes) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        let began = tokio::time::Instant::now();
+        let sandbox = lab.sandbox().await;
+        let made = began.elapsed();
+        let id = lab.create(&sandbox, lab.shell("app", "sleep 1000")).await;
+        let created = began.elapsed();
+        lab.start(&id).await.expect("started");
+        times.push((began.elapsed(), made, created));
+        sandboxes.push(sandbox);
+    }
+    times.sort();
+    let (all, sandbox, created) = times[times.len() / 2];
+    eprintln!("median of a pod: sandbox {sandbox:?}, container created {created:?}, started {all:?}");
+    assert!(all < std::time::Duration::from_millis(300), "{times:?}");
+    for sandbox in &sandboxes {
+        lab.remove_sandbox(sandbox).await;
+    }
+    assert_eq!(lab.leaks(&sandboxes), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_port_of_the_host_leads_to_a_pod() {
+    let mut lab = Lab::new("hostport", 17).await;
+    let mut config = lab.sandbox_config();
+    config.port_mappings = vec![v1::PortMapping { container_port: 80, host_port: 38_017, ..Default::default() }];
+    let sandbox = lab.run_sandbox(config).await;
+    let serve = "mkdir /www; echo welcome > /www/index.html; httpd -f -p 80 -h /www";
+    lab.run(&sandbox, lab.shell("web", serve)).await;
+    let connected = async {
+        while tokio::net::TcpStream::connect("127.0.0.1:38017").await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), connected).await.expect("in time");
+    lab.remove_sandbox(&sandbox).await;
+    assert!(tokio::net::TcpStream::connect("127.0.0.1:38017").await.is_err());
+    assert_eq!(lab.leaks(&[sandbox]), [""; 0]);
 }

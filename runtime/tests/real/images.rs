@@ -1,7 +1,5 @@
 //! Images in and out of a running runtime: archives, a registry, removal. Needs root.
 
-mod lab;
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -14,7 +12,7 @@ use axum::routing::get;
 use cri::images::LoadRequest;
 use cri::images::image_loader_client::ImageLoaderClient;
 use cri::v1;
-use lab::Lab;
+use crate::lab::Lab;
 use sha2::Digest as _;
 
 fn digest(bytes: &[u8]) -> String {

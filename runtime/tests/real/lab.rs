@@ -275,7 +275,7 @@ pub fn busybox_archive() -> Vec<u8> {
     add("bin/busybox", 0o755, tar::EntryType::Regular, &busybox, None);
     let tools = [
         "sh", "cat", "echo", "sleep", "id", "ls", "env", "pwd", "hostname", "ip", "wget", "httpd", "mount", "kill",
-        "tty", "stty", "dd", "head", "tail", "grep", "touch", "stat", "ps", "true", "false", "test", "mknod", "nc", "yes",
+        "tty", "stty", "dd", "head", "tail", "grep", "touch", "stat", "ps", "true", "false", "test", "mknod", "nc", "yes", "mkdir",
     ];
     for tool in tools {
         add(&format!("bin/{tool}"), 0o777, tar::EntryType::Symlink, &[], Some("busybox"));
