@@ -125,6 +125,9 @@ impl ApiServer {
         let (cache, ends) = (Arc::clone(&self.cache), token.clone());
         tasks.spawn(async move { cache.run(ends).await });
         self.cache.wait_for(api::names::Revision(0), LOAD_PATIENCE).await?;
+        crate::bootstrap::run(self).await.map_err(StartError::Bootstrap)?;
+        let (server, ends) = (Arc::clone(self), token.clone());
+        tasks.spawn(async move { crate::bootstrap::keep(server, ends).await });
         tasks.spawn(storage::compact_every(Arc::clone(&self.storage), COMPACT_EVERY, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move {

@@ -157,7 +157,7 @@ impl Config {
     /// For a server inside another process: simulations and tests. Its tokens are signed with a key that nobody else has.
     pub fn for_tests() -> Self {
         Self {
-            advertise_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
             secure_port: 6443,
             service_cidr: "10.96.0.0/16".into(),
             node_ports: 30_000..=32_767,

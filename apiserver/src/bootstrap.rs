@@ -1,3 +1,97 @@
-//! What a cluster begins with: namespaces, RBAC roles and bindings, priority classes, the `kubernetes` service.
+//! What a cluster begins with, and what an API server keeps true by itself: namespaces, RBAC roles and bindings, priority
+//! classes, the `kubernetes` Service with the live servers behind it, the rules of aggregated roles.
+//!
+//! Entry points: [`run`] before the server is ready, [`keep`] until it ends. Invariant: everything is written through the write
+//! path, and running it again writes nothing.
 
+mod aggregation;
+mod endpoints;
+mod kubernetes_service;
+mod namespaces;
 pub mod policy;
+mod priority_classes;
+mod rbac;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::error::ApiError;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use self::writer::Writer;
+use crate::ApiServer;
+use crate::cache::{Selection, WatchFrom, Watcher};
+use crate::read::storage_error;
+
+/// How long to wait before trying again what failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Writes what is missing. The cache must be loaded.
+pub async fn run(server: &Arc<ApiServer>) -> Result<(), ApiError> {
+    server.cache.fresh().await.map_err(storage_error)?;
+    let writer = Writer::new(server);
+    namespaces::ensure(&writer).await?;
+    priority_classes::ensure(&writer).await?;
+    rbac::reconcile(&writer, policy::policy()).await?;
+    kubernetes_service::ensure(&writer).await?;
+    endpoints::announce(&writer).await?;
+    server.cache.fresh().await.map_err(storage_error)?;
+    aggregation::aggregate(&writer).await
+}
+
+/// Keeps aggregated roles and the endpoints of the `kubernetes` Service true until the server ends, then withdraws from them.
+pub async fn keep(server: Arc<ApiServer>, token: CancellationToken) {
+    let mut roles = cluster_roles(&server);
+    let mut announce_at = Instant::now() + endpoints::INTERVAL;
+    loop {
+        let woken = tokio::select! {
+            biased;
+            () = token.cancelled() => break,
+            () = sleep_until(announce_at) => Woken::Announce,
+            more = changed(&mut roles) => if more { Woken::Roles } else { Woken::Lost },
+        };
+        let writer = Writer::new(&server);
+        let done = match woken {
+            Woken::Announce => {
+                announce_at = Instant::now() + endpoints::INTERVAL;
+                endpoints::announce(&writer).await
+            }
+            Woken::Roles => aggregation::aggregate(&writer).await,
+            Woken::Lost => {
+                sleep(RETRY).await;
+                roles = cluster_roles(&server);
+                aggregation::aggregate(&writer).await
+            }
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "the cluster's own objects were not brought up to date");
+        }
+    }
+    if let Err(error) = endpoints::withdraw(&Writer::new(&server)).await {
+        tracing::warn!(%error, "this server still shows as live for a while");
+    }
+}
+
+enum Woken {
+    Announce,
+    Roles,
+    Lost,
+}
+
+fn cluster_roles(server: &ApiServer) -> Option<Watcher> {
+    let resource = server.cache.resource(&crate::view::prefix(crate::authz::rbac::GROUP, "clusterroles", ""))?;
+    resource.watch(WatchFrom::After(resource.revision()), Selection::everything()).ok()
+}
+
+/// Waits for a change; false when the watch has ended.
+async fn changed(watcher: &mut Option<Watcher>) -> bool {
+    match watcher {
+        Some(watcher) => watcher.next().await.is_some(),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ pub mod http;
 pub mod object;
 pub mod read;
 pub mod resources;
+pub mod reviews;
 pub mod server;
 pub mod service_ip;
 pub mod storage;

@@ -1,0 +1,80 @@
+//! [`Writer`]: how the server writes objects of its own: as `system:apiserver`, through the write path.
+
+use std::sync::Arc;
+
+use api::error::ApiError;
+use k8s_openapi::Metadata;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ApiServer;
+use crate::authn::User;
+use crate::resources::Strategy;
+use crate::view::prefix;
+use crate::write::{self, Place, Replacement, Warnings};
+
+/// See the module.
+pub(super) struct Writer {
+    /// The server.
+    pub server: Arc<ApiServer>,
+    user: User,
+}
+
+/// What can be written: a built-in type.
+pub(super) trait Kept:
+    k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+{
+}
+
+impl<T> Kept for T where
+    T: k8s_openapi::Resource + Metadata<Ty = ObjectMeta> + Serialize + DeserializeOwned + Clone + Send + Sync + 'static
+{
+}
+
+impl Writer {
+    pub(super) fn new(server: &Arc<ApiServer>) -> Self {
+        Self { server: Arc::clone(server), user: User::apiserver() }
+    }
+
+    /// The object as the cache has it, with its resourceVersion.
+    pub(super) fn get<T: Kept>(&self, namespace: &str, name: &str) -> Option<T> {
+        let prefix_of_kind = prefix(T::GROUP, T::URL_PATH_SEGMENT, "");
+        let key = format!("{}{name}", prefix(T::GROUP, T::URL_PATH_SEGMENT, namespace));
+        let entry = self.server.cache.resource(&prefix_of_kind)?.get(&key)?;
+        serde_json::from_slice(&entry.json()).ok()
+    }
+
+    /// Creates the object; one that exists already, or whose kind is not served, is left alone.
+    pub(super) async fn create<T: Kept>(&self, object: T) -> Result<(), ApiError> {
+        let Some(strategy) = self.strategy::<T>() else { return Ok(()) };
+        let namespace = object.metadata().namespace.clone().unwrap_or_default();
+        let mut object: Box<dyn crate::object::Object> = Box::new(object);
+        strategy.set_defaults(object.as_mut());
+        let warnings = Warnings::default();
+        match write::create(&self.place(strategy.as_ref(), &namespace, "", &warnings), object).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_already_exists() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces the object; if it was changed meanwhile, that is a conflict.
+    pub(super) async fn replace<T: Kept>(&self, object: T) -> Result<(), ApiError> {
+        let Some(strategy) = self.strategy::<T>() else { return Ok(()) };
+        let meta = object.metadata().clone();
+        let (namespace, name) = (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
+        let mut object: Box<dyn crate::object::Object> = Box::new(object);
+        strategy.set_defaults(object.as_mut());
+        let warnings = Warnings::default();
+        write::update(&self.place(strategy.as_ref(), &namespace, &name, &warnings), Replacement::Object(object)).await.map(drop)
+    }
+
+    fn strategy<T: Kept>(&self) -> Option<Arc<dyn Strategy>> {
+        self.server.resources.find(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT)
+    }
+
+    fn place<'a>(&'a self, strategy: &'a dyn Strategy, namespace: &'a str, name: &'a str, warnings: &'a Warnings) -> Place<'a> {
+        Place { server: &self.server, strategy, namespace, name, subresource: None, user: &self.user, dry_run: false, warnings }
+    }
+}

@@ -1,0 +1,246 @@
+//! Addresses and node ports of Services: each is given to one Service at a time, whichever API server gives it.
+//!
+//! A claim is a key of its own in the store (an IPAddress object, or a record for a port), made by compare-and-swap before the
+//! Service is stored and removed after the Service is; so several API servers on one store never give the same one twice.
+//! A claim that a crash left behind is free again after [`STALE_AFTER`]. Entry point: [`Services`], by way of [`Claims`].
+
+mod record;
+mod slots;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use api::error::ApiError;
+use api::field::{FieldError, FieldErrors, FieldPath};
+use api::names::GroupKind;
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use process::{Clock, Rng};
+
+pub use self::record::STALE_AFTER;
+pub use self::slots::{Cidr, CidrError};
+use self::record::{Book, Owner};
+use self::slots::{Slot, slots_of};
+use crate::object::{Object, downcast, downcast_mut};
+use crate::read::storage_error;
+use crate::storage::{Storage, StorageError};
+use crate::write::Place;
+use crate::write::claims::{Claim, Claims, Settle};
+
+/// See the module.
+pub struct Services {
+    book: Arc<Book>,
+    rng: Rng,
+    addresses: Cidr,
+    ports: RangeInclusive<u16>,
+}
+
+/// What one write took, and what it gives back when it succeeds.
+struct Taken {
+    book: Arc<Book>,
+    taken: Vec<(Slot, String)>,
+    owner: Owner,
+    given_up: Vec<Slot>,
+}
+
+impl Services {
+    /// Gives out these addresses and ports.
+    pub fn new(storage: Arc<dyn Storage>, clock: Clock, rng: Rng, addresses: Cidr, ports: RangeInclusive<u16>) -> Self {
+        Self { book: Arc::new(Book::new(storage, clock, rng.clone())), rng, addresses, ports }
+    }
+
+    async fn fill(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>) -> Result<(), ApiError> {
+        let path = FieldPath::root("spec");
+        if slots::needs_address(spec) {
+            self.address(spec, name, taking, &path).await?;
+        }
+        if slots::needs_node_ports(spec) || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0) {
+            self.node_ports(spec, name, taking, &path).await?;
+        }
+        if slots::needs_health_check(spec) {
+            self.health_check(spec, taking).await?;
+        }
+        Ok(())
+    }
+
+    async fn address(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>, path: &FieldPath) -> Result<(), ApiError> {
+        let given = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
+        let Some(given) = given else {
+            let free = taking.any(&|random| Slot::Address(self.addresses.pick(&self.rng, random))).await.map_err(storage_error)?;
+            let Some(Slot::Address(address)) = free else {
+                return Err(ApiError::internal("failed to allocate a serviceIP: range is full"));
+            };
+            spec.cluster_ip = Some(address.to_string());
+            spec.cluster_ips = Some(vec![address.to_string()]);
+            return Ok(());
+        };
+        // Whether it is an address at all is for validation to say.
+        let Ok(address) = given.parse::<IpAddr>() else { return Ok(()) };
+        let refuse = |why: String| {
+            let all = spec.cluster_ips.clone().unwrap_or_else(|| vec![given.clone()]);
+            Err(invalid(name, FieldError::invalid(&path.child("clusterIPs"), all, format!("failed to allocate IP {address}: {why}"))))
+        };
+        if taking.has(Slot::Address(address)) {
+            return Ok(());
+        }
+        if let Err(why) = self.addresses.check(address) {
+            return refuse(why);
+        }
+        match taking.this(Slot::Address(address)).await.map_err(storage_error)? {
+            true => Ok(()),
+            false => refuse("provided IP is already allocated".to_owned()),
+        }
+    }
+
+    /// The ports that were asked for come first, so that none of the others takes them.
+    async fn node_ports(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>, path: &FieldPath) -> Result<(), ApiError> {
+        if !slots::needs_node_ports(spec) {
+            return Ok(());
+        }
+        for (i, port) in spec.ports.iter().flatten().enumerate() {
+            let Some(wanted) = port.node_port.filter(|wanted| *wanted != 0) else { continue };
+            if let Err(detail) = self.port(wanted, taking).await? {
+                let field = path.child("ports").index(i).child("nodePort");
+                return Err(invalid(name, FieldError::invalid(&field, wanted, detail)));
+            }
+        }
+        for port in spec.ports.iter_mut().flatten().filter(|port| port.node_port.unwrap_or_default() == 0) {
+            port.node_port = Some(self.any_port(taking, "failed to allocate a nodePort").await?);
+        }
+        Ok(())
+    }
+
+    async fn health_check(&self, spec: &mut ServiceSpec, taking: &mut Taking<'_>) -> Result<(), ApiError> {
+        match spec.health_check_node_port.filter(|wanted| *wanted != 0) {
+            Some(wanted) => {
+                let claimed = self.port(wanted, taking).await?;
+                claimed.map_err(|why| ApiError::internal(format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}")))
+            }
+            None => {
+                let port = self.any_port(taking, "failed to allocate a HealthCheck NodePort").await?;
+                spec.health_check_node_port = Some(port);
+                Ok(())
+            }
+        }
+    }
+
+    async fn port(&self, wanted: i32, taking: &mut Taking<'_>) -> Result<Result<(), String>, ApiError> {
+        let slot = u16::try_from(wanted).ok().filter(|port| self.ports.contains(port)).map(Slot::Port);
+        let Some(slot) = slot else {
+            let (first, last) = (self.ports.start(), self.ports.end());
+            return Ok(Err(format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")));
+        };
+        if taking.has(slot) || taking.this(slot).await.map_err(storage_error)? {
+            return Ok(Ok(()));
+        }
+        Ok(Err("provided port is already allocated".to_owned()))
+    }
+
+    async fn any_port(&self, taking: &mut Taking<'_>, what: &str) -> Result<i32, ApiError> {
+        let pick = |taken: &std::collections::BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
+        match taking.any(&pick).await.map_err(storage_error)? {
+            Some(Slot::Port(port)) => Ok(i32::from(port)),
+            _ => Err(ApiError::internal(format!("{what}: range is full"))),
+        }
+    }
+}
+
+/// The claims of one write while it makes them.
+struct Taking<'a> {
+    services: &'a Services,
+    owner: Owner,
+    /// What the stored Service has: it keeps that.
+    held: Vec<Slot>,
+    taken: Vec<(Slot, String)>,
+    dry_run: bool,
+}
+
+impl Taking<'_> {
+    fn has(&self, slot: Slot) -> bool {
+        self.held.contains(&slot) || self.taken.iter().any(|(taken, _)| *taken == slot)
+    }
+
+    async fn this(&mut self, slot: Slot) -> Result<bool, StorageError> {
+        let claimed = self.services.book.claim(slot, &self.owner, self.dry_run).await?;
+        let is_ours = claimed.is_some();
+        self.taken.extend(claimed.map(|id| (slot, id)));
+        Ok(is_ours)
+    }
+
+    /// Whatever is free: `pick` proposes one that is not in the set it is given, while there is one.
+    async fn any(&mut self, pick: &(dyn Fn(&std::collections::BTreeSet<Slot>) -> Slot + Send + Sync)) -> Result<Option<Slot>, StorageError> {
+        const ATTEMPTS: usize = 16;
+        let mut known = self.held.iter().copied().chain(self.taken.iter().map(|(slot, _)| *slot)).collect();
+        for attempt in 0..ATTEMPTS {
+            let slot = pick(&known);
+            if !known.contains(&slot) && self.this(slot).await? {
+                return Ok(Some(slot));
+            }
+            match attempt {
+                0 => known.extend(self.services.book.taken(slot).await?),
+                _ => drop(known.insert(slot)),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Claims for Services {
+    async fn claim(&self, at: &Place<'_>, new: &mut dyn Object, old: Option<&dyn Object>) -> Result<Claim, ApiError> {
+        if at.subresource.is_some() {
+            return Ok(Claim::none());
+        }
+        let Some(service) = downcast_mut::<Service>(new) else { return Ok(Claim::none()) };
+        let name = service.metadata.name.clone().unwrap_or_default();
+        let owner = Owner { namespace: at.namespace.to_owned(), name: name.clone() };
+        let held = old.and_then(downcast::<Service>).map(slots_of).unwrap_or_default();
+        let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: at.dry_run };
+        let filled = self.fill(service.spec.get_or_insert_default(), &name, &mut taking).await;
+        let wanted = slots_of(service);
+        let given_up = taking.held.into_iter().filter(|slot| !wanted.contains(slot)).collect();
+        let taken = Taken { book: Arc::clone(&self.book), taken: taking.taken, owner, given_up };
+        match filled {
+            Ok(()) if at.dry_run => Ok(Claim::none()),
+            Ok(()) => Ok(Claim::new(taken)),
+            Err(error) => {
+                Box::new(taken).settle(false).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn release(&self, at: &Place<'_>, object: &dyn Object) {
+        let Some(service) = downcast::<Service>(object) else { return };
+        let name = service.metadata.name.clone().unwrap_or_default();
+        let owner = Owner { namespace: at.namespace.to_owned(), name };
+        for slot in slots_of(service) {
+            self.book.release(slot, &owner).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Settle for Taken {
+    async fn settle(self: Box<Self>, stored: bool) {
+        if stored {
+            for slot in self.given_up {
+                self.book.release(slot, &self.owner).await;
+            }
+        } else {
+            for (slot, id) in self.taken {
+                self.book.undo(slot, &id).await;
+            }
+        }
+    }
+}
+
+fn invalid(name: &str, error: FieldError) -> ApiError {
+    let mut errors = FieldErrors::new();
+    errors.push(error);
+    ApiError::invalid(&GroupKind::new("", "Service"), name, errors)
+}
+
+#[cfg(test)]
+mod tests;
