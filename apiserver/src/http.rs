@@ -9,6 +9,7 @@ pub mod discovery;
 pub mod handlers;
 pub mod health;
 pub mod media;
+pub mod node_proxy;
 pub mod openapi;
 pub mod options;
 pub mod query;
