@@ -5,6 +5,7 @@
 //! tell the two apart and know no kind by name.
 
 mod built_in;
+mod certificate_signing_request;
 mod checks;
 mod config_map;
 mod controller_revision;
@@ -14,14 +15,18 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
+mod ingress;
 mod job;
 mod lease;
 mod limit_range;
 mod namespace;
+mod network_policy;
 mod node;
 mod persistent_volume;
 mod persistent_volume_claim;
 mod pod;
+mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 mod printing;
@@ -31,6 +36,7 @@ mod replica_set;
 mod replication_controller;
 mod resource_quota;
 mod reviews;
+mod runtime_class;
 pub mod schema;
 mod secret;
 mod served;

@@ -6,7 +6,7 @@
 //! written, `.` a struct by value (always written), `*` a pointer (written when set, even if empty), `?` a pointer that is
 //! written as null when it is not set; nothing means `omitempty`.
 //! Then `^key` the strategic merge key (`^` alone: merged as a set), `%` retainKeys, `@k1,k2` the keys of a list that is a map,
-//! `@=` a set, `@-` atomic.
+//! `@=` a set, `@-` atomic, `@+` granular although the type is atomic.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -67,6 +67,8 @@ pub enum Merge {
     Atomic,
     /// A list without duplicates.
     Set,
+    /// Field by field, although the type itself is atomic.
+    Granular,
     /// A list whose items are known by these fields.
     Keys(Vec<&'static str>),
 }
@@ -172,6 +174,7 @@ fn parse_field(name: &'static str, facts: &'static str, index: &BTreeMap<&'stati
         None => (facts, Merge::Plain),
         Some((facts, "=")) => (facts, Merge::Set),
         Some((facts, "-")) => (facts, Merge::Atomic),
+        Some((facts, "+")) => (facts, Merge::Granular),
         Some((facts, keys)) => (facts, Merge::Keys(keys.split(',').collect())),
     };
     let (facts, retain_keys) = facts.strip_suffix('%').map_or((facts, false), |facts| (facts, true));

@@ -1,5 +1,6 @@
 //! The rows: every built-in kind that this server knows, in the order of discovery.
 
+use super::certificate_signing_request::CertificateSigningRequest;
 use super::config_map::ConfigMap;
 use super::controller_revision::ControllerRevision;
 use super::cron_job::CronJob;
@@ -8,14 +9,18 @@ use super::deployment::Deployment;
 use super::endpoint_slice::EndpointSlice;
 use super::endpoints::Endpoints;
 use super::event::{CoreEvent, Event};
+use super::horizontal_pod_autoscaler::{HorizontalPodAutoscaler, OldAutoscaler};
+use super::ingress::{Ingress, IngressClass};
 use super::job::Job;
 use super::lease::Lease;
 use super::limit_range::LimitRange;
 use super::namespace::Namespace;
+use super::network_policy::NetworkPolicy;
 use super::node::Node;
 use super::persistent_volume::PersistentVolume;
 use super::persistent_volume_claim::PersistentVolumeClaim;
 use super::pod::Pod;
+use super::pod_disruption_budget::PodDisruptionBudget;
 use super::pod_template::PodTemplate;
 use super::priority_class::PriorityClass;
 use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
@@ -24,6 +29,7 @@ use super::replication_controller::ReplicationController;
 use super::resource_quota::ResourceQuota;
 use super::reviews::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectReview, SelfSubjectRulesReview};
 use super::reviews::{SubjectAccessReview, TokenReview};
+use super::runtime_class::RuntimeClass;
 use super::secret::Secret;
 use super::service::Service;
 use super::service_account::ServiceAccount;
@@ -68,15 +74,28 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<SelfSubjectAccessReview>(),
         row::<SelfSubjectRulesReview>(),
         row::<SubjectAccessReview>(),
+        // autoscaling
+        row::<HorizontalPodAutoscaler>(),
+        row::<OldAutoscaler>(),
         // batch
         row::<CronJob>(),
         row::<Job>(),
+        // certificates.k8s.io
+        row::<CertificateSigningRequest>(),
         // coordination.k8s.io
         row::<Lease>(),
         // discovery.k8s.io
         row::<EndpointSlice>(),
         // events.k8s.io
         row::<Event>(),
+        // networking.k8s.io
+        row::<Ingress>(),
+        row::<IngressClass>(),
+        row::<NetworkPolicy>(),
+        // node.k8s.io
+        row::<RuntimeClass>(),
+        // policy
+        row::<PodDisruptionBudget>(),
         // rbac.authorization.k8s.io
         row::<ClusterRole>(),
         row::<ClusterRoleBinding>(),
