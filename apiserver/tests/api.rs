@@ -1,0 +1,12 @@
+//! The API as clients see it: kube's client and plain requests on the router, in this process, on virtual time.
+
+#[path = "api/deletes.rs"]
+mod deletes;
+#[path = "api/reads.rs"]
+mod reads;
+#[path = "api/server.rs"]
+mod server;
+#[path = "api/watches.rs"]
+mod watches;
+#[path = "api/writes.rs"]
+mod writes;

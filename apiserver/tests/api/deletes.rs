@@ -1,0 +1,98 @@
+//! Deleting: finalizers, grace, preconditions, collections, namespaces.
+
+use serde_json::{Value, json};
+
+use crate::server::Server;
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const PODS: &str = "/api/v1/namespaces/default/pods";
+
+async fn create(server: &Server, name: &str, meta: Value) -> String {
+    let mut meta = meta;
+    meta["name"] = json!(name);
+    let created = server.ask("POST", MAPS, &json!({"metadata": meta})).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    created.body["metadata"]["uid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delete_answers_a_status_or_what_remains() {
+    let server = Server::start().await;
+    let uid = create(&server, "a", json!({})).await;
+    let deleted = server.ask("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
+    let details = json!({"kind": "configmaps", "name": "a", "uid": uid});
+    assert_eq!(deleted.body, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}));
+    create(&server, "held", json!({"finalizers": ["a.example.org/f"]})).await;
+    let path = format!("{MAPS}/held");
+    let marked = server.ask("DELETE", &path, &Value::Null).await;
+    assert!(marked.body["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(marked.body["metadata"]["deletionGracePeriodSeconds"], 0);
+    let taken = server.ask("POST", MAPS, &json!({"metadata": {"name": "held"}})).await;
+    assert_eq!(taken.error(), (409, "object is being deleted: configmaps \"held\" already exists"));
+    let added = server.patch("merge", &path, &json!({"metadata": {"finalizers": ["a.example.org/g"]}})).await;
+    assert!(added.error().1.contains("no new finalizers can be added if the object is being deleted"), "{}", added.text);
+    assert_eq!(server.patch("merge", &path, &json!({"metadata": {"finalizers": null}})).await.status, 200);
+    assert_eq!(server.get(&path).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn preconditions_and_policies() {
+    let server = Server::start().await;
+    let uid = create(&server, "a", json!({})).await;
+    let path = format!("{MAPS}/a");
+    let refused = server.ask("DELETE", &path, &json!({"preconditions": {"uid": "other"}})).await;
+    let message = format!(
+        "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+    );
+    assert_eq!(refused.error(), (409, message.as_str()));
+    let orphaned = server.ask("DELETE", &path, &json!({"propagationPolicy": "Orphan"})).await;
+    assert_eq!(orphaned.body["metadata"]["finalizers"], json!(["orphan"]));
+    let both = server.ask("DELETE", &path, &json!({"propagationPolicy": "Orphan", "orphanDependents": true})).await;
+    assert_eq!(both.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_end_gracefully() {
+    let server = Server::start().await;
+    let pod = |name: &str, node: &str| {
+        json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": node, "terminationGracePeriodSeconds": 60}})
+    };
+    server.ask("POST", PODS, &pod("p", "n")).await;
+    let path = format!("{PODS}/p");
+    for (query, grace) in [("", 60), ("?gracePeriodSeconds=90", 60), ("?gracePeriodSeconds=10", 10)] {
+        let deleted = server.ask("DELETE", &format!("{path}{query}"), &Value::Null).await;
+        assert_eq!((deleted.status.as_u16(), &deleted.body["metadata"]["deletionGracePeriodSeconds"]), (200, &json!(grace)), "{query}");
+    }
+    let forced = server.ask("DELETE", &format!("{path}?gracePeriodSeconds=0"), &Value::Null).await;
+    assert_eq!(forced.body["kind"], "Pod");
+    assert_eq!(server.get(&path).await.status, 404);
+    server.ask("POST", PODS, &pod("unbound", "")).await;
+    server.ask("DELETE", &format!("{PODS}/unbound"), &Value::Null).await;
+    assert_eq!(server.get(&format!("{PODS}/unbound")).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn collections_honour_selectors() {
+    let server = Server::start().await;
+    for i in 0..4 {
+        create(&server, &format!("m{i}"), json!({"labels": {"odd": (i % 2).to_string()}})).await;
+    }
+    let deleted = server.ask("DELETE", &format!("{MAPS}?labelSelector=odd%3D1"), &Value::Null).await;
+    assert_eq!(deleted.names(), ["m1", "m3"]);
+    assert_eq!(server.get(&format!("{MAPS}?labelSelector=odd")).await.names(), ["m0", "m2"]);
+    assert_eq!(server.ask("DELETE", "/api/v1/namespaces", &Value::Null).await.status, 405);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_goes_with_its_last_finalizer() {
+    let server = Server::start().await;
+    server.ask("POST", "/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
+    let path = "/api/v1/namespaces/n";
+    let deleted = server.ask("DELETE", path, &Value::Null).await;
+    assert_eq!(deleted.body["status"]["phase"], "Terminating");
+    let refused = server.ask("POST", "/api/v1/namespaces/n/configmaps", &json!({"metadata": {"name": "a"}})).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["details"]["causes"][0]["reason"]), (403, &json!("NamespaceTerminating")));
+    let finalized = server.ask("PUT", &format!("{path}/finalize"), &json!({"metadata": {"name": "n"}, "spec": {"finalizers": []}})).await;
+    assert_eq!(finalized.status, 200, "{}", finalized.text);
+    assert_eq!(server.get(path).await.status, 404);
+}
