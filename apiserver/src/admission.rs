@@ -155,6 +155,7 @@ mod fixture {
     /// What a plugin's test needs to know of a resource.
     pub(super) fn resource(group: &str, plural: &str, kind: &str, namespaced: bool) -> ResourceInfo {
         ResourceInfo {
+            stored_group: String::new(),
             group: group.to_owned(),
             version: "v1".to_owned(),
             kind: kind.to_owned(),

@@ -92,6 +92,8 @@ pub enum Subresource {
 pub struct ResourceInfo {
     /// API group, empty for core.
     pub group: String,
+    /// Group of the stored form, which validation errors name; differs from `group` for a second face of a kind.
+    pub stored_group: String,
     /// Version, for example `v1`.
     pub version: String,
     /// Kind, for example `Pod`.
@@ -212,6 +214,14 @@ pub trait Kind: Send + Sync + 'static {
     fn validate_status_update(_new: &Self::Object, _old: &Self::Object) -> FieldErrors {
         FieldErrors::default()
     }
+    /// A write to another subresource that has the object's own form: what of it counts.
+    fn prepare_for_subresource_update(_: Subresource, new: &mut Self::Object, old: &Self::Object) {
+        Self::prepare_for_update(new, old);
+    }
+    /// All errors of such a write.
+    fn validate_subresource_update(_: Subresource, new: &Self::Object, old: &Self::Object) -> FieldErrors {
+        Self::validate_update(new, old)
+    }
     /// Errors of `metadata.name`; the default is a DNS-1123 subdomain. `prefix` is true for generateName.
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
         name_or_prefix(api::names::is_dns1123_subdomain, name, prefix)
@@ -267,6 +277,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Kind::validate_status_update`].
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
+    /// See [`Kind::prepare_for_subresource_update`].
+    fn prepare_for_subresource_update(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object);
+    /// See [`Kind::validate_subresource_update`].
+    fn validate_subresource_update(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Kind::validate_name`].
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String>;
     /// See [`Kind::TTL`].

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
-use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy, wire};
+use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy, Subresource, wire};
 use crate::object::{self, Object};
 
 /// A kind of the table, ready for the handlers.
@@ -63,6 +63,7 @@ fn info<K: Kind>() -> ResourceInfo {
     let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     ResourceInfo {
         group: group.to_owned(),
+        stored_group: stored_group.to_owned(),
         version: version.to_owned(),
         kind: kind.to_owned(),
         singular,
@@ -123,6 +124,14 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors {
         K::validate_status_update(self.own(new), self.own(old))
+    }
+
+    fn prepare_for_subresource_update(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object) {
+        K::prepare_for_subresource_update(subresource, self.own_mut(new), self.own(old));
+    }
+
+    fn validate_subresource_update(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> FieldErrors {
+        K::validate_subresource_update(subresource, self.own(new), self.own(old))
     }
 
     fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {

@@ -7,7 +7,7 @@ use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath, go_quote};
 use api::names;
 use api::quantity::Quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::Value;
@@ -123,15 +123,6 @@ pub fn annotations(errors: &mut FieldErrors, path: &FieldPath, annotations: Opti
     }
     if size > MAX_SIZE {
         errors.push(FieldError::too_long(path, MAX_SIZE));
-    }
-}
-
-/// The metadata of a template: labels, annotations, finalizers.
-pub fn template_metadata(errors: &mut FieldErrors, path: &FieldPath, meta: &ObjectMeta) {
-    labels(errors, &path.child("labels"), meta.labels.as_ref());
-    annotations(errors, &path.child("annotations"), meta.annotations.as_ref());
-    for finalizer in meta.finalizers.iter().flatten() {
-        errors.push_invalid(&path.child("finalizers"), finalizer, names::qualified_name(finalizer));
     }
 }
 

@@ -7,7 +7,7 @@ mod update;
 use api::conditions;
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::pods;
-use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodStatus};
+use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodSpec, PodStatus};
 
 use super::{Columns, Kind, Subresource, checks, pod_spec};
 
@@ -134,6 +134,21 @@ impl Kind for Pod {
         for (i, address) in new.pod_ips.iter().flatten().enumerate() {
             checks::ip(&mut errors, &path.child("podIPs").index(i), &address.ip);
         }
+        errors
+    }
+
+    fn prepare_for_subresource_update(_: Subresource, new: &mut Object, old: &Object) {
+        let given = new.spec.take().and_then(|spec| spec.ephemeral_containers);
+        new.spec = old.spec.clone().map(|spec| PodSpec { ephemeral_containers: given, ..spec });
+        new.status.clone_from(&old.status);
+    }
+
+    fn validate_subresource_update(_: Subresource, new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec");
+        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        pod_spec::validate(&mut errors, &path, &new);
+        pod_spec::validate_ephemeral(&mut errors, &path.child("ephemeralContainers"), &new, &old);
         errors
     }
 

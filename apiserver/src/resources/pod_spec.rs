@@ -19,7 +19,7 @@ use api::names;
 use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec, PodTemplateSpec};
 
 pub use self::containers::validate_ephemeral;
-pub use self::defaults::{set_defaults, set_pod_defaults, set_template_defaults};
+pub use self::defaults::{set_pod_defaults, set_template_defaults};
 pub use self::difference::difference;
 pub use self::resources::{container_resource_name, requirements};
 pub use self::scheduling::{node_selector, taint_effect, toleration_list};
@@ -68,17 +68,6 @@ pub fn validate_template(errors: &mut FieldErrors, path: &FieldPath, template: &
     }
 }
 
-/// A template whose pods must restart always, as those of controllers without an end.
-pub fn validate_always_template(errors: &mut FieldErrors, path: &FieldPath, template: &PodTemplateSpec) {
-    validate_template(errors, path, template);
-    let spec = template.spec.as_ref();
-    let restart = spec.and_then(|spec| spec.restart_policy.as_deref()).unwrap_or_default();
-    checks::one_of(errors, &path.child("spec").child("restartPolicy"), restart, &["Always"]);
-    if spec.is_some_and(|spec| spec.active_deadline_seconds.is_some()) {
-        let path = path.child("spec").child("activeDeadlineSeconds");
-        errors.push(FieldError::forbidden(&path, "activeDeadlineSeconds in pod template is not supported"));
-    }
-}
 
 fn names_and_numbers(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     let name = |errors: &mut FieldErrors, field: &str, value: Option<&String>, rule: fn(&str) -> Vec<String>| {

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ReplicationController as Object, ReplicationCon
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, pod_spec};
+use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
 
 /// See the module.
 pub struct ReplicationController;
@@ -64,12 +64,8 @@ impl Kind for ReplicationController {
             errors.push(FieldError::required(&path, ""));
             return errors;
         };
-        let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
-        if !selector.is_empty() && !LabelSelector::from_map(&selector).matches(&labels) {
-            let detail = "`selector` does not match template `labels`";
-            errors.push(FieldError::invalid(&path.child("metadata").child("labels"), labels, detail));
-        }
-        pod_spec::validate_always_template(&mut errors, &path, &template);
+        let selector = LabelSelector::from_map(&selector);
+        workload::template_errors(&mut errors, &path, Some(&selector), &template, "ReplicationController");
         errors
     }
 

@@ -97,7 +97,7 @@ impl ResourceInfo {
 
     /// As errors name the kind.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(&self.group, &self.kind)
+        GroupKind::new(&self.stored_group, &self.kind)
     }
 
     /// What all keys of this resource begin with.

@@ -1,4 +1,4 @@
-//! What the kinds of apps/v1 share: a selector that must match the template, and pods that restart always.
+//! What the kinds that keep pods alive share: a selector that must match the template, and pods that restart always.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::selector::LabelSelector;

@@ -143,7 +143,11 @@ impl Update<'_> {
                 new
             }
             Some(Subresource::Finalize) => super::finalize::prepare(at.strategy, new, old)?,
-            _ => {
+            Some(subresource) => {
+                at.strategy.prepare_for_subresource_update(subresource, new.as_mut(), old);
+                new
+            }
+            None => {
                 at.strategy.prepare_for_update(new.as_mut(), old);
                 self.claim = at.server.services.claim(&at, new.as_mut(), Some(old)).await?;
                 new
@@ -167,7 +171,8 @@ impl Update<'_> {
         errors.extend(changes);
         errors.extend(match at.subresource {
             Some(Subresource::Status) => at.strategy.validate_status_update(new, old),
-            _ => at.strategy.validate_update(new, old),
+            Some(Subresource::Finalize) | None => at.strategy.validate_update(new, old),
+            Some(subresource) => at.strategy.validate_subresource_update(subresource, new, old),
         });
         if !errors.is_empty() {
             return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));

@@ -88,3 +88,20 @@ fn restarts_and_deletion() {
     object.status.as_mut().expect("a status").reason = Some("NodeLost".to_owned());
     assert_eq!(cells(&object)[2], "Unknown");
 }
+
+#[test]
+fn ephemeral_containers_are_added_and_stay() {
+    let old = created(json!({"containers": [container()]}));
+    let with = |name: &str, image: &str| {
+        let mut new = pod(json!({"metadata": {"name": "a"}, "spec": {"containers": [], "ephemeralContainers": [{"name": name, "image": image}]}}));
+        Pod::set_defaults(&mut new);
+        Pod::prepare_for_subresource_update(Subresource::EphemeralContainers, &mut new, &old);
+        new
+    };
+    let check = |new: &Object, old: &Object| Pod::validate_subresource_update(Subresource::EphemeralContainers, new, old).to_string();
+    let debugged = with("dbg", "d:1");
+    assert_eq!(check(&debugged, &old), "[]");
+    assert_eq!(check(&with("c", "d:1"), &old), "spec.ephemeralContainers[0].name: Duplicate value: \"c\"");
+    let changed = check(&with("dbg", "d:2"), &debugged);
+    assert_eq!(changed, "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"dbg\" may not be changed\n");
+}

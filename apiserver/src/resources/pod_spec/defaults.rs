@@ -12,7 +12,7 @@ const GRACE_SECONDS: i64 = 30;
 const TOKEN_SECONDS: i64 = 60 * 60;
 
 /// Fills in the spec of a pod or of a template.
-pub fn set_defaults(spec: &mut PodSpec) {
+fn set_defaults(spec: &mut PodSpec) {
     default(&mut spec.dns_policy, "ClusterFirst");
     default(&mut spec.restart_policy, "Always");
     default(&mut spec.scheduler_name, "default-scheduler");
