@@ -364,7 +364,7 @@ pub(crate) async fn history_matches_a_model(store: Store) {
         let key = format!("/m/{}", (dice >> 33) % 12);
         let known = state.get(&key).map(|(revision, _)| *revision);
         let expect = known.map_or(Expect::Absent, Expect::Revision);
-        let revision = if (dice >> 50) % 4 == 0 && known.is_some() {
+        let revision = if (dice >> 50).is_multiple_of(4) && known.is_some() {
             let revision = done(&store, &key, expect, Write::Delete).await;
             state.remove(&key);
             revision
