@@ -10,6 +10,7 @@ mod checks;
 mod config_map;
 mod controller_revision;
 mod cron_job;
+mod csi;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;

@@ -115,11 +115,9 @@ fn typed_keys(errors: &mut FieldErrors, object: &Object, path: &FieldPath) {
                 errors.push(FieldError::required(&path, ""));
             }
         }
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                missing("username");
-                missing("password");
-            }
+        "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+            missing("username");
+            missing("password");
         }
         "kubernetes.io/ssh-auth" => missing("ssh-privatekey"),
         "kubernetes.io/tls" => {

@@ -4,6 +4,7 @@ use super::certificate_signing_request::CertificateSigningRequest;
 use super::config_map::ConfigMap;
 use super::controller_revision::ControllerRevision;
 use super::cron_job::CronJob;
+use super::csi::{CsiDriver, CsiNode, CsiStorageCapacity, VolumeAttachment};
 use super::daemon_set::DaemonSet;
 use super::deployment::Deployment;
 use super::endpoint_slice::EndpointSlice;
@@ -104,7 +105,11 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         // scheduling.k8s.io
         row::<PriorityClass>(),
         // storage.k8s.io
+        row::<CsiDriver>(),
+        row::<CsiNode>(),
+        row::<CsiStorageCapacity>(),
         row::<StorageClass>(),
+        row::<VolumeAttachment>(),
     ]
 }
 
