@@ -5,6 +5,7 @@
 //! on tokio's clock in the caller's runtime: no thread, no wall clock, no process; one task per node keeps the
 //! timetable. Invariant: the same calls at the same (virtual) times with the same seed give the same answers and ids.
 
+mod images;
 mod script;
 mod service;
 mod state;
