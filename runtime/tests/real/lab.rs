@@ -41,6 +41,9 @@ impl Drop for Lab {
         for mount in self.mounts() {
             let _ = Command::new("umount").args(["-l", &mount]).output();
         }
+        self.remove_cgroups();
+        let table = format!("kubelab_pods_{}", self.pod_cidr.replace(['.', '/'], "_"));
+        let _ = Command::new("nft").args(["delete", "table", "ip", &table]).output();
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -187,6 +190,25 @@ impl Lab {
         let text = fs::read_to_string("/proc/self/mountinfo").expect("readable");
         let points = text.lines().filter_map(|l| l.split(' ').nth(4).map(str::to_owned));
         points.filter(|p| p.starts_with(&*self.directory.to_string_lossy())).collect()
+    }
+
+    /// What a failed test left; the kernel lets a group go shortly after its last process.
+    fn remove_cgroups(&self) {
+        let parent = self.cgroup_parent();
+        for hierarchy in fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten() {
+            let pod = hierarchy.path().join(parent.trim_start_matches('/'));
+            for group in fs::read_dir(&pod).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+                let gone = (0..100).any(|_| {
+                    std::thread::sleep(Duration::from_millis(5));
+                    fs::remove_dir(group.path()).is_ok()
+                });
+                if !gone {
+                    eprintln!("{} is left", group.path().display());
+                }
+            }
+            let _ = fs::remove_dir(&pod);
+            let _ = pod.parent().map(fs::remove_dir);
+        }
     }
 
     fn is_ours(&self, process: &Path) -> bool {
