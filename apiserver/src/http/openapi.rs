@@ -8,8 +8,10 @@
 mod definitions;
 mod descriptions;
 mod names;
+mod operation;
 mod operations;
 mod parameters;
+mod plain;
 mod subresources;
 mod v2;
 mod v3;
@@ -21,7 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use api::ApiError;
 use axum::body::Body;
 use axum::http::header::{
-    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION, VARY,
+    ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, EXPIRES, IF_NONE_MATCH, LOCATION,
+    VARY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -77,7 +80,9 @@ pub fn answer(documents: &Documents, served: &Served, asked: &Asked<'_>) -> Resu
     match asked.path {
         ["v2"] => Ok(document(&documents.packed(served, V2)?, asked, "application/json")),
         ["v3"] => Ok(index(documents, served, asked)?),
-        ["v3", key @ ..] if v3::keys(served).contains(&key.join("/")) => group(documents, served, &key.join("/"), asked),
+        ["v3", key @ ..] if v3::keys(served).contains(&key.join("/")) => {
+            group(documents, served, &key.join("/"), asked)
+        }
         _ => Ok(answer::page_not_found()),
     }
 }
@@ -124,7 +129,9 @@ fn address(key: &str, digest: &str) -> String {
 fn document(packed: &Packed, asked: &Asked<'_>, content_type: &str) -> Response {
     let accept = asked.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let clauses = accept.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
-    if accept.is_empty() || clauses.into_iter().any(|clause| matches!(clause, "*/*" | "application/*" | "application/json")) {
+    if accept.is_empty()
+        || clauses.into_iter().any(|clause| matches!(clause, "*/*" | "application/*" | "application/json"))
+    {
         return respond(packed, asked, content_type);
     }
     answer::text(406, "")
@@ -226,7 +233,9 @@ fn digest(bytes: &[u8]) -> String {
 fn pack(bytes: &[u8]) -> Result<Bytes, ApiError> {
     let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
     let packed = packer.write_all(bytes).and_then(|()| packer.finish());
-    packed.map(Bytes::from).map_err(|error| ApiError::internal(format!("an OpenAPI document can't be compressed: {error}")))
+    packed
+        .map(Bytes::from)
+        .map_err(|error| ApiError::internal(format!("an OpenAPI document can't be compressed: {error}")))
 }
 
 /// Only what [`pack`] made comes here, so it can be read.

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::descriptions::{self, Descriptions};
-use super::operations::Gvk;
+use super::descriptions;
+use super::operation::Gvk;
 use crate::resources::schema::{self, Field, Merge, Shape, Type};
 
 /// Where references point in a version 3 document.
@@ -44,10 +44,10 @@ enum Source {
 }
 
 /// See the module's documentation.
+#[derive(Default)]
 pub struct Definitions {
     sources: BTreeMap<String, Source>,
     kinds: BTreeMap<String, BTreeSet<Gvk>>,
-    texts: Descriptions,
 }
 
 /// The name of a built-in type's definition: that of its Go package, reversed.
@@ -65,12 +65,6 @@ pub fn name_of(type_name: &str) -> String {
 /// A reference to a definition.
 pub fn reference(name: &str) -> Value {
     json!({"$ref": format!("{REFERENCE}{name}")})
-}
-
-impl Default for Definitions {
-    fn default() -> Self {
-        Self { sources: BTreeMap::new(), kinds: BTreeMap::new(), texts: Descriptions::read() }
-    }
 }
 
 impl Definitions {
@@ -120,7 +114,9 @@ impl Definitions {
     /// Adds the list of a kind.
     pub fn add_list(&mut self, name: &str, item: &str, kind: &str) {
         self.add_named("meta/v1.ListMeta");
-        let items = format!("List of {kind}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md");
+        let items = format!(
+            "List of {kind}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
+        );
         self.write(
             name,
             json!({
@@ -164,7 +160,7 @@ impl Definitions {
     /// The schema of one.
     pub fn schema(&self, name: &str) -> Value {
         let mut schema = match self.sources.get(name) {
-            Some(Source::Type(ty)) => self.object(ty),
+            Some(Source::Type(ty)) => object(ty),
             Some(Source::Written(schema)) => schema.clone(),
             None => json!({}),
         };
@@ -173,26 +169,26 @@ impl Definitions {
         }
         schema
     }
+}
 
-    fn object(&self, ty: &'static Type) -> Value {
-        let texts = self.texts.of(ty.name);
-        let mut schema = json!({"type": "object"});
-        if !texts.text.is_empty() {
-            schema["description"] = texts.text.as_str().into();
-        }
-        let properties: Map<String, Value> =
-            ty.fields.iter().map(|field| (field.name.to_owned(), property(ty, field, &texts.field(field.name)))).collect();
-        if !properties.is_empty() {
-            schema["properties"] = properties.into();
-        }
-        if !texts.required().is_empty() {
-            schema["required"] = texts.required().into();
-        }
-        if ty.atomic {
-            schema["x-kubernetes-map-type"] = "atomic".into();
-        }
-        schema
+fn object(ty: &'static Type) -> Value {
+    let texts = descriptions::of(ty.name);
+    let mut schema = json!({"type": "object"});
+    if !texts.text.is_empty() {
+        schema["description"] = texts.text.as_str().into();
     }
+    let properties: Map<String, Value> =
+        ty.fields.iter().map(|field| (field.name.to_owned(), property(ty, field, &texts.field(field.name)))).collect();
+    if !properties.is_empty() {
+        schema["properties"] = properties.into();
+    }
+    if !texts.required().is_empty() {
+        schema["required"] = texts.required().into();
+    }
+    if ty.atomic {
+        schema["x-kubernetes-map-type"] = "atomic".into();
+    }
+    schema
 }
 
 fn property(ty: &Type, field: &Field, description: &str) -> Value {
@@ -244,7 +240,9 @@ fn shape(ty: &Type, field: &Field, of: &Shape) -> Value {
         Shape::Bool => json!({"type": "boolean"}),
         Shape::List(inner) => json!({"type": "array", "items": shape(ty, field, inner)}),
         Shape::Map(inner) => json!({"type": "object", "additionalProperties": shape(ty, field, inner)}),
-        Shape::Time | Shape::MicroTime | Shape::Quantity | Shape::IntOrString | Shape::Any | Shape::Struct(_) => json!({}),
+        Shape::Time | Shape::MicroTime | Shape::Quantity | Shape::IntOrString | Shape::Any | Shape::Struct(_) => {
+            json!({})
+        }
     }
 }
 
@@ -315,7 +313,8 @@ pub fn scalar(name: &str) -> Value {
 }
 
 fn version_info() -> Value {
-    let always = ["buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "major", "minor", "platform"];
+    let always =
+        ["buildDate", "compiler", "gitCommit", "gitTreeState", "gitVersion", "goVersion", "major", "minor", "platform"];
     let emulated = ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
     let properties: Map<String, Value> =
         always.into_iter().chain(emulated).map(|name| (name.to_owned(), json!({"type": "string"}))).collect();

@@ -1,10 +1,12 @@
-//! What the types and fields are for, in upstream's words. Entry point: [`Descriptions::read`].
+//! What the types and fields are for, in upstream's words. Entry point: [`of`].
 //!
 //! `descriptions.txt` is taken from Kubernetes' published OpenAPI document (Apache License 2.0), as `schema.txt` is: a line
 //! `group/version.Name text` for a type, then for its fields lines ` name text`, or ` name! text` where a client must give the
-//! field. `\n` and `\\` are escaped. Nothing of it stays in memory: it is read for each document that is made.
+//! field. `\n` and `\\` are escaped. In memory stays where each
+//! type's texts begin; the texts are pages of the executable.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 const TEXT: &str = include_str!("descriptions.txt");
 
@@ -17,9 +19,6 @@ pub const METADATA: &str = "Standard object's metadata. More info: https://git.k
 /// What lists say of `metadata`.
 pub const LIST_METADATA: &str = "Standard list metadata. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds";
 
-/// All texts, found by type.
-pub struct Descriptions(BTreeMap<&'static str, &'static str>);
-
 /// The texts of one type.
 #[derive(Default)]
 pub struct Described {
@@ -28,30 +27,30 @@ pub struct Described {
     fields: BTreeMap<&'static str, (bool, &'static str)>,
 }
 
-impl Descriptions {
-    /// Finds where each type's texts begin.
-    pub fn read() -> Self {
-        let mut types = BTreeMap::new();
+/// Where the texts of each type are.
+fn blocks() -> &'static BTreeMap<&'static str, &'static str> {
+    static BLOCKS: OnceLock<BTreeMap<&'static str, &'static str>> = OnceLock::new();
+    BLOCKS.get_or_init(|| {
+        let mut blocks = BTreeMap::new();
         let mut rest = TEXT;
         while !rest.is_empty() {
-            let end = block_end(rest);
-            let (block, after) = rest.split_at(end);
-            types.insert(first_word(block.lines().next().unwrap_or_default()).0, block);
+            let (block, after) = rest.split_at(block_end(rest));
+            blocks.insert(first_word(block.lines().next().unwrap_or_default()).0, block);
             rest = after;
         }
-        Self(types)
-    }
+        blocks
+    })
+}
 
-    /// The texts of this type, for example of `v1.Pod`.
-    pub fn of(&self, name: &str) -> Described {
-        let mut lines = self.0.get(name).copied().unwrap_or_default().lines();
-        let text = unescaped(first_word(lines.next().unwrap_or_default()).1);
-        let field = |line: &'static str| {
-            let (name, text) = first_word(line.trim_start_matches(' '));
-            (name.trim_end_matches('!'), (name.ends_with('!'), text))
-        };
-        Described { text, fields: lines.map(field).collect() }
-    }
+/// The texts of this type, for example of `v1.Pod`.
+pub fn of(name: &str) -> Described {
+    let mut lines = blocks().get(name).copied().unwrap_or_default().lines();
+    let text = unescaped(first_word(lines.next().unwrap_or_default()).1);
+    let field = |line: &'static str| {
+        let (name, text) = first_word(line.trim_start_matches(' '));
+        (name.trim_end_matches('!'), (name.ends_with('!'), text))
+    };
+    Described { text, fields: lines.map(field).collect() }
 }
 
 impl Described {
@@ -100,11 +99,10 @@ mod tests {
 
     #[test]
     fn texts_belong_to_types_and_fields_that_exist() {
-        let texts = Descriptions::read();
-        assert!(texts.0.len() > 490);
-        for name in texts.0.keys() {
+        assert!(blocks().len() > 490);
+        for name in blocks().keys() {
             let ty = schema::named(name).unwrap_or_else(|| panic!("{name} is no type"));
-            for field in texts.of(name).fields.keys() {
+            for field in of(name).fields.keys() {
                 assert!(ty.field(field).is_some(), "{name} has no field {field}");
             }
         }
@@ -112,12 +110,12 @@ mod tests {
 
     #[test]
     fn a_type_knows_its_texts() {
-        let container = Descriptions::read().of("v1.Container");
+        let container = of("v1.Container");
         assert_eq!(container.text, "A single application container that you want to run within a pod.");
         assert_eq!(container.required(), ["name"]);
         assert!(container.field("image").starts_with("Container image name."));
-        let raw = Descriptions::read().of("v1.ServicePort").field("appProtocol");
+        let raw = of("v1.ServicePort").field("appProtocol");
         assert!(raw.contains(":\n\n* Un-prefixed"));
-        assert_eq!(Descriptions::read().of("v1.Pod").field("kind"), KIND);
+        assert_eq!(of("v1.Pod").field("kind"), KIND);
     }
 }

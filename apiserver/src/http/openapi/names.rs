@@ -71,7 +71,12 @@ mod tests {
             ("", "v1", "core_v1", "readCoreV1NamespacedPod"),
             ("apps", "v1", "apps_v1", "readAppsV1NamespacedPod"),
             ("rbac.authorization.k8s.io", "v1", "rbacAuthorization_v1", "readRbacAuthorizationV1NamespacedPod"),
-            ("flowcontrol.apiserver.k8s.io", "v1", "flowcontrolApiserver_v1", "readFlowcontrolApiserverV1NamespacedPod"),
+            (
+                "flowcontrol.apiserver.k8s.io",
+                "v1",
+                "flowcontrolApiserver_v1",
+                "readFlowcontrolApiserverV1NamespacedPod",
+            ),
             ("stable.example.com", "v1beta1", "stableExampleCom_v1beta1", "readStableExampleComV1beta1NamespacedPod"),
         ] {
             let naming = Naming::new(group, version);

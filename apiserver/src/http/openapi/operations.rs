@@ -1,123 +1,23 @@
-//! What can be done on each path, without the form of either OpenAPI version. Entry points: [`of_resource`], [`of_group_version`],
-//! [`of_group`], [`of_server`].
+//! What can be done with a resource. Entry point: [`of_resource`].
 //!
 //! Pure: a function of the row. Invariant: the paths, operation names and kinds are upstream's, as clients are generated from them
 //! and kubectl finds the operations of a kind by `x-kubernetes-group-version-kind`.
 
-use serde_json::{Value, json};
-
-use super::definitions::{self, DELETE_OPTIONS, PATCH, STATUS, VERSION_INFO, WATCH_EVENT};
+use super::definitions::{self, DELETE_OPTIONS, STATUS, WATCH_EVENT};
 use super::names::{self, Naming, scoped, title, with_article};
+use super::operation::{Answer, Body, Gvk, LIST, OBJECT, Operation, PathItem};
 use super::parameters::{self, NAMESPACE, PRETTY, Parameter};
 use super::subresources;
 use crate::resources::{ResourceInfo, Strategy};
 
-/// A kind.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Gvk {
-    group: String,
-    version: String,
-    kind: String,
-}
-
-impl Gvk {
-    /// From its parts.
-    pub fn new(group: &str, version: &str, kind: &str) -> Self {
-        Self { group: group.to_owned(), version: version.to_owned(), kind: kind.to_owned() }
-    }
-
-    /// As the documents show it.
-    pub fn to_value(&self) -> Value {
-        json!({"group": self.group, "kind": self.kind, "version": self.version})
-    }
-}
-
-/// What a request carries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// Nothing.
-    None,
-    /// Perhaps an object of this definition.
-    Optional(String),
-    /// An object of this definition.
-    Required(String),
-    /// A patch in one of these media types.
-    Patch(&'static [&'static str]),
-}
-
-/// What a request is answered with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// An object of this definition.
-    Object(String),
-    /// Text, or bytes.
-    Text,
-}
-
-/// One operation.
-#[derive(Clone, Debug)]
-pub struct Operation {
-    /// `get`, `put`, `post`, `delete`, `options`, `head`, `patch`.
-    pub method: &'static str,
-    /// Unique in all documents.
-    pub id: String,
-    /// For people.
-    pub description: String,
-    /// `list`, `watchlist`, `connect`, …; empty for paths that are no resources.
-    pub action: &'static str,
-    /// The kind that it is about; none for paths that are no resources.
-    pub kind: Option<Gvk>,
-    /// Groups the operations of a client.
-    pub tag: String,
-    /// All of them, those in the path too, by name.
-    pub parameters: Vec<Parameter>,
-    /// See [`Body`].
-    pub body: Body,
-    /// Codes besides 401.
-    pub codes: &'static [u16],
-    /// See [`Answer`].
-    pub answer: Answer,
-    /// Media types of the answer.
-    pub produces: &'static [&'static str],
-}
-
-/// A path.
-#[derive(Clone, Debug)]
-pub struct PathItem {
-    /// With `{parameters}`.
-    pub path: String,
-    /// By method.
-    pub operations: Vec<Operation>,
-}
-
-impl PathItem {
-    /// The parameters that all operations share, by name; the documents say them once for the path.
-    pub fn shared_parameters(&self) -> Vec<&Parameter> {
-        let Some((first, others)) = self.operations.split_first() else { return Vec::new() };
-        let shared = |parameter: &&Parameter| {
-            others.iter().all(|operation| operation.parameters.iter().any(|other| parameters::same(parameter, other)))
-        };
-        first.parameters.iter().filter(shared).collect()
-    }
-
-    /// The parameters of one operation that not all share.
-    pub fn own_parameters<'a>(&self, operation: &'a Operation) -> Vec<&'a Parameter> {
-        let shared = self.shared_parameters();
-        operation.parameters.iter().filter(|own| !shared.iter().any(|shared| parameters::same(shared, own))).collect()
-    }
-}
-
-/// Media types of objects.
-pub const OBJECT: &[&str] = &["application/json", "application/yaml"];
-/// Media types of lists, which may be watches.
-pub const LIST: &[&str] = &["application/json", "application/yaml", "application/json;stream=watch"];
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
     "application/apply-patch+yaml",
 ];
-const PATCHES_OF_CUSTOM: &[&str] = &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+const PATCHES_OF_CUSTOM: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// The paths of one resource.
 pub fn of_resource(row: &dyn Strategy) -> Vec<PathItem> {
@@ -176,7 +76,11 @@ impl<'a> Resource<'a> {
 
     fn collection(&self) -> String {
         let Self { root, info, .. } = self;
-        if info.namespaced { format!("{root}/namespaces/{{namespace}}/{}", info.plural) } else { format!("{root}/{}", info.plural) }
+        if info.namespaced {
+            format!("{root}/namespaces/{{namespace}}/{}", info.plural)
+        } else {
+            format!("{root}/{}", info.plural)
+        }
     }
 
     /// The kind of the resource.
@@ -197,7 +101,14 @@ impl<'a> Resource<'a> {
     }
 
     /// An operation that answers an object of the resource.
-    pub fn operation(&self, method: &'static str, action: &'static str, verb: &str, what: &str, own: &[Parameter]) -> Operation {
+    pub fn operation(
+        &self,
+        method: &'static str,
+        action: &'static str,
+        verb: &str,
+        what: &str,
+        own: &[Parameter],
+    ) -> Operation {
         let mut parameters = own.to_vec();
         parameters.push(PRETTY);
         Operation {
@@ -245,7 +156,8 @@ impl<'a> Resource<'a> {
         let mut operations = vec![self.list(Scope::Own), create];
         if row.delete_collection() {
             let what = format!("Collection{}", scoped(self.info));
-            let mut delete = self.operation("delete", "deletecollection", "delete", &what, parameters::DELETE_COLLECTION);
+            let mut delete =
+                self.operation("delete", "deletecollection", "delete", &what, parameters::DELETE_COLLECTION);
             delete.description = format!("delete collection of {kind}");
             delete.body = Body::Optional(DELETE_OPTIONS.to_owned());
             delete.answer = Answer::Object(STATUS.to_owned());
@@ -290,13 +202,16 @@ impl<'a> Resource<'a> {
                 "watch" => format!(
                     "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation instead, filtered to a single item with the 'fieldSelector' parameter."
                 ),
-                _ => format!("watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."),
+                _ => format!(
+                    "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation instead."
+                ),
             };
             watch.answer = Answer::Object(WATCH_EVENT.to_owned());
             watch.produces = LIST;
             watch
         };
-        let mut items = vec![self.item(collection.clone(), vec![watch("watchlist", &format!("{}List", scoped(self.info)))])];
+        let mut items =
+            vec![self.item(collection.clone(), vec![watch("watchlist", &format!("{}List", scoped(self.info)))])];
         let mut single = watch("watch", &scoped(self.info));
         single.parameters.push(parameters::name_of(kind));
         items.push(self.item(format!("{collection}/{{name}}"), vec![single]));
@@ -322,97 +237,7 @@ fn codes(action: &str) -> &'static [u16] {
     }
 }
 
-fn root(group: &str, version: &str) -> String {
+/// What the paths of a group and version begin with.
+pub fn root(group: &str, version: &str) -> String {
     if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") }
-}
-
-/// The list of the resources of a group and version.
-pub fn of_group_version(group: &str, version: &str) -> PathItem {
-    let naming = Naming::new(group, version);
-    let id = format!("{}APIResources", naming.operation("get", ""));
-    let answer = definitions::name_of("meta/v1.APIResourceList");
-    plain(format!("{}/", root(group, version)), naming.tag(), id, "get available resources", Some(answer), OBJECT)
-}
-
-/// The group itself, or with an empty name the versions of the core group.
-pub fn of_group(group: &str) -> PathItem {
-    let naming = Naming::new(group, "");
-    let (path, what, kind, text) = match group {
-        "" => ("/api/".to_owned(), "APIVersions", "APIVersions", "get available API versions"),
-        group => (format!("/apis/{group}/"), "APIGroup", "APIGroup", "get information of a group"),
-    };
-    let answer = definitions::name_of(&format!("meta/v1.{kind}"));
-    plain(path, naming.tag(), naming.operation("get", what), text, Some(answer), OBJECT)
-}
-
-/// Paths of the server itself: the key is what the document of version 3 is called.
-pub fn of_server() -> Vec<(&'static str, PathItem)> {
-    let groups = definitions::name_of("meta/v1.APIGroupList");
-    let item = |path: &str, tag: &str, id: &str, text, answer, produces| {
-        plain(path.to_owned(), tag.to_owned(), id.to_owned(), text, answer, produces)
-    };
-    vec![
-        (
-            ".well-known/openid-configuration",
-            item(
-                "/.well-known/openid-configuration/",
-                "WellKnown",
-                "getServiceAccountIssuerOpenIDConfiguration",
-                "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
-                None,
-                &["application/json"],
-            ),
-        ),
-        ("apis", item("/apis/", "apis", "getAPIVersions", "get available API versions", Some(groups), OBJECT)),
-        (
-            "openid/v1/jwks",
-            item(
-                "/openid/v1/jwks/",
-                "openid",
-                "getServiceAccountIssuerOpenIDKeyset",
-                "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
-                None,
-                &["application/jwk-set+json"],
-            ),
-        ),
-        (
-            "version",
-            item(
-                "/version/",
-                "version",
-                "getCodeVersion",
-                "get the version information for this server",
-                Some(VERSION_INFO.to_owned()),
-                &["application/json"],
-            ),
-        ),
-    ]
-}
-
-fn plain(path: String, tag: String, id: String, text: &str, answer: Option<String>, produces: &'static [&'static str]) -> PathItem {
-    let operation = Operation {
-        method: "get",
-        id,
-        description: text.to_owned(),
-        action: "",
-        kind: None,
-        tag,
-        parameters: Vec::new(),
-        body: Body::None,
-        codes: &[200],
-        answer: answer.map_or(Answer::Text, Answer::Object),
-        produces,
-    };
-    PathItem { path, operations: vec![operation] }
-}
-
-impl Body {
-    /// The definition that it names.
-    pub fn definition(&self) -> Option<&str> {
-        match self {
-            Self::None => None,
-            Self::Optional(name) | Self::Required(name) => Some(name),
-            Self::Patch(_) => Some(PATCH),
-        }
-    }
 }

@@ -2,7 +2,8 @@
 
 use super::definitions;
 use super::names::{scoped, title};
-use super::operations::{Answer, Body, Gvk, Operation, PathItem, Resource};
+use super::operation::{Answer, Body, Gvk, Operation, PathItem};
+use super::operations::Resource;
 use super::parameters::{self, Parameter};
 use crate::resources::Subresource;
 
@@ -37,7 +38,9 @@ pub fn foreign(subresource: Subresource) -> Option<(&'static str, &'static str, 
         Subresource::Eviction => Some(("policy", "v1", "Eviction")),
         Subresource::Token => Some(("authentication.k8s.io", "v1", "TokenRequest")),
         Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers => None,
-        Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => None,
+        Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
+            None
+        }
     }
 }
 
@@ -50,10 +53,14 @@ fn operations(of: &Resource<'_>, subresource: Subresource) -> Vec<Operation> {
     let name = subresource.as_str();
     let own = &of.info.kind;
     match subresource {
-        Subresource::Status | Subresource::EphemeralContainers => named(own, objects(of, name, &["get", "patch", "put"])),
+        Subresource::Status | Subresource::EphemeralContainers => {
+            named(own, objects(of, name, &["get", "patch", "put"]))
+        }
         Subresource::Scale => as_foreign(subresource, objects(of, name, &["get", "patch", "put"])),
         Subresource::Finalize => named(own, objects(of, name, &["put"])),
-        Subresource::Binding | Subresource::Eviction | Subresource::Token => as_foreign(subresource, vec![create(of, name)]),
+        Subresource::Binding | Subresource::Eviction | Subresource::Token => {
+            as_foreign(subresource, vec![create(of, name)])
+        }
         Subresource::Log => vec![log(of)],
         Subresource::Exec => connect(of, name, "Exec", &["get", "post"], parameters::EXEC),
         Subresource::Attach => connect(of, name, "Attach", &["get", "post"], parameters::ATTACH),
@@ -106,7 +113,13 @@ fn log(of: &Resource<'_>) -> Operation {
 }
 
 /// Streams and proxies: the kind is that of the options in the query.
-fn connect(of: &Resource<'_>, name: &str, options: &str, methods: &[&'static str], own: &'static [Parameter]) -> Vec<Operation> {
+fn connect(
+    of: &Resource<'_>,
+    name: &str,
+    options: &str,
+    methods: &[&'static str],
+    own: &'static [Parameter],
+) -> Vec<Operation> {
     let kind = format!("{}{options}Options", of.info.kind);
     let operation = |method: &&'static str| {
         let what = format!("{}{}{}", title(method), scoped(of.info), title(name));

@@ -13,12 +13,14 @@ fn served() -> Arc<Served> {
 
 fn read(key: &str) -> Value {
     let served = served();
-    serde_json::from_slice(&write(key, &rows(&served, key)).expect("documents can be written")).expect("documents are JSON")
+    serde_json::from_slice(&write(key, &rows(&served, key)).expect("documents can be written"))
+        .expect("documents are JSON")
 }
 
 fn ask(documents: &Documents, path: &str, hash: Option<&str>, headers: &[(HeaderName, &str)]) -> Response {
     let path: Vec<&str> = path.split('/').collect();
-    let headers: HeaderMap = headers.iter().map(|(name, value)| (name.clone(), value.parse().expect("a header"))).collect();
+    let headers: HeaderMap =
+        headers.iter().map(|(name, value)| (name.clone(), value.parse().expect("a header"))).collect();
     let asked = Asked { path: &path, hash, headers: &headers, now: Timestamp::UNIX_EPOCH };
     answer(documents, &served(), &asked).expect("an answer")
 }
@@ -68,7 +70,9 @@ fn operations_have_unique_names() {
     let document = read(V2);
     let mut seen = BTreeSet::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
-        for (method, operation) in item.as_object().expect("operations").iter().filter(|(method, _)| *method != "parameters") {
+        for (method, operation) in
+            item.as_object().expect("operations").iter().filter(|(method, _)| *method != "parameters")
+        {
             let id = operation["operationId"].as_str().expect("a name");
             assert!(seen.insert(id.to_owned()), "{method} {path}: {id} occurs twice");
             assert_eq!(operation["responses"]["401"]["description"], "Unauthorized");
@@ -80,13 +84,19 @@ fn operations_have_unique_names() {
 #[test]
 fn every_stored_kind_says_that_it_validates_fields() {
     let v2 = read(V2);
+    let groups: BTreeMap<String, Value> =
+        v3::keys(&served()).into_iter().map(|key| (key.clone(), read(&key))).collect();
     for row in served().rows().iter().filter(|row| row.info().stored) {
         let info = row.info();
         let kind = json!({"group": info.group, "version": info.version, "kind": info.kind});
-        for document in [&v2, &read(&v3::key(row.as_ref()))] {
+        for document in [&v2, &groups[&v3::key(row.as_ref())]] {
             let items = document["paths"].as_object().expect("paths").values();
-            let patches = items.filter_map(|item| item.get("patch")).filter(|patch| patch["x-kubernetes-group-version-kind"] == kind);
-            let names = patches.map(|patch| patch["parameters"].as_array().expect("parameters").iter().any(|p| p["name"] == "fieldValidation"));
+            let patches = items
+                .filter_map(|item| item.get("patch"))
+                .filter(|patch| patch["x-kubernetes-group-version-kind"] == kind);
+            let names = patches.map(|patch| {
+                patch["parameters"].as_array().expect("parameters").iter().any(|p| p["name"] == "fieldValidation")
+            });
             let names: Vec<bool> = names.collect();
             assert!(!names.is_empty() && names.iter().all(|named| *named), "{} does not", info.kind);
         }
@@ -100,7 +110,11 @@ fn a_kind_is_found_by_its_name_and_described_at_every_depth() {
     let pod = &schemas["io.k8s.api.core.v1.Pod"];
     assert_eq!(pod["x-kubernetes-group-version-kind"], json!([{"group": "", "kind": "Pod", "version": "v1"}]));
     assert_eq!(pod["properties"]["spec"]["allOf"][0]["$ref"], "#/components/schemas/io.k8s.api.core.v1.PodSpec");
-    assert!(pod["properties"]["spec"]["description"].as_str().is_some_and(|text| text.starts_with("Specification of the desired")));
+    assert!(
+        pod["properties"]["spec"]["description"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("Specification of the desired"))
+    );
     let containers = &schemas["io.k8s.api.core.v1.PodSpec"]["properties"]["containers"];
     for (field, value) in [
         ("type", json!("array")),
@@ -123,7 +137,9 @@ fn a_kind_is_found_by_its_name_and_described_at_every_depth() {
 #[test]
 fn paths_are_upstreams() {
     let document = read("api/v1");
-    let id = |path: &str, method: &str| document["paths"][path][method]["operationId"].as_str().unwrap_or_default().to_owned();
+    let id = |path: &str, method: &str| {
+        document["paths"][path][method]["operationId"].as_str().unwrap_or_default().to_owned()
+    };
     for (path, method, name) in [
         ("/api/v1/", "get", "getCoreV1APIResources"),
         ("/api/v1/pods", "get", "listCoreV1PodForAllNamespaces"),
@@ -141,8 +157,13 @@ fn paths_are_upstreams() {
         assert_eq!(id(path, method), name, "{method} {path}");
     }
     let scale = &document["paths"]["/api/v1/namespaces/{namespace}/replicationcontrollers/{name}/scale"]["patch"];
-    assert_eq!(scale["x-kubernetes-group-version-kind"], json!({"group": "autoscaling", "kind": "Scale", "version": "v1"}));
-    let shared = document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["parameters"].as_array().expect("shared parameters");
+    assert_eq!(
+        scale["x-kubernetes-group-version-kind"],
+        json!({"group": "autoscaling", "kind": "Scale", "version": "v1"})
+    );
+    let shared = document["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["parameters"]
+        .as_array()
+        .expect("shared parameters");
     let names: Vec<&Value> = shared.iter().map(|parameter| &parameter["name"]).collect();
     assert_eq!(names, ["name", "namespace", "pretty"]);
 }
@@ -183,4 +204,43 @@ fn what_is_kept_is_forgotten_when_the_rows_change() {
     documents.packed(&all, "apis/apps").expect("a document");
     documents.forget_all_but(&BTreeSet::from(["api/v1".to_owned()]));
     assert!(documents.known("apis/apps", &[]).is_none());
+}
+
+#[test]
+fn a_kind_that_is_defined_at_run_time_brings_its_schema() {
+    let schema = json!({
+        "type": "object",
+        "description": "A tab.",
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["cron"],
+                "properties": {
+                    "cron": {"type": "string", "pattern": "^.+$"},
+                    "port": {"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": true},
+                    "note": {"type": "string", "nullable": true, "default": "none"},
+                },
+            },
+        },
+    });
+    let mut definitions = definitions::Definitions::default();
+    let name = names::definition("stable.example.com", "v1", "CronTab");
+    definitions.add_custom(&name, &schema);
+    let three = definitions.schema(&name);
+    assert_eq!(three["properties"]["spec"], schema["properties"]["spec"]);
+    assert_eq!(three["properties"]["kind"]["type"], "string");
+    assert!(definitions.names().any(|name| name.ends_with("meta.v1.ManagedFieldsEntry")));
+
+    let two = v2::schema(three);
+    assert_eq!(two["properties"]["metadata"]["$ref"], "#/definitions/io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
+    let spec = json!({
+        "type": "object",
+        "required": ["cron"],
+        "properties": {
+            "cron": {"type": "string", "pattern": "^.+$"},
+            "port": {"x-kubernetes-int-or-string": true},
+            "note": {},
+        },
+    });
+    assert_eq!(two["properties"]["spec"], spec);
 }

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Each;
 use super::definitions::{self, Definitions, REFERENCE};
-use super::operations::{self, Answer, Body, Gvk, Operation, PathItem};
+use super::operation::{Answer, Body, Gvk, Operation, PathItem};
+use super::operations;
 use super::parameters::{Parameter, Place};
 use super::v3::{add_kinds, add_plain, phrase};
+use super::{Each, plain};
 use crate::resources::Strategy;
 
 /// Writes the document.
@@ -42,16 +43,16 @@ pub fn write(rows: &[&dyn Strategy]) -> serde_json::Result<Vec<u8>> {
 fn contents(rows: &[&dyn Strategy]) -> (Vec<PathItem>, Definitions) {
     let mut definitions = Definitions::default();
     definitions.add_machinery();
-    let mut items: Vec<PathItem> = operations::of_server().into_iter().map(|(_, item)| item).collect();
-    items.push(operations::of_group(""));
+    let mut items: Vec<PathItem> = plain::of_server().into_iter().map(|(_, item)| item).collect();
+    items.push(plain::of_group(""));
     let mut seen = BTreeMap::new();
     for row in rows {
         let info = row.info();
         if seen.insert((info.group.as_str(), ""), ()).is_none() && !info.group.is_empty() {
-            items.push(operations::of_group(&info.group));
+            items.push(plain::of_group(&info.group));
         }
         if seen.insert((info.group.as_str(), info.version.as_str()), ()).is_none() {
-            items.push(operations::of_group_version(&info.group, &info.version));
+            items.push(plain::of_group_version(&info.group, &info.version));
             definitions.mark(definitions::DELETE_OPTIONS, Gvk::new(&info.group, &info.version, "DeleteOptions"));
             definitions.mark(definitions::WATCH_EVENT, Gvk::new(&info.group, &info.version, "WatchEvent"));
         }
@@ -113,7 +114,11 @@ fn operation(item: &PathItem, operation: &Operation) -> Value {
 }
 
 fn parameter(parameter: &Parameter) -> Value {
-    if parameter.shared.is_empty() { inline(parameter) } else { json!({"$ref": format!("#/parameters/{}", parameter.shared)}) }
+    if parameter.shared.is_empty() {
+        inline(parameter)
+    } else {
+        json!({"$ref": format!("#/parameters/{}", parameter.shared)})
+    }
 }
 
 fn inline(parameter: &Parameter) -> Value {
@@ -159,7 +164,7 @@ fn reference(name: &str) -> Value {
 }
 
 /// A schema of version 3 in the words of version 2, which knows no alternatives and no null.
-fn schema(value: Value) -> Value {
+pub fn schema(value: Value) -> Value {
     match value {
         Value::Object(object) => schema_object(object),
         Value::Array(items) => items.into_iter().map(schema).collect(),
@@ -189,7 +194,9 @@ fn schema_object(mut object: Map<String, Value>) -> Value {
     let rewrite = |(name, value): (String, Value)| {
         let value = match (name.as_str(), value) {
             ("$ref", Value::String(target)) => target.replace(REFERENCE, "#/definitions/").into(),
-            ("properties", Value::Object(properties)) => properties.into_iter().map(|(name, value)| (name, schema(value))).collect::<Map<_, _>>().into(),
+            ("properties", Value::Object(properties)) => {
+                properties.into_iter().map(|(name, value)| (name, schema(value))).collect::<Map<_, _>>().into()
+            }
             ("items" | "additionalProperties", value) => schema(value),
             (_, value) => value,
         };

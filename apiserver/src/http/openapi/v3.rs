@@ -6,14 +6,15 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::definitions::{Definitions, reference};
-use super::operations::{self, Answer, Body, Gvk, Operation, PathItem};
+use super::operation::{Answer, Body, Gvk, Operation, PathItem};
+use super::operations;
 use super::parameters::{Parameter, Place};
-use super::{Each, subresources};
+use super::{Each, plain, subresources};
 use crate::resources::{Served, Strategy};
 
 /// The documents that there are, by name: `api/v1`, `apis/apps/v1`, `apis/apps`, `version`, ….
 pub fn keys(served: &Served) -> BTreeSet<String> {
-    let mut keys: BTreeSet<String> = operations::of_server().into_iter().map(|(key, _)| key.to_owned()).collect();
+    let mut keys: BTreeSet<String> = plain::of_server().into_iter().map(|(key, _)| key.to_owned()).collect();
     keys.insert("api".to_owned());
     for row in served.rows() {
         keys.insert(key(row.as_ref()));
@@ -27,7 +28,11 @@ pub fn keys(served: &Served) -> BTreeSet<String> {
 /// The document that a row is part of.
 pub fn key(row: &dyn Strategy) -> String {
     let info = row.info();
-    if info.group.is_empty() { format!("api/{}", info.version) } else { format!("apis/{}/{}", info.group, info.version) }
+    if info.group.is_empty() {
+        format!("api/{}", info.version)
+    } else {
+        format!("apis/{}/{}", info.group, info.version)
+    }
 }
 
 /// Writes the document of this name, made of the rows that belong to it.
@@ -59,17 +64,17 @@ pub fn write(key: &str, rows: &[&dyn Strategy]) -> serde_json::Result<Vec<u8>> {
 
 fn contents(key: &str, rows: &[&dyn Strategy]) -> (Vec<PathItem>, Definitions) {
     let mut definitions = Definitions::default();
-    let server = operations::of_server().into_iter().find(|(name, _)| *name == key);
+    let server = plain::of_server().into_iter().find(|(name, _)| *name == key);
     let mut items = match (rows.first(), server) {
         (Some(row), _) => {
             let info = row.info();
             definitions.add_machinery();
             definitions.mark(super::definitions::DELETE_OPTIONS, Gvk::new(&info.group, &info.version, "DeleteOptions"));
             definitions.mark(super::definitions::WATCH_EVENT, Gvk::new(&info.group, &info.version, "WatchEvent"));
-            vec![operations::of_group_version(&info.group, &info.version)]
+            vec![plain::of_group_version(&info.group, &info.version)]
         }
         (None, Some((_, item))) => vec![item],
-        (None, None) => vec![operations::of_group(key.strip_prefix("apis/").unwrap_or_default())],
+        (None, None) => vec![plain::of_group(key.strip_prefix("apis/").unwrap_or_default())],
     };
     for row in rows {
         add_kinds(&mut definitions, *row);
