@@ -58,6 +58,7 @@ pub use self::built_in::BuiltIn;
 pub use self::served::{Resources, Served};
 pub use self::table::table;
 use crate::object::Object;
+use crate::write::managed_fields::Node;
 
 /// A subresource that a kind serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,6 +246,14 @@ pub trait Kind: Send + Sync + 'static {
     fn holds_removal(_: &Self::Object) -> bool {
         false
     }
+    /// Paths of fields that a write can't change, so that nobody comes to own them by it.
+    fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        match subresource {
+            Some(Subresource::Status) => &["spec"],
+            _ if Self::SUBRESOURCES.contains(&Subresource::Status) => &["status"],
+            _ => &[],
+        }
+    }
 }
 
 /// Applies a name rule to a name, or to a generateName, which may end with a dash that the generated suffix will follow.
@@ -316,6 +325,13 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_deletion(&self, object: &mut dyn Object) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
+    /// See [`Kind::reset_fields`].
+    fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str];
+    /// The type of the objects for field ownership and apply. A kind that was defined at run time keeps a
+    /// [`Custom`](crate::write::managed_fields::Custom) for it.
+    fn node(&self) -> Option<Node<'_>> {
+        schema::of(&self.info().api_version(), &self.info().kind).map(Node::Type)
+    }
     /// The OpenAPI schema of a kind that was defined at run time; built-in kinds are described by [`schema`].
     fn custom_schema(&self) -> Option<std::sync::Arc<Value>> {
         None

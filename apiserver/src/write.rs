@@ -5,15 +5,19 @@
 //! compare-and-swap, asking again on every conflict. Invariant: what is stored has passed defaults, admission and validation;
 //! a write that changes nothing keeps the resourceVersion.
 
+pub mod apply;
 pub mod binding;
 pub mod claims;
 mod create;
 pub mod deletion;
 mod delete;
+pub mod eviction;
 pub mod finalize;
+pub mod managed_fields;
 mod metadata;
 pub mod patch;
 pub mod scale;
+mod tracking;
 mod update;
 
 use std::sync::Mutex;
@@ -34,6 +38,7 @@ use crate::storage::{Expect, KeyValue, Outcome, Write};
 
 pub use create::create;
 pub use delete::{Deleted, delete, delete_collection};
+pub use tracking::Wanted;
 pub use update::{Replacement, Updated, update};
 
 /// A write that loses this many races in a row gives up.
@@ -79,6 +84,8 @@ pub struct Place<'a> {
     pub subresource: Option<Subresource>,
     /// Who asks.
     pub user: &'a User,
+    /// Who owns the fields that are written: the field manager; deletes have none.
+    pub manager: &'a str,
     /// Do everything but store.
     pub dry_run: bool,
     /// What the client is told besides the answer.

@@ -14,6 +14,9 @@ use crate::resources::Strategy;
 use crate::view::prefix;
 use crate::write::{self, Place, Replacement, Warnings};
 
+/// Who owns the fields that the server writes.
+const MANAGER: &str = "kube-apiserver";
+
 /// See the module.
 pub(super) struct Writer {
     /// The server.
@@ -75,6 +78,6 @@ impl Writer {
     }
 
     fn place<'a>(&'a self, strategy: &'a dyn Strategy, namespace: &'a str, name: &'a str, warnings: &'a Warnings) -> Place<'a> {
-        Place { server: &self.server, strategy, namespace, name, subresource: None, user: &self.user, dry_run: false, warnings }
+        Place { server: &self.server, strategy, namespace, name, subresource: None, user: &self.user, manager: MANAGER, dry_run: false, warnings }
     }
 }

@@ -21,6 +21,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{self, Form, Include};
+use super::options::WriteOptions;
 use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Shape, check_accept};
 use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
@@ -28,6 +29,7 @@ use super::{InProcess, body};
 use crate::ApiServer;
 use crate::authn::{User, impersonation};
 use crate::authz::Attributes;
+use crate::metrics::Observed;
 use crate::read::ListError;
 use crate::resources::{ResourceInfo, Strategy, Subresource};
 use crate::server::ClientCertificates;
@@ -61,6 +63,11 @@ pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
+    let observed = Observed::begin(&server, &info);
+    observed.end(respond(server, parts, query, info, body).await)
+}
+
+async fn respond(server: Arc<ApiServer>, parts: Parts, query: Query, info: RequestInfo, body: Body) -> Response {
     let form = Accepted::for_error(&parts.headers, &query);
     let user = match admit(&server, &parts, &query, &info).await {
         Ok(user) => user,
@@ -277,9 +284,15 @@ impl<'a> On<'a> {
             name: if self.at.named { &self.at.name } else { "" },
             subresource: self.subresource,
             user: &self.call.user,
+            manager: "",
             dry_run,
             warnings: &self.call.warnings,
         }
+    }
+
+    /// The place of a write that owns what it changes.
+    fn place_for<'b>(&'b self, options: &'b WriteOptions) -> Place<'b> {
+        Place { manager: &options.field_manager, ..self.place(options.dry_run) }
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {

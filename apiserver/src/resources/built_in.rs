@@ -201,4 +201,8 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     fn holds_removal(&self, object: &dyn Object) -> bool {
         K::holds_removal(self.own(object))
     }
+
+    fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str] {
+        K::reset_fields(subresource)
+    }
 }

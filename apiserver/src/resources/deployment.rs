@@ -79,6 +79,13 @@ impl Kind for Deployment {
         errors
     }
 
+    fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        match subresource {
+            Some(Subresource::Status) => &["spec", "metadata.labels"],
+            _ => &["status"],
+        }
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,

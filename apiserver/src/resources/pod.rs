@@ -89,6 +89,13 @@ impl Kind for Pod {
         }
     }
 
+    fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        match subresource {
+            Some(Subresource::Status) => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],
+            _ => &["status"],
+        }
+    }
+
     fn grace_period(object: &Object, requested: Option<i64>) -> Option<i64> {
         const DEFAULT: i64 = 30;
         let spec = object.spec.as_ref();

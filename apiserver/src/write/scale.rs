@@ -3,11 +3,11 @@
 use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind, LabelSelector};
 use async_trait::async_trait;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as MetaSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as MetaSelector, ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
 use super::patch::Patch;
-use super::{Change, Decision, Place, Stored, commit};
+use super::{Change, Decision, Place, Stored, Wanted, commit, tracking};
 use crate::admission::Operation;
 use crate::http::body::decode_value;
 use crate::object::Object;
@@ -18,6 +18,8 @@ pub enum NewScale {
     Object(Value),
     /// The current one with these changes.
     Patch(Patch),
+    /// The current one with these fields of a manager.
+    Apply(Wanted),
 }
 
 /// The Scale of an object.
@@ -77,7 +79,7 @@ impl Change for ScaleTo<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         let at = self.at;
         let stored = current.ok_or_else(|| at.not_found())?;
-        let scale = self.wanted(stored)?;
+        let (scale, owners) = self.wanted(stored)?;
         let replicas = check(&at, &scale, stored)?;
         let old = stored.object.as_ref();
         let mut value = old.to_value();
@@ -85,6 +87,7 @@ impl Change for ScaleTo<'_> {
             spec.insert("replicas".to_owned(), Value::from(replicas));
         }
         let mut object = decode_value_stored(&at, value)?;
+        object.metadata_mut().managed_fields = owners;
         at.strategy.prepare_for_update(object.as_mut(), old);
         if at.strategy.generation() && old.to_value().pointer("/spec/replicas") != Some(&Value::from(replicas)) {
             object.metadata_mut().generation = Some(old.metadata().generation.unwrap_or(0) + 1);
@@ -99,16 +102,24 @@ impl Change for ScaleTo<'_> {
 }
 
 impl ScaleTo<'_> {
-    fn wanted(&self, stored: &Stored) -> Result<Scale, ApiError> {
+    /// The wanted Scale, and who owns the fields of its object then.
+    fn wanted(&self, stored: &Stored) -> Result<(Scale, Option<Vec<ManagedFieldsEntry>>), ApiError> {
         let decode = |value: Value| {
             serde_json::from_value::<Scale>(value).map_err(|error| {
                 ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}"))
             })
         };
-        match &self.new {
-            NewScale::Object(value) => decode(typed(value.clone())),
-            NewScale::Patch(patch) => decode(typed(patch.apply_plain(to_value(&get(stored.object.as_ref())))?)),
-        }
+        let old = to_value(&get(stored.object.as_ref()));
+        let new = match &self.new {
+            NewScale::Apply(wanted) => {
+                let (new, owners) = tracking::applied_scale(&self.at, stored, old, wanted)?;
+                return Ok((decode(new)?, owners));
+            }
+            NewScale::Object(value) => decode(typed(value.clone()))?,
+            NewScale::Patch(patch) => decode(typed(patch.apply_plain(old.clone())?))?,
+        };
+        let owners = tracking::track_scale(&self.at, stored, &old, &to_value(&new));
+        Ok((new, owners))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::claims::Claim;
 use super::patch::Patch;
-use super::{Change, Committed, Decision, Place, Stored, commit, create, deletion, metadata};
+use super::{Change, Committed, Decision, Place, Stored, Wanted, commit, create, deletion, metadata, tracking};
 use crate::admission::Operation;
 use crate::http::body::decode_value;
 use crate::object::Object;
@@ -21,6 +21,8 @@ pub enum Replacement {
     Object(Box<dyn Object>),
     /// The current one with these changes.
     Patch(Patch),
+    /// The current one, or a new one, with these fields of a manager.
+    Apply(Wanted),
 }
 
 /// How an update ended.
@@ -65,17 +67,27 @@ impl Change for Update<'_> {
 }
 
 impl Update<'_> {
-    /// A PUT creates the object where the kind allows that.
+    /// A PUT creates the object where the kind allows that, an apply always.
     async fn insert(&mut self) -> Result<Decision, ApiError> {
         let at = self.at;
-        let Replacement::Object(object) = &self.replacement else { return Err(at.not_found()) };
-        if !at.strategy.create_on_update() || at.subresource.is_some() {
-            return Err(at.not_found());
-        }
-        let mut object = object.clone_object();
-        if !object.metadata().uid.as_deref().unwrap_or_default().is_empty() {
-            return Err(uid_conflict(&at, &object.metadata().uid, ""));
-        }
+        let mut object = match &self.replacement {
+            _ if at.subresource.is_some() => return Err(at.not_found()),
+            Replacement::Object(object) if at.strategy.create_on_update() => {
+                if !object.metadata().uid.as_deref().unwrap_or_default().is_empty() {
+                    return Err(uid_conflict(&at, &object.metadata().uid, ""));
+                }
+                let mut object = object.clone_object();
+                tracking::track(&at, None, object.as_mut())?;
+                object
+            }
+            Replacement::Apply(wanted) => {
+                let mut object = tracking::applied(&at, None, wanted)?;
+                metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
+                metadata::match_name(object.metadata(), at.name)?;
+                object
+            }
+            Replacement::Object(_) | Replacement::Patch(_) => return Err(at.not_found()),
+        };
         at.admit(Operation::Create, Some(object.as_mut()), None).await?;
         let (object, claim) = create::prepare(&at, object).await?;
         self.claim = claim;
@@ -99,7 +111,11 @@ impl Update<'_> {
                 check_type(&at, patch, &patched.value)?;
                 decode_value(at.strategy, patched.value.clone()).map_err(|error| patch.undecodable(&patched.value, error))?
             }
+            Replacement::Apply(wanted) => tracking::applied(&at, Some(stored), wanted)?,
         };
+        if !matches!(self.replacement, Replacement::Apply(_)) {
+            tracking::track(&at, Some(stored), new.as_mut())?;
+        }
         metadata::match_namespace(new.metadata_mut(), at.info(), at.namespace)?;
         metadata::match_name(new.metadata(), at.name)?;
         Ok(new)

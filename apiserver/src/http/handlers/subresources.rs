@@ -20,7 +20,7 @@ use crate::read;
 use crate::resources::Subresource;
 use crate::tokens::request;
 use crate::write::scale::{self, NewScale};
-use crate::write::{self, binding};
+use crate::write::{self, binding, eviction};
 
 impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
@@ -60,13 +60,16 @@ impl On<'_> {
         }
         let (options, new) = if self.call.parts.method == Method::PATCH {
             let options = self.write_options("PatchOptions")?;
-            let patch = self.read_patch(body, &options).await?;
-            (options, NewScale::Patch(patch))
+            let new = match self.is_apply() {
+                true => NewScale::Apply(self.read_apply(body, &options).await?),
+                false => NewScale::Patch(self.read_patch(body, &options).await?),
+            };
+            (options, new)
         } else {
             let options = self.write_options("UpdateOptions")?;
             (options, NewScale::Object(self.read_other(body, "autoscaling/v1", "Scale").await?))
         };
-        let scaled = scale::update(&self.place(options.dry_run), new).await?;
+        let scaled = scale::update(&self.place_for(&options), new).await?;
         Ok(answer::value(200, accepted, &scale::to_value(&scaled)))
     }
 
@@ -91,7 +94,7 @@ impl On<'_> {
         let wire = eviction.delete_options.and_then(|options| serde_json::to_value(options).ok());
         let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
         delete.dry_run |= options.dry_run;
-        write::delete(&self.place(delete.dry_run), &delete).await?;
+        eviction::evict(&self.place(delete.dry_run), &delete).await?;
         Ok(answer::value(201, accepted, &created()))
     }
 

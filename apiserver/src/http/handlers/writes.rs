@@ -12,7 +12,7 @@ use crate::http::options::{DeleteOptions, ListOptions, WriteOptions};
 use crate::object::Object;
 use crate::read;
 use crate::write::patch::{Patch, PatchType};
-use crate::write::{self, Replacement};
+use crate::write::{self, Replacement, Wanted};
 
 impl On<'_> {
     pub(super) async fn create(&self, body: Body) -> Result<Response, Failure> {
@@ -24,7 +24,7 @@ impl On<'_> {
             let answered = crate::reviews::create(&self.place(options.dry_run), object).await?;
             return Ok(answer::value(201, form.accepted, &answered));
         }
-        let committed = write::create(&self.place(options.dry_run), object).await?;
+        let committed = write::create(&self.place_for(&options), object).await?;
         Ok(answer_object(form, 201, committed.object.as_ref())?)
     }
 
@@ -33,21 +33,27 @@ impl On<'_> {
         let options = self.write_options("UpdateOptions")?;
         let bytes = self.read(body).await?;
         let object = self.decode(&bytes, &options)?;
-        let updated = write::update(&self.place(options.dry_run), Replacement::Object(object)).await?;
+        let updated = write::update(&self.place_for(&options), Replacement::Object(object)).await?;
         Ok(answer_object(form, if updated.created { 201 } else { 200 }, updated.object.as_ref())?)
     }
 
     pub(super) async fn patch(&self, body: Body) -> Result<Response, Failure> {
         let form = self.form()?;
         let options = self.write_options("PatchOptions")?;
-        let patch = self.read_patch(body, &options).await?;
-        let updated = write::update(&self.place(options.dry_run), Replacement::Patch(patch)).await?;
-        Ok(answer_object(form, 200, updated.object.as_ref())?)
+        let replacement = match self.is_apply() {
+            true => Replacement::Apply(self.read_apply(body, &options).await?),
+            false => Replacement::Patch(self.read_patch(body, &options).await?),
+        };
+        let updated = write::update(&self.place_for(&options), replacement).await?;
+        Ok(answer_object(form, if updated.created { 201 } else { 200 }, updated.object.as_ref())?)
     }
 
     pub(super) async fn delete(&self, body: Body) -> Result<Response, Failure> {
         let form = self.form()?;
         let options = self.delete_options(body).await?;
+        if let (None, Some(warning)) = (options.propagation, self.strategy.delete_warning()) {
+            self.call.warnings.add(warning);
+        }
         let deleted = write::delete(&self.place(options.dry_run), &options).await?;
         if deleted.removed && !self.strategy.returns_deleted() {
             return Ok(answer::value(200, form.accepted, &self.success(deleted.object.as_ref())));
@@ -67,8 +73,18 @@ impl On<'_> {
     }
 
     pub(super) fn write_options(&self, kind: &str) -> Result<WriteOptions, ApiError> {
-        let apply = self.call.content_type().starts_with("application/apply-patch");
-        WriteOptions::parse(&self.call.query, kind, apply, self.call.user_agent())
+        WriteOptions::parse(&self.call.query, kind, self.is_apply(), self.call.user_agent())
+    }
+
+    pub(super) fn is_apply(&self) -> bool {
+        self.call.content_type().starts_with("application/apply-patch")
+    }
+
+    pub(super) async fn read_apply(&self, body: Body, options: &WriteOptions) -> Result<Wanted, ApiError> {
+        if self.call.content_type() != "application/apply-patch+yaml" {
+            return Err(ApiError::unsupported_media_type("415: Unsupported Media Type"));
+        }
+        Wanted::read(&self.read(body).await?, options.force, options.field_validation)
     }
 
     async fn delete_options(&self, body: Body) -> Result<DeleteOptions, ApiError> {
@@ -89,7 +105,7 @@ impl On<'_> {
             "application/json-patch+json" => PatchType::Json,
             "application/merge-patch+json" => PatchType::Merge,
             "application/strategic-merge-patch+json" => PatchType::Strategic,
-            _ => return Err(ApiError::unsupported_media_type("server-side apply is not served yet")),
+            _ => return Err(ApiError::unsupported_media_type("415: Unsupported Media Type")),
         };
         Ok(Patch { patch_type, text: self.read(body).await?, validation: options.field_validation })
     }

@@ -1,0 +1,251 @@
+//! [`Fields`]: a set of fields of an object, as `fieldsV1` writes it down.
+//!
+//! A field is known by its elements: `f:name` of a map or struct, `k:{…}` the keys of a list's item, `v:…` the item of a set. Elements
+//! are canonical text, so that equal elements are equal strings. Invariant: no child of a set is empty.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::element;
+
+/// Says that a field which has fields below it is itself in the set.
+const SELF: &str = ".";
+
+/// A set of fields below one field, and whether that field is in the set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    member: bool,
+    below: BTreeMap<String, Fields>,
+}
+
+impl Fields {
+    /// The set of these paths of field names, for example `metadata.labels`.
+    pub fn of_paths<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut set = Self::default();
+        for path in paths {
+            let mut at = &mut set;
+            for name in path.split('.') {
+                at = at.below.entry(element::of_name(name)).or_default();
+            }
+            at.member = true;
+        }
+        set
+    }
+
+    /// Only the field itself.
+    pub fn leaf() -> Self {
+        Self { member: true, below: BTreeMap::new() }
+    }
+
+    /// Puts the field itself into the set.
+    pub fn insert_self(&mut self) {
+        self.member = true;
+    }
+
+    /// Adds the set of a child; an empty one is left out.
+    pub fn insert_child(&mut self, element: impl Into<String>, child: Fields) {
+        if !child.is_empty() {
+            self.below.insert(element.into(), child);
+        }
+    }
+
+    /// Whether nothing is in the set.
+    pub fn is_empty(&self) -> bool {
+        !self.member && self.below.is_empty()
+    }
+
+    /// Whether the field itself is in the set.
+    pub fn is_member(&self) -> bool {
+        self.member
+    }
+
+    /// What is below an element.
+    pub fn child(&self, element: &str) -> Option<&Fields> {
+        self.below.get(element)
+    }
+
+    /// The children, in the order of their elements.
+    pub fn children(&self) -> impl Iterator<Item = (&str, &Fields)> {
+        self.below.iter().map(|(element, child)| (element.as_str(), child))
+    }
+
+    /// Whether the field of this path of names is in the set.
+    pub fn has_path(&self, path: &str) -> bool {
+        let mut names = path.split('.');
+        names.try_fold(self, |at, name| at.below.get(&element::of_name(name))).is_some_and(|at| at.member)
+    }
+
+    /// Adds all fields of another set.
+    pub fn union(&mut self, other: Fields) {
+        self.member |= other.member;
+        if self.below.is_empty() {
+            self.below = other.below;
+            return;
+        }
+        for (element, child) in other.below {
+            self.below.entry(element).or_default().union(child);
+        }
+    }
+
+    /// Takes away the fields of another set; what is below them stays.
+    pub fn subtract(&mut self, other: &Fields) {
+        self.member &= !other.member;
+        if self.below.is_empty() {
+            return;
+        }
+        for (element, taken) in &other.below {
+            if let Some(child) = self.below.get_mut(element) {
+                child.subtract(taken);
+                if child.is_empty() {
+                    self.below.remove(element);
+                }
+            }
+        }
+    }
+
+    /// Takes away the fields of another set and all that is below them.
+    pub fn subtract_trees(&mut self, other: &Fields) {
+        self.member &= !other.member;
+        for (element, taken) in &other.below {
+            let Some(child) = self.below.get_mut(element) else { continue };
+            child.subtract_trees(taken);
+            if taken.member || child.is_empty() {
+                self.below.remove(element);
+            }
+        }
+    }
+
+    /// Keeps only the fields that are in the other set too.
+    pub fn intersect(&mut self, other: &Fields) {
+        self.member &= other.member;
+        self.below.retain(|element, child| match other.below.get(element) {
+            Some(kept) => {
+                child.intersect(kept);
+                !child.is_empty()
+            }
+            None => false,
+        });
+    }
+
+    /// All paths in upstream's order: the members of a set come before what is below them. Each path is a list of elements.
+    pub fn paths(&self) -> Vec<Vec<&str>> {
+        let mut paths = Vec::new();
+        self.collect(&mut Vec::new(), &mut paths);
+        paths
+    }
+
+    fn collect<'a>(&'a self, at: &mut Vec<&'a str>, paths: &mut Vec<Vec<&'a str>>) {
+        for (element, _) in self.below.iter().filter(|(_, child)| child.member) {
+            paths.push(at.iter().copied().chain([element.as_str()]).collect());
+        }
+        for (element, child) in &self.below {
+            at.push(element);
+            child.collect(at, paths);
+            at.pop();
+        }
+    }
+
+    /// Reads `fieldsV1`; none if it is malformed. Elements of unknown kinds are dropped.
+    pub fn from_json(value: Value) -> Option<Self> {
+        let mut set = Self::read(value, false)?;
+        set.member = false;
+        Some(set)
+    }
+
+    /// As [`Fields::from_json`], for text that a client wrote: brings the elements into canonical form.
+    pub fn from_foreign_json(value: Value) -> Option<Self> {
+        let mut set = Self::read(value, true)?;
+        set.member = false;
+        Some(set)
+    }
+
+    fn read(value: Value, foreign: bool) -> Option<Self> {
+        let Value::Object(entries) = value else { return None };
+        let mut set = Self { member: entries.is_empty(), below: BTreeMap::new() };
+        for (element, child) in entries {
+            if element == SELF {
+                set.member = true;
+            } else if element::is_known(&element) {
+                let element = if foreign { element::canonical(element)? } else { element };
+                set.insert_child(element, Self::read(child, foreign)?);
+            }
+        }
+        Some(set)
+    }
+
+    /// As `fieldsV1`.
+    pub fn into_json(self) -> Value {
+        let mut entries = Map::new();
+        for (element, child) in self.below {
+            let lone = child.below.is_empty();
+            let member = child.member;
+            let mut below = child.into_json();
+            if let Value::Object(fields) = &mut below
+                && member
+                && !lone
+            {
+                fields.insert(SELF.to_owned(), Value::Object(Map::new()));
+            }
+            entries.insert(element, below);
+        }
+        Value::Object(entries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn set(value: Value) -> Fields {
+        Fields::from_json(value).expect("it is well formed")
+    }
+
+    #[test]
+    fn sets_are_read_and_written() {
+        for text in [
+            json!({}),
+            json!({"f:data": {}}),
+            json!({"f:data": {".": {}, "f:x": {}}}),
+            json!({"f:spec": {"f:ports": {"k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}, "f:x": {"v:\"a\"": {}}}}),
+        ] {
+            assert_eq!(set(text.clone()).into_json(), text);
+        }
+        assert_eq!(set(json!({"f:a": {}, "z:b": {}})).into_json(), json!({"f:a": {}}));
+        assert_eq!(Fields::from_json(json!({"f:a": 1})), None);
+        let foreign = Fields::from_foreign_json(json!({"k:{\"b\": 1, \"a\": \"x\"}": {}})).expect("it is well formed");
+        assert_eq!(foreign.into_json(), json!({"k:{\"a\":\"x\",\"b\":1}": {}}));
+    }
+
+    #[test]
+    fn sets_are_added_and_taken_away() {
+        let whole = || set(json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}));
+        let cases = [
+            (json!({"f:a": {}}), json!({"f:a": {"f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:e": {}})),
+            (json!({"f:a": {"f:b": {}}}), json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}})),
+            (json!({"f:a": {"f:c": {}}}), json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:a": {".": {}, "f:b": {}}, "f:e": {}})),
+        ];
+        for (taken, without, without_trees) in cases {
+            let mut left = whole();
+            left.subtract(&set(taken.clone()));
+            assert_eq!(left.into_json(), without, "{taken}");
+            let mut left = whole();
+            left.subtract_trees(&set(taken.clone()));
+            assert_eq!(left.into_json(), without_trees, "{taken}");
+        }
+        let mut common = whole();
+        common.intersect(&set(json!({"f:a": {"f:c": {".": {}, "f:d": {}}}})));
+        assert_eq!(common.into_json(), json!({"f:a": {"f:c": {"f:d": {}}}}));
+        let mut sum = set(json!({"f:a": {"f:b": {}}}));
+        sum.union(set(json!({"f:a": {}, "f:z": {}})));
+        assert_eq!(sum.into_json(), json!({"f:a": {".": {}, "f:b": {}}, "f:z": {}}));
+    }
+
+    #[test]
+    fn members_come_before_what_is_below() {
+        let order = set(json!({"f:a": {"f:x": {}}, "f:b": {}}));
+        assert_eq!(order.paths(), [vec!["f:b"], vec!["f:a", "f:x"]]);
+        assert!(order.has_path("a.x") && !order.has_path("a"));
+    }
+}

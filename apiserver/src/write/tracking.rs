@@ -1,0 +1,369 @@
+//! Field ownership in the write path. Entry points: [`track`] for creations, updates and patches, [`applied`] for server-side apply,
+//! [`track_scale`] and [`applied_scale`] for `/scale`.
+//!
+//! They run after defaults and before admission, as upstream: what admission and the server fill in is owned by nobody. Without
+//! owners an object is not tracked until it is applied.
+
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
+
+use api::ApiError;
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use serde_json::{Value, json};
+
+use super::apply::{self, ApplyError, Config};
+use super::managed_fields::{self, Entry, Fields, Managed, Manager, Node, Versions, Write};
+use super::{Place, Stored};
+use crate::http::body::{self, decode_value};
+use crate::http::options::FieldValidation;
+use crate::object::Object;
+use crate::resources::{Served, Strategy, schema, wire};
+
+const SCALE_VERSION: &str = "autoscaling/v1";
+const SCALE_KIND: &str = "Scale";
+const REPLICAS: &str = "spec.replicas";
+
+/// What a manager wants to apply.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    value: Value,
+    /// Fields that stand twice.
+    duplicates: Vec<String>,
+    force: bool,
+}
+
+impl Wanted {
+    /// Reads the body of an apply: YAML 1.1, or JSON, which is the same.
+    pub fn read(text: &Bytes, force: bool, validation: FieldValidation) -> Result<Self, ApiError> {
+        let bad = |why: String| ApiError::bad_request(format!("error decoding YAML: {why}"));
+        let parsed = body::yaml::parse(text).map_err(|why| bad(format!("error converting YAML to JSON: {why}")))?;
+        let value = match parsed.value {
+            Value::Null => json!({}),
+            value @ Value::Object(_) => value,
+            other => {
+                let found = go_kind(&other);
+                let why = format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}");
+                return Err(bad(format!("error unmarshaling JSON: while decoding JSON: {why}")));
+            }
+        };
+        let duplicates = match validation {
+            FieldValidation::Ignore => Vec::new(),
+            FieldValidation::Strict if !parsed.duplicates.is_empty() => {
+                let lines: Vec<String> = parsed.duplicates.iter().map(|line| format!("\n  {line}")).collect();
+                let why = format!("error converting YAML to JSON: yaml: unmarshal errors:{}", lines.concat());
+                return Err(ApiError::bad_request(format!("error strict decoding YAML: {why}")));
+            }
+            FieldValidation::Warn | FieldValidation::Strict => parsed.duplicates,
+        };
+        Ok(Self { value, duplicates, force })
+    }
+
+    fn config<'a>(&'a self, kind: &'a str) -> Config<'a> {
+        Config { value: &self.value, kind, force: self.force }
+    }
+}
+
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null | Value::Object(_) => "object",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+    }
+}
+
+/// The kind of a place in all its versions.
+struct KindAt<'a> {
+    at: Place<'a>,
+    version: String,
+    served: OnceLock<Arc<Served>>,
+}
+
+impl<'a> KindAt<'a> {
+    fn new(at: &Place<'a>) -> Self {
+        Self { at: *at, version: at.info().api_version(), served: OnceLock::new() }
+    }
+
+    /// The row that serves the same objects in a version.
+    fn row(&self, version: &str) -> Option<&dyn Strategy> {
+        if version == self.version {
+            return Some(self.at.strategy);
+        }
+        let served = self.served.get_or_init(|| self.at.server.resources.served());
+        let same = |row: &&Arc<dyn Strategy>| row.info().storage_prefix == self.at.info().storage_prefix && row.info().api_version() == version;
+        served.rows().iter().find(same).map(Arc::as_ref)
+    }
+}
+
+impl Versions for KindAt<'_> {
+    fn node(&self, version: &str) -> Option<Node<'_>> {
+        self.row(version)?.node()
+    }
+
+    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
+        if from == to {
+            return Some(Cow::Borrowed(object));
+        }
+        let (from, to) = (self.row(from)?, self.row(to)?);
+        let stored = from.served_as().map_or_else(|| object.clone(), |served| (served.to_stored)(object.clone()));
+        let mut converted = to.served_as().map_or(stored.clone(), |served| (served.from_stored)(stored));
+        if let Value::Object(fields) = &mut converted {
+            fields.insert("apiVersion".to_owned(), Value::from(to.info().api_version()));
+            fields.insert("kind".to_owned(), Value::from(to.info().kind.as_str()));
+        }
+        Some(Cow::Owned(converted))
+    }
+
+    fn empty(&self, version: &str) -> Value {
+        let kind = self.row(version).map_or("", |row| &row.info().kind);
+        let mut value = json!({"apiVersion": version, "kind": kind});
+        wire::canonical(version, kind, &mut value);
+        value
+    }
+}
+
+/// The stored object in the version of the place, without owners.
+fn live(at: &Place<'_>, stored: &Stored) -> Result<Value, ApiError> {
+    let value: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
+    let mut value = match at.strategy.served_as() {
+        Some(served) => (served.from_stored)(value),
+        None => value,
+    };
+    if let Some(Value::Object(meta)) = value.get_mut("metadata") {
+        meta.remove("managedFields");
+        meta.insert("resourceVersion".to_owned(), Value::from(stored.revision.to_string()));
+    }
+    Ok(value)
+}
+
+fn served_form(at: &Place<'_>, object: &dyn Object) -> Value {
+    match at.strategy.served_as() {
+        Some(served) => (served.from_stored)(object.to_value()),
+        None => object.to_value(),
+    }
+}
+
+/// The owners that a stored object has; malformed ones count as none.
+fn owners_of(stored: Option<&Stored>) -> Managed {
+    let entries = stored.and_then(|stored| stored.metadata().managed_fields.clone());
+    Managed::decode(entries.unwrap_or_default()).unwrap_or_default()
+}
+
+/// The owners that count: the client's, if it sent any, else the stored ones. A lone empty entry or an empty list makes an end of
+/// them.
+fn owners(at: &Place<'_>, sent: Option<Vec<ManagedFieldsEntry>>, stored: Option<&Stored>) -> Managed {
+    let Some(sent) = sent.filter(|_| at.subresource.is_none()) else { return owners_of(stored) };
+    let reset = match sent.as_slice() {
+        [] => true,
+        [only] => *only == ManagedFieldsEntry::default(),
+        _ => false,
+    };
+    if reset {
+        return Managed::default();
+    }
+    let same = stored.is_some_and(|stored| stored.metadata().managed_fields.as_ref() == Some(&sent));
+    match if same { Managed::decode(sent) } else { Managed::decode_foreign(sent) } {
+        Ok(managed) if !managed.is_empty() => managed,
+        Ok(_) | Err(_) => owners_of(stored),
+    }
+}
+
+fn ignored(at: &Place<'_>) -> Fields {
+    Fields::of_paths(at.strategy.reset_fields(at.subresource).iter().copied())
+}
+
+fn subresource<'a>(at: &Place<'a>) -> &'a str {
+    at.subresource.map_or("", |subresource| subresource.as_str())
+}
+
+/// Notes who owns the fields of an object that is about to be created or updated.
+pub(super) fn track(at: &Place<'_>, stored: Option<&Stored>, new: &mut dyn Object) -> Result<(), ApiError> {
+    let sent = new.metadata_mut().managed_fields.take();
+    let managed = owners(at, sent, stored);
+    if managed.is_empty() && stored.is_some() {
+        return Ok(());
+    }
+    let (kind, ignored) = (KindAt::new(at), ignored(at));
+    let write = Write {
+        manager: at.manager,
+        subresource: subresource(at),
+        version: &kind.version,
+        now: at.server.clock.now_seconds(),
+        ignored: &ignored,
+        kind: &kind,
+    };
+    let old = match stored {
+        Some(stored) => live(at, stored)?,
+        None => kind.empty(&kind.version),
+    };
+    let managed = managed_fields::update(&old, &served_form(at, new), managed, &write);
+    new.metadata_mut().managed_fields = managed.encode();
+    Ok(())
+}
+
+/// The object after an apply, with its owners; `stored` is none for one that does not exist yet.
+pub(super) fn applied(at: &Place<'_>, stored: Option<&Stored>, wanted: &Wanted) -> Result<Box<dyn Object>, ApiError> {
+    at.warnings.extend(wanted.duplicates.iter().cloned());
+    let (kind, ignored) = (KindAt::new(at), ignored(at));
+    let write = Write {
+        manager: at.manager,
+        subresource: subresource(at),
+        version: &kind.version,
+        now: at.server.clock.now_seconds(),
+        ignored: &ignored,
+        kind: &kind,
+    };
+    let old = match stored {
+        Some(stored) => live(at, stored)?,
+        None => kind.empty(&kind.version),
+    };
+    let entries = stored.and_then(|stored| stored.metadata().managed_fields.clone()).unwrap_or_default();
+    let managed = Managed::decode(entries).map_err(ApplyError::Owners)?;
+    let applied = apply::apply(&old, managed, &wanted.config(&at.info().kind), &write)?;
+    let mut object = match (applied.object, stored) {
+        (None, Some(stored)) => stored.object.clone_object(),
+        (object, _) => decode_value(at.strategy, object.unwrap_or(old)).map_err(|error| inconvertible(&wanted.value, &error))?,
+    };
+    object.metadata_mut().managed_fields = applied.managed.encode();
+    Ok(object)
+}
+
+/// A merged object that its type can't hold.
+fn inconvertible(config: &Value, error: &ApiError) -> ApiError {
+    let why = error.message.split_once(": ").map_or(error.message.as_str(), |(_, why)| why);
+    let why = why.strip_prefix("json: ").unwrap_or(why);
+    let of = apply::described(config);
+    let kind = of.split_once("; ").map_or("", |(_, kind)| kind);
+    ApiError::unclassified(format!(
+        "failed to convert new object ({of}) to proper version: unable to convert unstructured object to {kind}: {why}"
+    ))
+}
+
+/// A Scale, which has one version.
+struct ScaleKind;
+
+impl Versions for ScaleKind {
+    fn node(&self, version: &str) -> Option<Node<'_>> {
+        (version == SCALE_VERSION).then(|| schema::of(SCALE_VERSION, SCALE_KIND).map(Node::Type)).flatten()
+    }
+
+    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
+        (from == to).then_some(Cow::Borrowed(object))
+    }
+
+    fn empty(&self, version: &str) -> Value {
+        let mut value = json!({"apiVersion": version, "kind": SCALE_KIND});
+        wire::canonical(version, SCALE_KIND, &mut value);
+        value
+    }
+}
+
+fn scale_write<'a>(at: &Place<'a>, ignored: &'a Fields) -> Write<'a> {
+    let now = at.server.clock.now_seconds();
+    Write { manager: at.manager, subresource: subresource(at), version: SCALE_VERSION, now, ignored, kind: &ScaleKind }
+}
+
+/// Who owns what of the object after its Scale became `new`.
+pub(super) fn track_scale(at: &Place<'_>, parent: &Stored, old: &Value, new: &Value) -> Option<Vec<ManagedFieldsEntry>> {
+    let owners = owners_of(Some(parent));
+    let scale = scale_owners(&owners);
+    if scale.is_empty() {
+        return owners.encode();
+    }
+    let scale = managed_fields::update(old, new, scale, &scale_write(at, &Fields::default()));
+    parent_owners(owners, scale, &at.info().api_version()).encode()
+}
+
+/// The Scale after an apply, and who owns what of its object then.
+pub(super) fn applied_scale(
+    at: &Place<'_>,
+    parent: &Stored,
+    old: Value,
+    wanted: &Wanted,
+) -> Result<(Value, Option<Vec<ManagedFieldsEntry>>), ApiError> {
+    at.warnings.extend(wanted.duplicates.iter().cloned());
+    let owners = owners_of(Some(parent));
+    let none = Fields::default();
+    let applied = apply::apply(&old, scale_owners(&owners), &wanted.config(SCALE_KIND), &scale_write(at, &none))?;
+    let owners = parent_owners(owners, applied.managed, &at.info().api_version());
+    Ok((applied.object.unwrap_or(old), owners.encode()))
+}
+
+/// The owners of a Scale: those who own the number of replicas of its object.
+fn scale_owners(parent: &Managed) -> Managed {
+    let mut scale = Managed::default();
+    for entry in parent.entries().iter().filter(|entry| entry.fields.has_path(REPLICAS)) {
+        let version = if entry.manager.applies { "" } else { SCALE_VERSION };
+        let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
+        scale.insert(Entry { manager, version: SCALE_VERSION.to_owned(), fields: Fields::of_paths([REPLICAS]), time: entry.time });
+    }
+    scale
+}
+
+/// The owners of an object, given those of its Scale.
+fn parent_owners(mut parent: Managed, mut scale: Managed, version: &str) -> Managed {
+    let replicas = Fields::of_paths([REPLICAS]);
+    scale.retain(|entry| entry.fields.has_path(REPLICAS));
+    parent.retain(|entry| {
+        if entry.fields.has_path(REPLICAS) {
+            let version = if entry.manager.applies { "" } else { SCALE_VERSION };
+            let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
+            if scale.take(&manager).is_none() {
+                entry.fields.subtract(&replicas);
+            }
+        }
+        true
+    });
+    for entry in scale.entries() {
+        let own = if entry.manager.applies { "" } else { version };
+        let manager = Manager { version: own.to_owned(), ..entry.manager.clone() };
+        // Upstream notes no time for them, unless the manager had an entry before.
+        let time = parent.get(&manager).and_then(|entry| entry.time);
+        parent.insert(Entry { manager, version: version.to_owned(), fields: replicas.clone(), time });
+    }
+    parent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::write::managed_fields::tests::{owners, second};
+
+    fn parent() -> Managed {
+        let mut managed = Managed::default();
+        managed.grant(Manager::updater("twin", "v1", ""), "v1", Fields::of_paths(["spec.replicas", "spec.selector"]), second(1));
+        managed
+    }
+
+    #[test]
+    fn replicas_change_hands_through_the_scale() {
+        let scale = scale_owners(&parent());
+        assert_eq!(scale.entries()[0].version, SCALE_VERSION);
+        assert_eq!(parent_owners(parent(), scale, "v1"), parent(), "an unchanged Scale changes no owner");
+        let mut taken = Managed::default();
+        taken.grant(Manager::updater("hand", SCALE_VERSION, "scale"), SCALE_VERSION, Fields::of_paths([REPLICAS]), second(2));
+        let after = parent_owners(parent(), taken, "v1");
+        assert_eq!(owners(&after), json!({"twin": {"f:spec": {"f:selector": {}}}, "hand/scale": {"f:spec": {"f:replicas": {}}}}));
+        assert!(after.entries().iter().all(|entry| entry.version == "v1"));
+    }
+
+    #[test]
+    fn bodies_are_yaml() {
+        let read = |text: &'static str, validation| Wanted::read(&Bytes::from_static(text.as_bytes()), false, validation);
+        let wanted = read("metadata: {name: y}\ndata: {a: 1, a: 2}\n", FieldValidation::Warn).expect("it is well formed");
+        assert_eq!(wanted.value["metadata"]["name"], json!(true));
+        assert_eq!(wanted.duplicates, ["line 2: key \"a\" already set in map"]);
+        let refused = |text, validation| read(text, validation).map(|_| ()).map_err(|error| error.message);
+        assert_eq!(
+            refused("a: 1\na: 2\n", FieldValidation::Strict),
+            Err("error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  line 2: key \"a\" already set in map".into())
+        );
+        assert_eq!(
+            refused("text", FieldValidation::Warn),
+            Err("error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string into Go value of type \
+                map[string]interface {}".into())
+        );
+    }
+}
