@@ -60,12 +60,20 @@ impl Disk {
             .set_check_integrity_on_open(!new)
             .create(&path)
             .map_err(|error| StorageError::Failed(open_failure(&path, &error)))?;
+        if new {
+            let failed = |error: std::io::Error| StorageError::Failed(format!("{} can't be made: {error}", path.display()));
+            fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        }
+        Self::read(database, new, &path)
+    }
+
+    /// Reads all that an open file holds; a new one gets its tables first.
+    fn read(database: Database, new: bool, path: &Path) -> Result<(Self, Loaded), StorageError> {
         let disk = Self { database };
         let failed = |error: redb::Error| StorageError::Failed(format!("{} can't be read: {error}", path.display()));
         if new {
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(|error| failed(error.into()))?;
             disk.format().map_err(failed)?;
-            File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| failed(error.into()))?;
         }
         let foreign = || StorageError::Failed(format!("{} is not a store of this program, or of a later version", path.display()));
         let (format, oldest) = disk.meta().map_err(|error| match error {
@@ -235,7 +243,101 @@ impl Record {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use process::Rng;
+    use redb::StorageBackend;
+
     use super::*;
+
+    /// The atom of a write: a power cut leaves it old or new.
+    const SECTOR: usize = 512;
+
+    /// A disk that loses, when the power is cut, any part of what was written since the last sync.
+    #[derive(Clone, Debug, Default)]
+    struct Platter(Arc<Mutex<Sectors>>);
+
+    #[derive(Clone, Debug, Default)]
+    struct Sectors {
+        durable: Vec<u8>,
+        written: Vec<u8>,
+    }
+
+    impl Platter {
+        fn cut_power(&self, rng: &Rng) -> Self {
+            let sectors = self.0.lock().expect("lock");
+            let mut left = if rng.range(0..2) == 0 { sectors.durable.clone() } else { sectors.written.clone() };
+            for at in (0..left.len()).step_by(SECTOR) {
+                let end = (at + SECTOR).min(left.len());
+                let source = if rng.range(0..2) == 0 { &sectors.durable } else { &sectors.written };
+                let zeros = vec![0; end - at];
+                let source = source.get(at..end).unwrap_or(&zeros);
+                left[at..end].copy_from_slice(source);
+            }
+            Self(Arc::new(Mutex::new(Sectors { durable: left.clone(), written: left })))
+        }
+
+        fn open(&self, new: bool) -> (Disk, Loaded) {
+            let database = Database::builder().create_with_backend(self.clone()).expect("the store opens");
+            Disk::read(database, new, Path::new("platter")).expect("the store is whole")
+        }
+    }
+
+    impl StorageBackend for Platter {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.lock().expect("lock").written.len() as u64)
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            let at = offset as usize;
+            let sectors = self.0.lock().expect("lock");
+            out.copy_from_slice(sectors.written.get(at..at + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.0.lock().expect("lock").written.resize(len as usize, 0);
+            Ok(())
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            let mut sectors = self.0.lock().expect("lock");
+            sectors.durable = sectors.written.clone();
+            Ok(())
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.0.lock().expect("lock").written[offset as usize..][..data.len()].copy_from_slice(data);
+            Ok(())
+        }
+    }
+
+    /// What is acknowledged survives a power cut right after it, whatever of later writes reached the disk.
+    #[test]
+    fn a_commit_survives_a_power_cut() {
+        let rng = Rng::seeded(7);
+        let mut platter = Platter::default();
+        let mut acknowledged = Vec::new();
+        let (mut disk, _) = platter.open(true);
+        for n in 0..60 {
+            let value = Bytes::from(vec![b'a' + (n % 26) as u8; rng.range(1..3000) as usize]);
+            let record = Record { revision: Revision(2 + n), key: format!("/k/{}", n % 7), value: Some(value), deadline: None };
+            disk.commit(std::slice::from_ref(&record), &[], None).expect("commit");
+            acknowledged.push(record);
+            if n % 3 == 0 {
+                platter = platter.cut_power(&rng);
+                drop(disk);
+                let loaded;
+                (disk, loaded) = platter.open(false);
+                assert_eq!(loaded.index.revision(), Revision(2 + n));
+                for record in acknowledged.iter().rev().take(7) {
+                    let found = loaded.index.get(&record.key).expect("acknowledged");
+                    assert_eq!((Some(found.value), found.revision), (record.value.clone(), record.revision));
+                }
+            }
+        }
+    }
 
     #[test]
     fn records_come_back_as_they_were() {
