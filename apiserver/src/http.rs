@@ -22,15 +22,23 @@ use api::ApiError;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::Response;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
 
 use crate::ApiServer;
 use crate::authn::User;
 use media::Accepted;
 
-/// The server's requests, from outermost to innermost: a panic becomes a 500, then [`handlers::serve`].
+/// The server's requests, from outermost to innermost: large answers are compressed for clients that accept that, a panic becomes
+/// a 500, then [`handlers::serve`].
 pub fn router(server: Arc<ApiServer>) -> Router {
-    Router::new().fallback(serve).layer(CatchPanicLayer::custom(panicked)).with_state(server)
+    let compression = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    Router::new()
+        .fallback(serve)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(compression.compress_when(answer::WorthCompressing))
+        .with_state(server)
 }
 
 /// A way into the server for code in the same process, which is `user` without having to prove it. Nothing that comes from the

@@ -3,6 +3,7 @@
 //!
 //! The common case, JSON of whole objects, copies the cache's bytes; every other form is made from decoded objects.
 
+mod pretty;
 mod status;
 mod table;
 mod yaml;
@@ -21,10 +22,11 @@ use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use tower_http::compression::Predicate;
 
 use super::media::{Accepted, Format, Shape};
 use crate::cache::Entry;
-use crate::resources::{ResourceInfo, Strategy};
+use crate::resources::{ResourceInfo, Strategy, schema};
 pub use table::{Include, Tables};
 
 /// A list is sent in pieces of about this size.
@@ -90,10 +92,20 @@ pub fn status_value(error: &ApiError) -> Value {
 pub fn value(code: u16, accepted: Accepted, value: &Value) -> Response {
     let bytes = match accepted.format {
         Format::Json => value.to_string().into_bytes(),
-        Format::PrettyJson => serde_json::to_vec_pretty(value).unwrap_or_default(),
+        Format::PrettyJson => pretty::write(None, value),
         Format::Yaml => yaml::write(value),
     };
     raw(code, accepted.format, bytes.into())
+}
+
+/// An object or list of a kind.
+fn of_kind(code: u16, form: Form<'_>, whole: &Value) -> Response {
+    if form.accepted.format != Format::PrettyJson {
+        return value(code, form.accepted, whole);
+    }
+    let info = form.strategy.info();
+    let ty = schema::of(&info.api_version(), &info.kind);
+    raw(code, Format::PrettyJson, pretty::write(ty, whole).into())
 }
 
 /// Plain text.
@@ -148,7 +160,7 @@ pub fn object(form: Form<'_>, code: u16, bytes: Bytes) -> Result<Response, ApiEr
             form.tables(version).table(json!({"resourceVersion": revision}), &[&bytes], true)?
         }
     };
-    Ok(value(code, form.accepted, &whole))
+    Ok(of_kind(code, form, &whole))
 }
 
 impl<'a> Form<'a> {
@@ -187,7 +199,7 @@ pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Res
         }
     };
     let list = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.to_value(), "items": Value::Array(items)});
-    Ok(value(200, form.accepted, &list))
+    Ok(of_kind(200, form, &list))
 }
 
 /// Items of a list do not repeat their kind.
@@ -229,7 +241,23 @@ fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -
     });
     let mut response = raw(200, Format::Json, Bytes::new());
     *response.body_mut() = Body::from_stream(chunks);
+    response.extensions_mut().insert(LargeBody);
     response
+}
+
+/// Marks an answer whose body is large though its size is not known; watches do not carry it.
+#[derive(Clone, Copy, Debug)]
+struct LargeBody;
+
+/// Which answers are compressed: those of 128 KiB or more, as upstream.
+#[derive(Clone, Copy, Debug)]
+pub struct WorthCompressing;
+
+impl Predicate for WorthCompressing {
+    fn should_compress<B: http_body::Body>(&self, response: &axum::http::Response<B>) -> bool {
+        let size = response.body().size_hint().exact();
+        response.extensions().get::<LargeBody>().is_some() || size.is_some_and(|size| size >= CHUNK as u64)
+    }
 }
 
 fn append_item(out: &mut Vec<u8>, first: bool, entry: &Entry, prefix: &[u8]) {

@@ -4,7 +4,7 @@
 //! refused, warned about or ignored as `fieldValidation` says.
 
 pub mod json;
-mod protobuf;
+pub mod protobuf;
 mod strict;
 pub mod yaml;
 
@@ -173,9 +173,26 @@ pub fn decode_other(headers: &HeaderMap, bytes: &[u8], api_version: &str, kind: 
     };
     let document = Document::read(format_of(headers)?, bytes, api_version, kind).map_err(unrecognized)?;
     match type_problem(&document.value) {
-        None => Ok(document.value),
+        None => check_other(document.value, api_version, kind),
         Some(problem) => Err(unrecognized(problem)),
     }
+}
+
+/// A body that names a kind must name the right one.
+fn check_other(value: Value, api_version: &str, kind: &str) -> Result<Value, ApiError> {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (given, version) = (text("kind"), text("apiVersion"));
+    if given.is_empty() || given == kind {
+        return Ok(value);
+    }
+    let (short, package) = (version.rsplit('/').next().unwrap_or_default(), api_version.split(['/', '.']).next().unwrap_or_default());
+    let package = if api_version.contains('/') { package } else { "core" };
+    let why = if schema::of(version, given).is_some() {
+        format!("converting ({short}.{given}) to ({package}.{kind}): unknown conversion")
+    } else {
+        format!("no kind \"{given}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+    };
+    Err(ApiError::bad_request(format!("{given} in version \"{short}\" cannot be handled as a {kind}: {why}")))
 }
 
 fn type_problem(value: &Value) -> Option<String> {

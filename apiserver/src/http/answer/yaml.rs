@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn documents_look_like_kubernetes_writes_them() {
         let value = json!({"kind": "X", "items": [{"a": "1", "b": "text: with colon"}], "empty": {}, "none": [],
-            "time": "2026-11-22T03:00:00Z", "multi": "one\ntwo\n", "bool": "yes", "f:data": {".": {}}, "n": 3});
-        let expected = "bool: \"yes\"\nempty: {}\nf:data:\n  .: {}\nitems:\n- a: \"1\"\n  b: 'text: with colon'\nkind: X\nmulti: |\n  one\n  two\nn: 3\nnone: []\ntime: \"2026-11-22T03:00:00Z\"\n";
+            "time": "2026-11-22T03:00:00Z", "multi": "one\ntwo\n", "bool": "yes", "f:data": {".": {}}, "count": 3});
+        let expected = "bool: \"yes\"\ncount: 3\nempty: {}\nf:data:\n  .: {}\nitems:\n- a: \"1\"\n  b: 'text: with colon'\nkind: X\nmulti: |\n  one\n  two\nnone: []\ntime: \"2026-11-22T03:00:00Z\"\n";
         assert_eq!(String::from_utf8(write(&value)).unwrap(), expected);
     }
 }

@@ -65,6 +65,17 @@ enum Target {
 
 type Numbers = BTreeMap<u32, Target>;
 
+/// The place of each field of a type in Go's declaration, which is the order of the facts.
+pub fn field_order(ty: &Type) -> Option<&'static BTreeMap<&'static str, usize>> {
+    static ALL: OnceLock<BTreeMap<&'static str, BTreeMap<&'static str, usize>>> = OnceLock::new();
+    let all = ALL.get_or_init(|| {
+        let lines = FACTS.lines().filter_map(|line| line.split_once(' '));
+        let names = |fields: &'static str| fields.split(' ').filter_map(|field| Some(field.split_once('=')?.1));
+        lines.map(|(name, fields)| (name, names(fields).enumerate().map(|(at, field)| (field, at)).collect())).collect()
+    });
+    all.get(ty.name)
+}
+
 fn numbers(ty: &Type) -> Option<&'static Numbers> {
     static ALL: OnceLock<BTreeMap<&'static str, Numbers>> = OnceLock::new();
     let all = ALL.get_or_init(|| {

@@ -1,0 +1,145 @@
+//! `pods/eviction`: a delete that asks the pod's disruption budget first. Entry point: [`evict`].
+//!
+//! The budget is charged by compare-and-swap before the pod is deleted, so that evictions that race can't overdraw it.
+
+use api::{ApiError, GroupResource, LabelSelector, ObjectKey, pods};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Change, Decision, Place, Stored, commit, delete};
+use crate::http::options::DeleteOptions;
+use crate::object;
+
+const GROUP: &str = "policy";
+const PLURAL: &str = "poddisruptionbudgets";
+/// Disrupted pods that a budget remembers at most.
+const MAX_DISRUPTED: usize = 2000;
+/// When to try again while the budget's controller has not caught up.
+const CATCH_UP_SECONDS: u32 = 10;
+const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
+
+/// Evicts the pod that the place names.
+pub async fn evict(at: &Place<'_>, options: &DeleteOptions) -> Result<(), ApiError> {
+    let stored = at.read(&at.key(at.name)).await?.ok_or_else(|| at.not_found())?;
+    let pod = object::downcast::<Pod>(stored.object.as_ref()).ok_or_else(|| ApiError::internal("only pods can be evicted"))?;
+    if !needs_no_budget(pod)
+        && let Some(budget) = budget_of(at, pod).await?
+        && !allows_unhealthy(&budget, pod)
+    {
+        charge(at, &budget).await?;
+    }
+    delete(at, options).await.map(drop)
+}
+
+/// Pods that do not run take nothing from a budget.
+fn needs_no_budget(pod: &Pod) -> bool {
+    pods::is_terminal(pod) || pods::phase(pod) == "Pending" || pods::is_terminating(pod)
+}
+
+/// The only budget that selects the pod.
+async fn budget_of(at: &Place<'_>, pod: &Pod) -> Result<Option<PodDisruptionBudget>, ApiError> {
+    let mut found = Vec::new();
+    for bytes in at.server.lookup.list(GROUP, PLURAL, at.namespace).await? {
+        let budget: PodDisruptionBudget = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
+        let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+        let selects = LabelSelector::from_meta_option(selector).is_ok_and(|selector| selector.matches_option(pod.metadata.labels.as_ref()));
+        if selects {
+            found.push(budget);
+        }
+    }
+    if found.len() > 1 {
+        let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        return Err(ApiError::unclassified(message));
+    }
+    Ok(found.pop())
+}
+
+/// Pods that are not ready may go without a charge where the budget says so, or is met without them.
+fn allows_unhealthy(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
+    if pods::is_ready(pod) {
+        return false;
+    }
+    let policy = budget.spec.as_ref().and_then(|spec| spec.unhealthy_pod_eviction_policy.as_deref());
+    let status = budget.status.clone().unwrap_or_default();
+    let (current, desired) = (status.current_healthy.unwrap_or(0), status.desired_healthy.unwrap_or(0));
+    policy == Some("AlwaysAllow") || (current >= desired && desired > 0)
+}
+
+async fn charge(at: &Place<'_>, budget: &PodDisruptionBudget) -> Result<(), ApiError> {
+    let strategy = at.server.resources.find(GROUP, "v1", PLURAL).ok_or_else(ApiError::path_not_found)?;
+    let key = ObjectKey::of(&budget.metadata);
+    let place = Place { strategy: strategy.as_ref(), name: &key.name, subresource: None, ..*at };
+    let pod = at.name.to_owned();
+    commit(&place, &place.key(&key.name), &mut Charge { pod, at: place }).await.map(drop)
+}
+
+struct Charge<'a> {
+    pod: String,
+    at: Place<'a>,
+}
+
+#[async_trait]
+impl Change for Charge<'_> {
+    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
+        let Some(stored) = current else { return Err(self.at.not_found()) };
+        let mut new = stored.object.clone_object();
+        let budget = object::downcast_mut::<PodDisruptionBudget>(new.as_mut())
+            .ok_or_else(|| ApiError::internal("the budget is no PodDisruptionBudget"))?;
+        take(budget, &self.pod, Time(self.at.server.clock.now_seconds()))?;
+        Ok(Decision::Write(new))
+    }
+}
+
+/// Takes one disruption from a budget.
+fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), ApiError> {
+    let name = budget.metadata.name.clone().unwrap_or_default();
+    let generation = budget.metadata.generation.unwrap_or(0);
+    let status = budget.status.get_or_insert_default();
+    let resource = GroupResource::new(GROUP, PLURAL);
+    if status.observed_generation.unwrap_or(0) < generation {
+        let why = format!("The disruption budget {name} is still being processed by the server.");
+        return Err(ApiError::too_many_requests(REFUSED, CATCH_UP_SECONDS).with_cause("DisruptionBudget", &why, ""));
+    }
+    let allowed = status.disruptions_allowed.unwrap_or(0);
+    if allowed < 0 {
+        return Err(ApiError::forbidden(&resource, &name, "pod disruption budget is negative"));
+    }
+    let disrupted = status.disrupted_pods.get_or_insert_default();
+    if disrupted.len() > MAX_DISRUPTED {
+        return Err(ApiError::forbidden(&resource, &name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+    }
+    if allowed == 0 {
+        let why = format!(
+            "The disruption budget {name} needs {} healthy pods and has {} currently",
+            status.desired_healthy.unwrap_or(0),
+            status.current_healthy.unwrap_or(0)
+        );
+        return Err(ApiError::too_many_requests(REFUSED, 0).with_cause("DisruptionBudget", &why, ""));
+    }
+    status.disruptions_allowed = Some(allowed - 1);
+    disrupted.insert(pod.to_owned(), now);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_budget_is_charged_until_it_is_empty() {
+        let budget = json!({"metadata": {"name": "b", "generation": 1}, "spec": {}, "status": {"currentHealthy": 3, "desiredHealthy": 2,
+            "disruptionsAllowed": 1, "expectedPods": 3, "observedGeneration": 1}});
+        let mut budget: PodDisruptionBudget = serde_json::from_value(budget).unwrap();
+        let now = || Time("2026-01-01T00:00:00Z".parse().unwrap());
+        take(&mut budget, "p", now()).unwrap();
+        assert!(budget.status.as_ref().unwrap().disrupted_pods.as_ref().unwrap().contains_key("p"));
+        let refused = take(&mut budget, "q", now()).unwrap_err();
+        assert_eq!((refused.code, refused.message.as_str()), (429, REFUSED));
+        assert!(refused.has_cause("DisruptionBudget"));
+        budget.metadata.generation = Some(2);
+        assert_eq!(take(&mut budget, "q", now()).unwrap_err().retry_after_seconds(), Some(10));
+    }
+}
