@@ -68,7 +68,7 @@ enum Command {
     Scheduler(scheduler::Args),
     /// Run a node, kubelet and runtime, in the foreground
     #[command(hide = true)]
-    Kubelet(node::Args),
+    Kubelet(node::NodeArgs),
 }
 
 /// Which cluster.
@@ -146,4 +146,14 @@ fn run_kubectl(which: &Which, args: Vec<OsString>) -> ExitCode {
     let mut argv = vec![OsString::from("kubectl"), "--kubeconfig".into(), cluster.component_kubeconfig("admin").into()];
     argv.extend(args);
     kubectl::main(argv)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -183,7 +183,8 @@ fn kubelet(cluster: &Cluster, node: &NodeSpec) -> Vec<String> {
         flag("tls-private-key-file", server.key.display()),
         flag("client-ca-file", cluster.pki().ca().display()),
         flag("cluster-domain", CLUSTER_DOMAIN),
-        flag("service-proxy", cluster.spec.runtime == Runtime::Linux),
+        // Services are the same on every node of this machine: one proxy serves them all.
+        flag("service-proxy", cluster.spec.runtime == Runtime::Linux && cluster.spec.nodes.first() == Some(node)),
         flag("runtime", runtime_name(cluster.spec.runtime)),
         flag("runtime-root", dir.join("runtime").display()),
         flag("container-runtime-endpoint", format!("unix://{}", cluster.runtime_socket(&node.name).display())),

@@ -11,7 +11,7 @@ use crate::cluster::Runtime;
 
 /// The kubelet's flags, and the runtime's.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub struct NodeArgs {
     #[command(flatten)]
     pub kubelet: kubelet::Args,
     /// How containers run
@@ -23,7 +23,7 @@ pub struct Args {
 }
 
 /// Runs both until the process is told to end. Containers go on without them.
-pub async fn run(args: Args) -> Result<()> {
+pub async fn run(args: NodeArgs) -> Result<()> {
     args.kubelet.verbosity.start("kubelet");
     let token = process::signals::shutdown_token();
     let listener = Listener::bind(&args.kubelet.container_runtime_endpoint).await?;
@@ -41,7 +41,7 @@ pub async fn run(args: Args) -> Result<()> {
     }
 }
 
-async fn serve(args: &Args, simulated: bool, listener: Listener, token: CancellationToken) -> Result<()> {
+async fn serve(args: &NodeArgs, simulated: bool, listener: Listener, token: CancellationToken) -> Result<()> {
     let (clock, rng) = (Clock::system(), Rng::from_entropy());
     if simulated {
         let node_name = args.kubelet.node_name.clone().unwrap_or_else(process::host_name);

@@ -57,4 +57,10 @@ pub async fn containers(cluster: &Cluster) {
             eprintln!("kubelab: containers of node {} may still run: {error:#}", node.name);
         }
     }
+    // One node carries the services of all.
+    if let Some(node) = cluster.spec.nodes.first()
+        && let Err(error) = kubelet::remove_service_proxy(&node.name).await
+    {
+        eprintln!("kubelab: rules of services may still be there: {error:#}");
+    }
 }

@@ -94,12 +94,11 @@ impl Args {
         };
         let node_ips = if self.node_ip.is_empty() { vec![own_address().to_string()] } else { self.node_ip.clone() };
         let host = if self.simulated {
-            Host::Simulated { capacity: pairs(&self.simulated_capacity)? }
+            Host::Simulated { capacity: pairs(&self.simulated_capacity)?, pod_logs_dir: Some(self.logs_dir()) }
         } else {
             std::fs::create_dir_all(&self.root_dir)
                 .with_context(|| format!("cannot use {} (--root-dir)", self.root_dir.display()))?;
-            let pod_logs_dir = self.pod_logs_dir.clone().unwrap_or_else(|| self.root_dir.join("pod-logs"));
-            Host::Machine { root_dir: self.root_dir.clone(), pod_logs_dir }
+            Host::Machine { root_dir: self.root_dir.clone(), pod_logs_dir: self.logs_dir() }
         };
         let resolv_conf = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
         Ok(KubeletConfig {
@@ -120,6 +119,10 @@ impl Args {
             server: self.server()?,
             service_proxy: self.service_proxy,
         })
+    }
+
+    fn logs_dir(&self) -> PathBuf {
+        self.pod_logs_dir.clone().unwrap_or_else(|| self.root_dir.join("pod-logs"))
     }
 
     fn server(&self) -> anyhow::Result<Option<ServerConfig>> {

@@ -35,8 +35,9 @@ pub struct KubeletConfig {
 pub enum Host {
     /// A real machine: volumes and logs are files, capacity is measured, probes are sent.
     Machine { root_dir: PathBuf, pod_logs_dir: PathBuf },
-    /// A node on paper: nothing is written or measured; probes of running containers succeed.
-    Simulated { capacity: BTreeMap<String, String> },
+    /// A node on paper: nothing is measured, and nothing written but the logs of containers, if they have a place;
+    /// probes of running containers succeed.
+    Simulated { capacity: BTreeMap<String, String>, pod_logs_dir: Option<PathBuf> },
 }
 
 impl Host {
@@ -73,7 +74,7 @@ impl KubeletConfig {
             node_ips: vec!["127.0.0.1".into()],
             node_labels: BTreeMap::new(),
             register_node: true,
-            host: Host::Simulated { capacity },
+            host: Host::Simulated { capacity, pod_logs_dir: None },
             pod_cidr: None,
             resolvers: Resolvers { cluster_domain: "cluster.local".into(), ..Resolvers::default() },
             max_pods: 110,
@@ -86,9 +87,10 @@ impl KubeletConfig {
 
     /// Where the logs of one pod's containers lie.
     pub fn pod_log_dir(&self, namespace: &str, name: &str, uid: &str) -> Option<PathBuf> {
-        match &self.host {
-            Host::Machine { pod_logs_dir, .. } => Some(pod_logs_dir.join(format!("{namespace}_{name}_{uid}"))),
-            Host::Simulated { .. } => None,
-        }
+        let pod_logs_dir = match &self.host {
+            Host::Machine { pod_logs_dir, .. } => Some(pod_logs_dir),
+            Host::Simulated { pod_logs_dir, .. } => pod_logs_dir.as_ref(),
+        };
+        Some(pod_logs_dir?.join(format!("{namespace}_{name}_{uid}")))
     }
 }

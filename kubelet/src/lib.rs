@@ -43,4 +43,5 @@ mod worker;
 pub use args::{Args, run};
 pub use config::{Host, KubeletConfig, ServerConfig};
 pub use dns::Resolvers;
+pub use proxy::{ProxyError, remove as remove_service_proxy};
 pub use start::{Kubelet, StartError, start};

@@ -56,7 +56,7 @@ pub fn capacity(host: &Host, max_pods: u32) -> BTreeMap<String, Quantity> {
             .collect(),
     };
     amounts.insert("pods".into(), Quantity::parse(&max_pods.to_string()).unwrap_or_default());
-    if let Host::Simulated { capacity } = host {
+    if let Host::Simulated { capacity, .. } = host {
         let given = capacity.iter().filter_map(|(name, text)| Some((name.clone(), Quantity::parse(text).ok()?)));
         amounts.extend(given);
     }
@@ -89,7 +89,11 @@ impl NodeKeeper {
             let mut beat = tokio::time::interval(HEARTBEAT);
             beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             loop {
-                beat.tick().await;
+                tokio::select! {
+                    biased;
+                    () = self.shared.node_due.notified() => {}
+                    _ = beat.tick() => {}
+                }
                 if let Err(error) = self.update().await {
                     tracing::warn!(%error, "node status not written");
                 }

@@ -26,9 +26,11 @@ const RETRY: Duration = Duration::from_secs(5);
 
 /// Why the kernel did not take the rules.
 #[derive(Debug, thiserror::Error)]
-enum ProxyError {
+pub enum ProxyError {
+    /// There is no nft, or it broke off.
     #[error("nft cannot be run")]
     Run(#[source] std::io::Error),
+    /// The kernel or nft says no.
     #[error("nft refused the rules: {0}")]
     Refused(String),
 }
@@ -75,6 +77,17 @@ async fn keep(shared: Arc<Shared>, slices: Store<EndpointSlice>, changed: Arc<No
         }
         changed.notified().await;
         tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Takes a node's rules away. Services stay reachable while a kubelet restarts, so this is for the node's end only.
+pub async fn remove(node: &str) -> Result<(), ProxyError> {
+    let table = rules::table_name(node);
+    // Adding a table that exists changes nothing; so deleting it works either way.
+    match apply(&format!("table ip {table}\ndelete table ip {table}\n")).await {
+        // Without nft there never were rules.
+        Err(ProxyError::Run(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 

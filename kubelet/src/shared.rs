@@ -43,6 +43,10 @@ pub struct Shared {
     pub workers: Workers,
     node: Mutex<NodeState>,
     runtime_heard: AtomicBool,
+    /// The node's object changed.
+    pub own_node: tokio::sync::Notify,
+    /// The node's condition may have changed; its keeper looks at once.
+    pub node_due: tokio::sync::Notify,
 }
 
 /// The parts that a [`Shared`] is put together from.
@@ -75,6 +79,8 @@ impl Shared {
                 workers: Workers::default(),
                 node: Mutex::new(parts.node),
                 runtime_heard: AtomicBool::new(false),
+                own_node: tokio::sync::Notify::new(),
+                node_due: tokio::sync::Notify::new(),
                 config: parts.config,
                 client: parts.client,
                 runtime: parts.runtime,

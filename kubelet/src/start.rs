@@ -81,6 +81,7 @@ pub async fn start(
     nodes.on_change(move |change| {
         if let Some(shared) = weak.upgrade() {
             shared.set_labels(change.object().metadata.labels.clone().unwrap_or_default());
+            shared.own_node.notify_one();
         }
     });
     let mirrors_changed = Arc::new(tokio::sync::Notify::new());
@@ -125,10 +126,12 @@ async fn run_pods(
         nodes.synced().await;
         shared.services.synced().await;
         let key = ObjectKey { namespace: None, name: shared.config.node_name.clone() };
-        while let Err(status) = set_pod_cidr(&shared).await {
+        let pod_cidr = pod_cidr(&shared, &nodes, &key).await;
+        while let Err(status) = set_pod_cidr(&shared, &pod_cidr).await {
             tracing::warn!(error = status.message(), node = %key, "the runtime does not take the pod CIDR");
             tokio::time::sleep(FIRST_LOOK.unsigned_abs()).await;
         }
+        shared.node_due.notify_one();
     };
     tokio::select! {
         biased;
@@ -139,9 +142,19 @@ async fn run_pods(
     observer::watch(shared, token).await;
 }
 
-async fn set_pod_cidr(shared: &Shared) -> Result<(), tonic::Status> {
-    let Some(pod_cidr) = shared.config.pod_cidr.clone() else { return Ok(()) };
-    let runtime_config = RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr }) };
+/// The flag's, or the one that the cluster gave the node; waits until there is one.
+async fn pod_cidr(shared: &Shared, nodes: &client::Store<Node>, key: &ObjectKey) -> String {
+    loop {
+        let given = nodes.get(key).and_then(|node| node.spec.as_ref()?.pod_cidr.clone());
+        if let Some(pod_cidr) = shared.config.pod_cidr.clone().or(given) {
+            return pod_cidr;
+        }
+        shared.own_node.notified().await;
+    }
+}
+
+async fn set_pod_cidr(shared: &Shared, pod_cidr: &str) -> Result<(), tonic::Status> {
+    let runtime_config = RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr: pod_cidr.to_owned() }) };
     let request = UpdateRuntimeConfigRequest { runtime_config: Some(runtime_config) };
     shared.runtime.runtime.clone().update_runtime_config(request).await.map(drop)
 }

@@ -52,8 +52,8 @@ impl Cluster {
     }
 
     fn with_environment(&self, command: &mut Command) -> Ran {
-        let environment = [("KUBELAB_HOME", self.folder().as_os_str()), ("HOME", self.folder().as_os_str()), ("KUBECONFIG", self.kubeconfig().as_os_str())];
-        run(command.envs(environment).env("KUBELAB_NAME", &self.name))
+        command.env("KUBELAB_HOME", self.folder()).env("HOME", self.folder()).env("KUBECONFIG", self.kubeconfig());
+        run(command.env("KUBELAB_NAME", &self.name))
     }
 
     /// Runs `kubelab`.

@@ -8,9 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::descriptions;
+use super::required;
 use super::operation::Gvk;
 use crate::resources::schema::{self, Field, Merge, Shape, Type};
+
+const API_VERSION: &str = "Version of this form of the object.";
+const KIND: &str = "What the object is.";
+const METADATA: &str = "What every object has: name, namespace, labels and so on.";
+const LIST_METADATA: &str = "Revision of the list, and how to go on.";
 
 /// Where references point in a version 3 document.
 pub const REFERENCE: &str = "#/components/schemas/";
@@ -105,27 +110,25 @@ impl Definitions {
         if !schema["properties"].is_object() {
             schema["properties"] = json!({});
         }
-        schema["properties"]["apiVersion"] = text(descriptions::API_VERSION);
-        schema["properties"]["kind"] = text(descriptions::KIND);
-        schema["properties"]["metadata"] = described_reference(OBJECT_META, descriptions::METADATA);
+        schema["properties"]["apiVersion"] = text(API_VERSION);
+        schema["properties"]["kind"] = text(KIND);
+        schema["properties"]["metadata"] = described_reference(OBJECT_META, METADATA);
         self.write(name, schema);
     }
 
     /// Adds the list of a kind.
     pub fn add_list(&mut self, name: &str, item: &str, kind: &str) {
         self.add_named("meta/v1.ListMeta");
-        let items = format!(
-            "List of {kind}. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md"
-        );
+        let items = format!("The objects of kind {kind}.");
         self.write(
             name,
             json!({
-                "description": format!("{kind}List is a list of {kind}"),
+                "description": format!("Objects of kind {kind}."),
                 "properties": {
-                    "apiVersion": text(descriptions::API_VERSION),
+                    "apiVersion": text(API_VERSION),
                     "items": {"description": items, "items": reference(item), "type": "array"},
-                    "kind": text(descriptions::KIND),
-                    "metadata": described_reference(LIST_META, descriptions::LIST_METADATA),
+                    "kind": text(KIND),
+                    "metadata": described_reference(LIST_META, LIST_METADATA),
                 },
                 "required": ["items"],
                 "type": "object",
@@ -172,18 +175,15 @@ impl Definitions {
 }
 
 fn object(ty: &'static Type) -> Value {
-    let texts = descriptions::of(ty.name);
     let mut schema = json!({"type": "object"});
-    if !texts.text.is_empty() {
-        schema["description"] = texts.text.as_str().into();
-    }
     let properties: Map<String, Value> =
-        ty.fields.iter().map(|field| (field.name.to_owned(), property(ty, field, &texts.field(field.name)))).collect();
+        ty.fields.iter().map(|field| (field.name.to_owned(), property(ty, field))).collect();
     if !properties.is_empty() {
         schema["properties"] = properties.into();
     }
-    if !texts.required().is_empty() {
-        schema["required"] = texts.required().into();
+    let required = required::of(ty.name);
+    if !required.is_empty() {
+        schema["required"] = required.into();
     }
     if ty.atomic {
         schema["x-kubernetes-map-type"] = "atomic".into();
@@ -191,13 +191,10 @@ fn object(ty: &'static Type) -> Value {
     schema
 }
 
-fn property(ty: &Type, field: &Field, description: &str) -> Value {
+fn property(ty: &Type, field: &Field) -> Value {
     let mut schema = shape(ty, field, &field.shape);
     if schema.get("$ref").is_some() {
         schema = json!({"allOf": [schema]});
-    }
-    if !description.is_empty() {
-        schema["description"] = description.into();
     }
     extend(&mut schema, field);
     schema
