@@ -97,10 +97,10 @@ impl ApiServer {
         let view: Arc<dyn View> = lookup.clone();
         let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
         let range = config.service_cidr.parse::<Cidr>()?;
-        let services = Services::new(Arc::clone(&storage), clock.clone(), rng.clone(), range, config.node_ports.clone());
+        let services = Services::new(Arc::clone(&storage), clock, rng.clone(), range, config.node_ports.clone());
         Ok(Arc::new(Self {
             resources,
-            authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock.clone()),
+            authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock),
             admission: crate::admission::chain(&rng, &authorizers),
             authorizers,
             services: Arc::new(services),

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use api::error::ApiError;
 use api::well_known::{groups, users};
-use http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use process::clock::Clock;
 use rustls::pki_types::CertificateDer;
@@ -17,6 +19,8 @@ use rustls::pki_types::CertificateDer;
 use self::service_account::{Refused, TokenAuthenticator};
 use crate::tokens::Tokens;
 use crate::view::View;
+
+const WEBSOCKET_PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
 
 /// Who asks: upstream's user.Info.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,7 +74,7 @@ impl Authenticators {
             return Ok(user.authenticated());
         }
         match bearer(request) {
-            Some(token) => self.token_user(token, self.tokens.audiences()).map(|(user, _)| user).map_err(|_| unauthorized()),
+            Some(token) => self.token_user(&token, self.tokens.audiences()).map(|(user, _)| user).map_err(|_| unauthorized()),
             None => Ok(User::anonymous()),
         }
     }
@@ -88,11 +92,17 @@ impl Authenticators {
 }
 
 /// The token of the Authorization header, or of the WebSocket protocol in which browsers send it.
-fn bearer(request: &Parts) -> Option<&str> {
-    let header = request.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let (scheme, token) = header?.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+fn bearer(request: &Parts) -> Option<String> {
+    let text = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some((scheme, token)) = text(AUTHORIZATION).and_then(|header| header.trim().split_once(' '))
+        && scheme.eq_ignore_ascii_case("bearer")
+        && !token.trim().is_empty()
+    {
+        return Some(token.trim().to_owned());
+    }
+    let protocols = text(SEC_WEBSOCKET_PROTOCOL)?.split(',');
+    let encoded = protocols.filter_map(|protocol| protocol.trim().strip_prefix(WEBSOCKET_PREFIX)).next()?;
+    String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok()
 }
 
 fn unauthorized() -> ApiError {
@@ -119,21 +129,26 @@ mod tests {
     async fn tokens_certificates_and_nobody() {
         let tokens = Arc::new(tokens());
         let token = format!("Bearer {}", tokens.sign(&claims()).expect("a token"));
-        let account = json!({"metadata": {"name": "sa", "namespace": "n", "uid": "u"}});
-        let objects = Arc::new(Objects::with(&[("", "serviceaccounts", account)]));
+        let stored = json!({"metadata": {"name": "sa", "namespace": "n", "uid": "u"}});
+        let objects = Arc::new(Objects::with(&[("", "serviceaccounts", stored)]));
         let clock = Clock::starting_at(Timestamp::from_second(2000).unwrap());
         let authenticators = Authenticators::new(tokens, objects.clone(), clock);
-        let who = async |authorization| {
-            let answer = authenticators.authenticate(&parts(authorization), &[]).await;
+        let said = async |parts: Parts| {
+            let answer = authenticators.authenticate(&parts, &[]).await;
             answer.map(|user| (user.name, user.groups)).map_err(|error| (error.code, error.message))
         };
+        let who = async |authorization| said(parts(authorization)).await;
+        let encoded = format!("v5.channel.k8s.io, {WEBSOCKET_PREFIX}{}", URL_SAFE_NO_PAD.encode(&token[7..]));
+        let websocket = http::Request::builder().header(SEC_WEBSOCKET_PROTOCOL, encoded).body(()).expect("a request").into_parts().0;
         let anonymous = Ok(("system:anonymous".to_owned(), vec!["system:unauthenticated".to_owned()]));
         let refused = Err((401, "Unauthorized".to_owned()));
         let groups = ["system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated"].map(str::to_owned).to_vec();
         assert_eq!(who(None).await, anonymous);
         assert_eq!(who(Some("Basic YTpi")).await, anonymous);
         assert_eq!(who(Some("Bearer rubbish")).await, refused);
-        assert_eq!(who(Some(&token)).await, Ok(("system:serviceaccount:n:sa".to_owned(), groups)));
+        let account = Ok(("system:serviceaccount:n:sa".to_owned(), groups));
+        assert_eq!(who(Some(&token)).await, account);
+        assert_eq!(said(websocket).await, account);
         objects.remove("", "serviceaccounts", "n", "sa");
         assert_eq!(who(Some(&token)).await, refused);
     }

@@ -11,6 +11,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod http;
+pub mod metrics;
 pub mod object;
 pub mod read;
 pub mod resources;

@@ -15,7 +15,7 @@ use k8s_openapi::api::authorization::v1::{
     SubjectAccessReview, SubjectRulesReviewStatus,
 };
 use k8s_openapi::api::rbac::v1::PolicyRule;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
@@ -50,8 +50,8 @@ impl Court<'_> {
         if let Some(review) = downcast::<TokenReview>(question) {
             return Ok(self.token(review.clone())?.to_value());
         }
-        if let Some(review) = downcast::<SelfSubjectReview>(question) {
-            return Ok(self.who_am_i(review.clone()).to_value());
+        if downcast::<SelfSubjectReview>(question).is_some() {
+            return Ok(self.who_am_i().to_value());
         }
         if let Some(review) = downcast::<SubjectAccessReview>(question) {
             return Ok(access::subject(self, review.clone())?.to_value());
@@ -63,7 +63,7 @@ impl Court<'_> {
             return Ok(access::own(self, review.clone())?.to_value());
         }
         if let Some(review) = downcast::<SelfSubjectRulesReview>(question) {
-            return Ok(with_lists(self.rules(review.clone())?.to_value()));
+            return Ok(with_lists(self.rules(review)?.to_value()));
         }
         Err(ApiError::internal("this kind has no answer"))
     }
@@ -86,14 +86,14 @@ impl Court<'_> {
         Ok(TokenReview { status: Some(status), ..review })
     }
 
-    fn who_am_i(&self, mut review: SelfSubjectReview) -> SelfSubjectReview {
-        review.metadata.creation_timestamp = Some(Time(self.now));
-        review.status = Some(SelfSubjectReviewStatus { user_info: Some(user_info(self.user)) });
-        review
+    /// The answer does not repeat the question, as upstream's does not.
+    fn who_am_i(&self) -> SelfSubjectReview {
+        let metadata = ObjectMeta { creation_timestamp: Some(Time(self.now)), ..ObjectMeta::default() };
+        SelfSubjectReview { metadata, status: Some(SelfSubjectReviewStatus { user_info: Some(user_info(self.user)) }) }
     }
 
     /// The answer does not repeat the question, as upstream's does not.
-    fn rules(&self, review: SelfSubjectRulesReview) -> Result<SelfSubjectRulesReview, ApiError> {
+    fn rules(&self, review: &SelfSubjectRulesReview) -> Result<SelfSubjectRulesReview, ApiError> {
         let namespace = review.spec.namespace.as_deref().unwrap_or_default();
         if namespace.is_empty() {
             return Err(ApiError::bad_request("no namespace on request"));
@@ -112,7 +112,7 @@ impl Court<'_> {
             resource_rules: rules.iter().filter_map(resource_rule).collect(),
             non_resource_rules: rules.iter().filter_map(path_rule).collect(),
         };
-        Ok(SelfSubjectRulesReview { spec: SelfSubjectRulesReviewSpec::default(), status: Some(status), ..review })
+        Ok(SelfSubjectRulesReview { spec: SelfSubjectRulesReviewSpec::default(), status: Some(status), metadata: ObjectMeta::default() })
     }
 }
 

@@ -18,6 +18,8 @@ use sha2::{Digest, Sha256};
 
 use self::keys::{KeyError, SigningKey, VerifyingKey};
 
+/// The issuer of the tokens that the controller-manager writes into Secrets: they name no audience and do not expire.
+const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// How many verified signatures are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -26,7 +28,7 @@ const REMEMBERED: usize = 4096;
 pub struct Named {
     /// Its name.
     pub name: String,
-    /// Its uid; empty for a node that is not registered.
+    /// Its uid; empty for a node that is not registered, and for the Secret that holds a token of the old form.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub uid: String,
 }
@@ -74,6 +76,29 @@ pub struct Claims {
     pub nbf: i64,
     /// The name of the account's user.
     pub sub: String,
+}
+
+/// The claims of either form of token.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AnyClaims {
+    Bound(Box<Claims>),
+    Legacy(LegacyClaims),
+}
+
+/// The claims of a token in a Secret.
+#[derive(Deserialize)]
+struct LegacyClaims {
+    iss: String,
+    sub: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    name: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    uid: String,
 }
 
 /// Why a token is refused; the words are upstream's.
@@ -208,13 +233,30 @@ impl Tokens {
             validation.required_spec_claims.clear();
             validation.validate_exp = false;
             validation.validate_aud = false;
-            if let Ok(data) = jsonwebtoken::decode::<Claims>(token, &key.key, &validation)
-                && data.claims.iss == self.issuer
-            {
-                return Ok(data.claims);
+            let Ok(data) = jsonwebtoken::decode::<AnyClaims>(token, &key.key, &validation) else { continue };
+            match data.claims {
+                AnyClaims::Bound(claims) if claims.iss == self.issuer => return Ok(*claims),
+                AnyClaims::Legacy(claims) if claims.iss == LEGACY_ISSUER => return Ok(self.of_legacy(claims)),
+                AnyClaims::Bound(_) | AnyClaims::Legacy(_) => {}
             }
         }
         Err(TokenError::Unknown)
+    }
+
+    fn of_legacy(&self, claims: LegacyClaims) -> Claims {
+        Claims {
+            aud: self.audiences.clone(),
+            exp: i64::MAX,
+            iss: claims.iss,
+            sub: claims.sub,
+            kubernetes: Identity {
+                namespace: claims.namespace,
+                serviceaccount: Named { name: claims.name, uid: claims.uid },
+                secret: Some(Named { name: claims.secret, uid: String::new() }),
+                ..Identity::default()
+            },
+            ..Claims::default()
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Remembered> {

@@ -25,7 +25,7 @@ impl Plugin for NodeRestriction {
     }
 
     async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
-        let Some(node) = node_of(&attributes.user) else { return Ok(()) };
+        let Some(node) = node_of(attributes.user) else { return Ok(()) };
         let object = object.as_deref();
         if node.is_empty() {
             let why = format!("could not determine node from user \"{}\"", attributes.user.name);

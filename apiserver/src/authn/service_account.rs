@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::well_known::{groups, users};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
@@ -59,11 +60,11 @@ impl TokenAuthenticator {
     /// The user of a token, and for which of the audiences it is.
     pub fn user(&self, token: &str, audiences: &[String], now: Timestamp) -> Result<(User, Vec<String>), Refused> {
         let Verified { claims, audiences } = self.tokens.verify(token, audiences, now)?;
-        self.still_there(&claims, now).map_err(Refused::Stale)?;
+        self.still_there(&claims, token, now).map_err(Refused::Stale)?;
         Ok((user(&claims), audiences))
     }
 
-    fn still_there(&self, claims: &Claims, now: Timestamp) -> Result<(), String> {
+    fn still_there(&self, claims: &Claims, token: &str, now: Timestamp) -> Result<(), String> {
         let of = &claims.kubernetes;
         let account = self.find("serviceaccounts", &of.namespace, &of.serviceaccount.name);
         let account = account.ok_or_else(|| format!("serviceaccounts \"{}\" not found", of.serviceaccount.name))?;
@@ -74,13 +75,24 @@ impl TokenAuthenticator {
         if uid != of.serviceaccount.uid {
             return Err(format!("service account UID ({uid}) does not match claim ({})", of.serviceaccount.uid));
         }
-        self.bound("secret", "secrets", &of.namespace, of.secret.as_ref(), now)?;
+        match &of.secret {
+            Some(secret) if secret.uid.is_empty() => self.kept_in(secret, &of.namespace, token)?,
+            secret => self.bound("secret", "secrets", &of.namespace, secret.as_ref(), now)?,
+        }
         self.bound("pod", "pods", &of.namespace, of.pod.as_ref(), now)?;
         // The node of a pod's token only informs: the pod is what the token is bound to.
         if of.pod.is_none() {
             self.bound("node", "nodes", "", of.node.as_ref(), now)?;
         }
         Ok(())
+    }
+
+    /// A token of the old form is the one in its Secret, or none.
+    fn kept_in(&self, secret: &Named, namespace: &str, token: &str) -> Result<(), String> {
+        let found: Option<Secret> = view::get_as(self.objects.as_ref(), "", "secrets", namespace, &secret.name);
+        let found = found.ok_or("service account token has been invalidated")?;
+        let copy = found.data.as_ref().and_then(|data| data.get("token"));
+        if copy.is_some_and(|copy| copy.0 == token.as_bytes()) { Ok(()) } else { Err("token does not match server's copy".to_owned()) }
     }
 
     fn bound(&self, what: &str, plural: &str, namespace: &str, to: Option<&Named>, now: Timestamp) -> Result<(), String> {
@@ -172,6 +184,32 @@ mod tests {
             let answer = authenticator.user(&token, &[ISSUER.to_owned()], Timestamp::from_second(2000).unwrap());
             assert_eq!(answer.map(|_| ()).map_err(|error| error.to_string()), expected.map_err(str::to_owned));
         }
+    }
+
+    #[test]
+    fn tokens_in_secrets_live_as_long_as_their_copy() {
+        use base64::Engine as _;
+        let pem = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        let tokens = Arc::new(Tokens::new(ISSUER, &[], Some(pem.as_bytes())).expect("tokens"));
+        let claims = json!({
+            "iss": "kubernetes/serviceaccount",
+            "sub": "system:serviceaccount:n:sa",
+            "kubernetes.io/serviceaccount/namespace": "n",
+            "kubernetes.io/serviceaccount/secret.name": "s",
+            "kubernetes.io/serviceaccount/service-account.name": "sa",
+            "kubernetes.io/serviceaccount/service-account.uid": "u",
+        });
+        let key = jsonwebtoken::EncodingKey::from_ec_pem(pem.as_bytes()).expect("a key");
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256), &claims, &key).expect("a token");
+        let who = |copy: &str| {
+            let copy = base64::engine::general_purpose::STANDARD.encode(copy);
+            let secret = json!({"metadata": {"name": "s", "namespace": "n"}, "data": {"token": copy}});
+            let objects = Objects::with(&[("", "serviceaccounts", object("sa", "u")), ("", "secrets", secret)]);
+            let answer = TokenAuthenticator::new(Arc::clone(&tokens), Arc::new(objects)).user(&token, tokens.audiences(), Timestamp::from_second(2000).unwrap());
+            answer.map(|(user, _)| user.name).map_err(|error| error.to_string())
+        };
+        assert_eq!(who(&token), Ok("system:serviceaccount:n:sa".to_owned()));
+        assert_eq!(who("other"), Err("[invalid bearer token, token does not match server's copy]".to_owned()));
     }
 
     #[test]

@@ -14,7 +14,7 @@ struct Pair {
 fn pair(range: &str, ports: RangeInclusive<u16>) -> Pair {
     let storage = Arc::new(Memory::new());
     let clock = Clock::starting_at(Timestamp::from_second(1_700_000_000).unwrap());
-    let server = |seed| Services::new(storage.clone(), clock.clone(), Rng::seeded(seed), range.parse().unwrap(), ports.clone());
+    let server = |seed| Services::new(storage.clone(), clock, Rng::seeded(seed), range.parse().unwrap(), ports.clone());
     Pair { servers: [server(7), server(7)], storage }
 }
 

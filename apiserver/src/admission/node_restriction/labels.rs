@@ -37,7 +37,7 @@ fn allowed(key: &str) -> bool {
     if within(&RESTRICTED) {
         return false;
     }
-    !KUBERNETES.iter().any(|domain| within(&domain)) || KNOWN.contains(&key) || KUBELET.iter().any(|domain| within(&domain))
+    !KUBERNETES.iter().any(within) || KNOWN.contains(&key) || KUBELET.iter().any(within)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use api::ApiError;
 use axum::http::HeaderValue;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -61,6 +61,7 @@ impl Call {
             ["api"] | ["apis"] if self.wants_aggregated() => {
                 let mut response = self.document(&discovery::aggregated(&served, parts == ["api"]))?;
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED));
+                response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
                 return Ok(response);
             }
             ["api"] => Some(discovery::legacy_versions(&self.server.advertised())),
@@ -107,7 +108,7 @@ impl Call {
     }
 
     fn metrics(&self) -> Response {
-        let mut response = answer::text(200, self.server.metrics.render());
+        let mut response = answer::text(200, crate::metrics::scrape(&self.server));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
         response
     }
