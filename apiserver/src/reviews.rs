@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::authn::{Authenticators, User};
 use crate::authz::{Authorizers, node};
 use crate::object::{Object, downcast};
-use crate::write::Place;
+use crate::write::{Place, tracking};
 
 /// What reviews are decided with.
 struct Court<'a> {
@@ -33,8 +33,9 @@ struct Court<'a> {
     now: Timestamp,
 }
 
-/// Answers a review.
-pub async fn create(at: &Place<'_>, question: Box<dyn Object>) -> Result<Value, ApiError> {
+/// Answers a review; who asked owns the fields of the question, as in any other object.
+pub async fn create(at: &Place<'_>, mut question: Box<dyn Object>) -> Result<Value, ApiError> {
+    tracking::track(at, None, question.as_mut())?;
     let court = Court {
         authenticators: &at.server.authenticators,
         authorizers: &at.server.authorizers,

@@ -4,6 +4,8 @@
 //! They run after defaults and before admission, as upstream: what admission and the server fill in is owned by nobody. Without
 //! owners an object is not tracked until it is applied.
 
+mod scale;
+
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
@@ -13,16 +15,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use serde_json::{Value, json};
 
 use super::apply::{self, ApplyError, Config};
-use super::managed_fields::{self, Entry, Fields, Managed, Manager, Node, Versions, Write};
+use super::managed_fields::{self, Fields, Managed, Node, Versions, Write};
 use super::{Place, Stored};
 use crate::http::body::{self, decode_value};
 use crate::http::options::FieldValidation;
 use crate::object::Object;
 use crate::resources::{Served, Strategy, schema, wire};
 
-const SCALE_VERSION: &str = "autoscaling/v1";
-const SCALE_KIND: &str = "Scale";
-const REPLICAS: &str = "spec.replicas";
+pub(super) use scale::{applied_scale, track_scale};
 
 /// What a manager wants to apply.
 #[derive(Clone, Debug)]
@@ -86,13 +86,21 @@ impl<'a> KindAt<'a> {
         Self { at: *at, version: at.info().api_version(), served: OnceLock::new() }
     }
 
+    fn write<'w>(&'w self, ignored: &'w Fields) -> Write<'w> {
+        let at = &self.at;
+        let now = at.server.clock.now_seconds();
+        Write { manager: at.manager, subresource: subresource(at), version: &self.version, now, ignored, kind: self }
+    }
+
     /// The row that serves the same objects in a version.
     fn row(&self, version: &str) -> Option<&dyn Strategy> {
         if version == self.version {
             return Some(self.at.strategy);
         }
         let served = self.served.get_or_init(|| self.at.server.resources.served());
-        let same = |row: &&Arc<dyn Strategy>| row.info().storage_prefix == self.at.info().storage_prefix && row.info().api_version() == version;
+        let prefix = &self.at.info().storage_prefix;
+        let same =
+            |row: &&Arc<dyn Strategy>| row.info().storage_prefix == *prefix && row.info().api_version() == version;
         served.rows().iter().find(same).map(Arc::as_ref)
     }
 }
@@ -138,13 +146,6 @@ fn live(at: &Place<'_>, stored: &Stored) -> Result<Value, ApiError> {
     Ok(value)
 }
 
-fn served_form(at: &Place<'_>, object: &dyn Object) -> Value {
-    match at.strategy.served_as() {
-        Some(served) => (served.from_stored)(object.to_value()),
-        None => object.to_value(),
-    }
-}
-
 /// The owners that a stored object has; malformed ones count as none.
 fn owners_of(stored: Option<&Stored>) -> Managed {
     let entries = stored.and_then(|stored| stored.metadata().managed_fields.clone());
@@ -179,42 +180,64 @@ fn subresource<'a>(at: &Place<'a>) -> &'a str {
 }
 
 /// Notes who owns the fields of an object that is about to be created or updated.
-pub(super) fn track(at: &Place<'_>, stored: Option<&Stored>, new: &mut dyn Object) -> Result<(), ApiError> {
+pub(crate) fn track(at: &Place<'_>, stored: Option<&Stored>, new: &mut dyn Object) -> Result<(), ApiError> {
     let sent = new.metadata_mut().managed_fields.take();
     let managed = owners(at, sent, stored);
     if managed.is_empty() && stored.is_some() {
         return Ok(());
     }
     let (kind, ignored) = (KindAt::new(at), ignored(at));
-    let write = Write {
-        manager: at.manager,
-        subresource: subresource(at),
-        version: &kind.version,
-        now: at.server.clock.now_seconds(),
-        ignored: &ignored,
-        kind: &kind,
-    };
+    let write = kind.write(&ignored);
     let old = match stored {
         Some(stored) => live(at, stored)?,
         None => kind.empty(&kind.version),
     };
-    let managed = managed_fields::update(&old, &served_form(at, new), managed, &write);
+    let new_value = match at.strategy.served_as() {
+        Some(served) => (served.from_stored)(new.to_sent_value()),
+        None => new.to_sent_value(),
+    };
+    let managed = managed_fields::update(&old, &new_value, managed, &write);
     new.metadata_mut().managed_fields = managed.encode();
     Ok(())
+}
+
+/// As [`track`] for an object that is only answered, and that is not of the place's kind (a TokenRequest).
+pub fn track_other(at: &Place<'_>, version: &str, kind: &str, object: &mut dyn Object) {
+    let none = Fields::default();
+    let one = OneVersion { version, kind };
+    let now = at.server.clock.now_seconds();
+    let write = Write { manager: at.manager, subresource: subresource(at), version, now, ignored: &none, kind: &one };
+    let managed = managed_fields::update(&one.empty(version), &object.to_value(), Managed::default(), &write);
+    object.metadata_mut().managed_fields = managed.encode();
+}
+
+/// A built-in type with one version.
+struct OneVersion<'a> {
+    version: &'a str,
+    kind: &'a str,
+}
+
+impl Versions for OneVersion<'_> {
+    fn node(&self, version: &str) -> Option<Node<'_>> {
+        if version == self.version { schema::of(version, self.kind).map(Node::Type) } else { None }
+    }
+
+    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
+        (from == to).then_some(Cow::Borrowed(object))
+    }
+
+    fn empty(&self, version: &str) -> Value {
+        let mut value = json!({"apiVersion": version, "kind": self.kind});
+        wire::canonical(version, self.kind, &mut value);
+        value
+    }
 }
 
 /// The object after an apply, with its owners; `stored` is none for one that does not exist yet.
 pub(super) fn applied(at: &Place<'_>, stored: Option<&Stored>, wanted: &Wanted) -> Result<Box<dyn Object>, ApiError> {
     at.warnings.extend(wanted.duplicates.iter().cloned());
     let (kind, ignored) = (KindAt::new(at), ignored(at));
-    let write = Write {
-        manager: at.manager,
-        subresource: subresource(at),
-        version: &kind.version,
-        now: at.server.clock.now_seconds(),
-        ignored: &ignored,
-        kind: &kind,
-    };
+    let write = kind.write(&ignored);
     let old = match stored {
         Some(stored) => live(at, stored)?,
         None => kind.empty(&kind.version),
@@ -224,7 +247,9 @@ pub(super) fn applied(at: &Place<'_>, stored: Option<&Stored>, wanted: &Wanted) 
     let applied = apply::apply(&old, managed, &wanted.config(&at.info().kind), &write)?;
     let mut object = match (applied.object, stored) {
         (None, Some(stored)) => stored.object.clone_object(),
-        (object, _) => decode_value(at.strategy, object.unwrap_or(old)).map_err(|error| inconvertible(&wanted.value, &error))?,
+        (object, _) => {
+            decode_value(at.strategy, object.unwrap_or(old)).map_err(|error| inconvertible(&wanted.value, &error))?
+        }
     };
     object.metadata_mut().managed_fields = applied.managed.encode();
     Ok(object)
@@ -241,118 +266,16 @@ fn inconvertible(config: &Value, error: &ApiError) -> ApiError {
     ))
 }
 
-/// A Scale, which has one version.
-struct ScaleKind;
-
-impl Versions for ScaleKind {
-    fn node(&self, version: &str) -> Option<Node<'_>> {
-        (version == SCALE_VERSION).then(|| schema::of(SCALE_VERSION, SCALE_KIND).map(Node::Type)).flatten()
-    }
-
-    fn convert<'v>(&self, object: &'v Value, from: &str, to: &str) -> Option<Cow<'v, Value>> {
-        (from == to).then_some(Cow::Borrowed(object))
-    }
-
-    fn empty(&self, version: &str) -> Value {
-        let mut value = json!({"apiVersion": version, "kind": SCALE_KIND});
-        wire::canonical(version, SCALE_KIND, &mut value);
-        value
-    }
-}
-
-fn scale_write<'a>(at: &Place<'a>, ignored: &'a Fields) -> Write<'a> {
-    let now = at.server.clock.now_seconds();
-    Write { manager: at.manager, subresource: subresource(at), version: SCALE_VERSION, now, ignored, kind: &ScaleKind }
-}
-
-/// Who owns what of the object after its Scale became `new`.
-pub(super) fn track_scale(at: &Place<'_>, parent: &Stored, old: &Value, new: &Value) -> Option<Vec<ManagedFieldsEntry>> {
-    let owners = owners_of(Some(parent));
-    let scale = scale_owners(&owners);
-    if scale.is_empty() {
-        return owners.encode();
-    }
-    let scale = managed_fields::update(old, new, scale, &scale_write(at, &Fields::default()));
-    parent_owners(owners, scale, &at.info().api_version()).encode()
-}
-
-/// The Scale after an apply, and who owns what of its object then.
-pub(super) fn applied_scale(
-    at: &Place<'_>,
-    parent: &Stored,
-    old: Value,
-    wanted: &Wanted,
-) -> Result<(Value, Option<Vec<ManagedFieldsEntry>>), ApiError> {
-    at.warnings.extend(wanted.duplicates.iter().cloned());
-    let owners = owners_of(Some(parent));
-    let none = Fields::default();
-    let applied = apply::apply(&old, scale_owners(&owners), &wanted.config(SCALE_KIND), &scale_write(at, &none))?;
-    let owners = parent_owners(owners, applied.managed, &at.info().api_version());
-    Ok((applied.object.unwrap_or(old), owners.encode()))
-}
-
-/// The owners of a Scale: those who own the number of replicas of its object.
-fn scale_owners(parent: &Managed) -> Managed {
-    let mut scale = Managed::default();
-    for entry in parent.entries().iter().filter(|entry| entry.fields.has_path(REPLICAS)) {
-        let version = if entry.manager.applies { "" } else { SCALE_VERSION };
-        let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
-        scale.insert(Entry { manager, version: SCALE_VERSION.to_owned(), fields: Fields::of_paths([REPLICAS]), time: entry.time });
-    }
-    scale
-}
-
-/// The owners of an object, given those of its Scale.
-fn parent_owners(mut parent: Managed, mut scale: Managed, version: &str) -> Managed {
-    let replicas = Fields::of_paths([REPLICAS]);
-    scale.retain(|entry| entry.fields.has_path(REPLICAS));
-    parent.retain(|entry| {
-        if entry.fields.has_path(REPLICAS) {
-            let version = if entry.manager.applies { "" } else { SCALE_VERSION };
-            let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
-            if scale.take(&manager).is_none() {
-                entry.fields.subtract(&replicas);
-            }
-        }
-        true
-    });
-    for entry in scale.entries() {
-        let own = if entry.manager.applies { "" } else { version };
-        let manager = Manager { version: own.to_owned(), ..entry.manager.clone() };
-        // Upstream notes no time for them, unless the manager had an entry before.
-        let time = parent.get(&manager).and_then(|entry| entry.time);
-        parent.insert(Entry { manager, version: version.to_owned(), fields: replicas.clone(), time });
-    }
-    parent
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::write::managed_fields::tests::{owners, second};
-
-    fn parent() -> Managed {
-        let mut managed = Managed::default();
-        managed.grant(Manager::updater("twin", "v1", ""), "v1", Fields::of_paths(["spec.replicas", "spec.selector"]), second(1));
-        managed
-    }
-
-    #[test]
-    fn replicas_change_hands_through_the_scale() {
-        let scale = scale_owners(&parent());
-        assert_eq!(scale.entries()[0].version, SCALE_VERSION);
-        assert_eq!(parent_owners(parent(), scale, "v1"), parent(), "an unchanged Scale changes no owner");
-        let mut taken = Managed::default();
-        taken.grant(Manager::updater("hand", SCALE_VERSION, "scale"), SCALE_VERSION, Fields::of_paths([REPLICAS]), second(2));
-        let after = parent_owners(parent(), taken, "v1");
-        assert_eq!(owners(&after), json!({"twin": {"f:spec": {"f:selector": {}}}, "hand/scale": {"f:spec": {"f:replicas": {}}}}));
-        assert!(after.entries().iter().all(|entry| entry.version == "v1"));
-    }
 
     #[test]
     fn bodies_are_yaml() {
-        let read = |text: &'static str, validation| Wanted::read(&Bytes::from_static(text.as_bytes()), false, validation);
-        let wanted = read("metadata: {name: y}\ndata: {a: 1, a: 2}\n", FieldValidation::Warn).expect("it is well formed");
+        let read =
+            |text: &'static str, validation| Wanted::read(&Bytes::from_static(text.as_bytes()), false, validation);
+        let wanted =
+            read("metadata: {name: y}\ndata: {a: 1, a: 2}\n", FieldValidation::Warn).expect("it is well formed");
         assert_eq!(wanted.value["metadata"]["name"], json!(true));
         assert_eq!(wanted.duplicates, ["line 2: key \"a\" already set in map"]);
         let refused = |text, validation| read(text, validation).map(|_| ()).map_err(|error| error.message);
