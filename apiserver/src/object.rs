@@ -21,6 +21,10 @@ pub trait Object: Any + Send + Sync {
     fn to_bytes(&self) -> Vec<u8>;
     /// The object as a JSON value, `apiVersion` and `kind` included.
     fn to_value(&self) -> Value;
+    /// As [`Object::to_value`], but with the empty lists that the client sent and that are not stored.
+    fn to_sent_value(&self) -> Value {
+        self.to_value()
+    }
     /// A copy.
     fn clone_object(&self) -> Box<dyn Object>;
     /// For a kind's own code: the concrete type.
@@ -54,6 +58,12 @@ where
     fn to_value(&self) -> Value {
         let mut value = serde_json::to_value(self).expect("API types always serialize");
         wire::canonical(T::API_VERSION, T::KIND, &mut value);
+        value
+    }
+
+    fn to_sent_value(&self) -> Value {
+        let mut value = self.to_value();
+        wire::restore_empty_lists(T::API_VERSION, T::KIND, &mut value, || serde_json::to_value(self).unwrap_or_default());
         value
     }
 

@@ -21,6 +21,8 @@ impl Kind for DaemonSet {
     const GENERATION: bool = true;
 
     fn set_defaults(object: &mut Object) {
+        let annotations = object.metadata.annotations.get_or_insert_default();
+        annotations.entry(TEMPLATE_GENERATION.to_owned()).or_insert_with(|| "0".to_owned());
         let spec = object.spec.get_or_insert_default();
         spec.revision_history_limit.get_or_insert(10);
         pod_spec::set_template_defaults(&mut spec.template);

@@ -17,6 +17,20 @@ pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {
     }
 }
 
+/// Puts back the empty lists of the object itself, which Go tells from absent ones until it stores the object.
+pub fn restore_empty_lists(api_version: &str, kind: &str, value: &mut Value, sent: impl FnOnce() -> Value) {
+    let (Some(ty), Value::Object(fields)) = (schema::of(api_version, kind), value) else { return };
+    let is_null_list = |field: &&Field| matches!(field.shape, Shape::List(_)) && fields.get(field.name).is_some_and(Value::is_null);
+    let names: Vec<&str> = ty.fields.iter().filter(is_null_list).map(|field| field.name).collect();
+    if names.is_empty() {
+        return;
+    }
+    let sent = sent();
+    for name in names.into_iter().filter(|name| sent.get(name).is_some_and(Value::is_array)) {
+        fields.insert(name.to_owned(), Value::Array(Vec::new()));
+    }
+}
+
 fn canonical_struct(ty: &Type, fields: &mut Map<String, Value>) {
     for field in &ty.fields {
         match fields.get_mut(field.name) {

@@ -14,7 +14,8 @@ use super::{Claims, Identity, Named, Tokens};
 use crate::admission::Lookup;
 
 const GROUP: &str = "authentication.k8s.io";
-const DEFAULT_SECONDS: i64 = 3600;
+/// How long a token lives if the request does not say.
+pub const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 /// What projected volumes ask for by default; such tokens live a year, so that old clients that never reread them survive.

@@ -13,7 +13,7 @@ mod prune;
 use api::ApiError;
 use serde_json::Value;
 
-use super::managed_fields::{self, Entry, EntryError, Managed, Manager, Write};
+use super::managed_fields::{self, Entry, EntryError, Held, Managed, Manager, Write};
 use managed_fields::Versioned;
 
 pub use conflict::{Conflict, Conflicts};
@@ -118,10 +118,15 @@ fn merged(live: &Value, mut managed: Managed, config: &Config<'_>, write: &Write
     let mut fields = prune::fields_of(node, config.value);
     fields.subtract_trees(write.ignored);
     let merged = merge::merge(node, Some(live), Some(config.value)).unwrap_or(Value::Null);
-    let entry = Entry { manager: manager.clone(), version: write.version.to_owned(), fields, time: last.as_ref().and_then(|last| last.time) };
+    let time = last.as_ref().and_then(|last| last.time);
     let new = match last.filter(|last| !last.fields.is_empty()) {
         Some(last) => {
-            managed.insert(entry.clone());
+            managed.insert(Entry {
+                manager: manager.clone(),
+                version: write.version.to_owned(),
+                fields: Held::from(fields.clone()),
+                time,
+            });
             let pruned = prune::prune(merged, &managed, &last, write);
             managed.take(&manager);
             pruned
@@ -130,11 +135,10 @@ fn merged(live: &Value, mut managed: Managed, config: &Config<'_>, write: &Write
     };
     take_over(live, &new, &mut managed, config.force, write)?;
     let changed = new != *live;
-    let Entry { mut fields, time, .. } = entry;
     Write::strip(&mut fields);
     if !fields.is_empty() {
         let time = if changed { Some(write.now) } else { time };
-        managed.insert(Entry { manager, version: write.version.to_owned(), fields, time });
+        managed.insert(Entry { manager, version: write.version.to_owned(), fields: Held::from(fields), time });
     }
     Ok(Applied { object: changed.then_some(new), managed })
 }
@@ -145,7 +149,7 @@ fn take_over(live: &Value, new: &Value, others: &mut Managed, force: bool, write
     let mut conflicts = Vec::new();
     others.retain(|entry| {
         let Some(changes) = changes.at(&entry.version) else { return false };
-        let mut taken = entry.fields.clone();
+        let mut taken = entry.fields.read().into_owned();
         let mut brought = changes.added.clone();
         brought.union(changes.modified.clone());
         taken.intersect(&brought);

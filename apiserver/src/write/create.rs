@@ -14,6 +14,7 @@ const NAME_ATTEMPTS: usize = 8;
 /// Creates an object that was decoded and has its defaults.
 pub async fn create(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<Committed, ApiError> {
     metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
+    metadata::wipe(object.metadata_mut());
     tracking::track(at, None, object.as_mut())?;
     at.admit(Operation::Create, Some(object.as_mut()), None).await?;
     let generated = object.metadata().name.as_deref().unwrap_or_default().is_empty();

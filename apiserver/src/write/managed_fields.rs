@@ -21,7 +21,7 @@ use serde_json::Value;
 pub use compare::{Changes, compare};
 pub use custom::Custom;
 pub use entries::{Entry, EntryError, Managed, Manager};
-pub use fields::Fields;
+pub use fields::{Fields, Held};
 pub use shape::Node;
 
 /// Fields that nobody owns: the server or the request decides them.

@@ -46,13 +46,20 @@ pub fn match_name(meta: &ObjectMeta, name: &str) -> Result<(), ApiError> {
     }
 }
 
-/// Fills in what the server decides about a new object; a missing name is generated.
-pub fn begin(meta: &mut ObjectMeta, clock: &Clock, rng: &Rng) {
-    meta.uid = Some(rng.uuid());
-    meta.creation_timestamp = Some(Time(clock.now_seconds()));
+/// Forgets what a client says about a new object that is for the server to say.
+pub fn wipe(meta: &mut ObjectMeta) {
+    meta.uid = None;
+    meta.creation_timestamp = None;
     meta.deletion_timestamp = None;
     meta.deletion_grace_period_seconds = None;
     meta.self_link = None;
+}
+
+/// Fills in what the server decides about a new object; a missing name is generated.
+pub fn begin(meta: &mut ObjectMeta, clock: &Clock, rng: &Rng) {
+    wipe(meta);
+    meta.uid = Some(rng.uuid());
+    meta.creation_timestamp = Some(Time(clock.now_seconds()));
     let prefix = meta.generate_name.as_deref().unwrap_or_default();
     if meta.name.as_deref().unwrap_or_default().is_empty() && !prefix.is_empty() {
         let mut end = prefix.len().min(GENERATED_PREFIX_MAX);

@@ -20,7 +20,7 @@ use crate::read;
 use crate::resources::Subresource;
 use crate::tokens::request;
 use crate::write::scale::{self, NewScale};
-use crate::write::{self, binding, eviction};
+use crate::write::{binding, eviction, tracking};
 
 impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
@@ -102,12 +102,14 @@ impl On<'_> {
         let accepted = self.plain_form()?;
         let options: WriteOptions = self.write_options("CreateOptions")?;
         let value = self.read_other(body, "authentication.k8s.io/v1", "TokenRequest").await?;
-        let place = self.place(options.dry_run);
+        let place = self.place_for(&options);
         let server = &self.call.server;
         let (now, lookup) = (server.clock.now(), server.lookup.as_ref());
-        let request: TokenRequest = serde_json::from_value(value).map_err(|error| {
+        let mut request: TokenRequest = serde_json::from_value(value).map_err(|error| {
             ApiError::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: {error}"))
         })?;
+        request.spec.get_or_insert_default().expiration_seconds.get_or_insert(request::DEFAULT_SECONDS);
+        tracking::track_other(&place, "authentication.k8s.io/v1", "TokenRequest", &mut request);
         let mut request = request::prepare(request, &server.tokens, self.namespace, &self.at.name, now, lookup).await?;
         place.admit_other(Operation::Create, &mut request).await?;
         let issued = request::issue(request, &server.tokens, &server.rng, now, lookup).await?;

@@ -19,11 +19,9 @@ impl On<'_> {
         let form = self.form()?;
         let options = self.write_options("CreateOptions")?;
         let bytes = self.read(body).await?;
-        let mut object = self.decode(&bytes, &options)?;
+        let object = self.decode(&bytes, &options)?;
         if !self.info().stored {
-            let place = self.place_for(&options);
-            write::track_unstored(&place, object.as_mut())?;
-            let answered = crate::reviews::create(&place, object).await?;
+            let answered = crate::reviews::create(&self.place_for(&options), object).await?;
             return Ok(answer::value(201, form.accepted, &answered));
         }
         let committed = write::create(&self.place_for(&options), object).await?;

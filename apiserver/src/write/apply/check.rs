@@ -77,7 +77,10 @@ fn walk_list(list: List<'_>, items: &[Value], path: &str, found: &mut Vec<Proble
                 Ok(element) => {
                     let shown = element::show(&element);
                     if !known.insert(element) {
-                        found.push(Problem { path: path.to_owned(), message: format!("duplicate entries for key {shown}") });
+                        found.push(Problem {
+                            path: path.to_owned(),
+                            message: format!("duplicate entries for key {shown}"),
+                        });
                     }
                     shown
                 }
@@ -93,9 +96,13 @@ fn walk_list(list: List<'_>, items: &[Value], path: &str, found: &mut Vec<Proble
 
 fn scalar_problem(scalar: Scalar, value: &Value) -> Option<String> {
     match (scalar, value) {
-        (Scalar::String, Value::String(_)) | (Scalar::Number, Value::Number(_)) | (Scalar::Bool, Value::Bool(_)) => None,
+        (Scalar::String, Value::String(_)) | (Scalar::Number, Value::Number(_)) | (Scalar::Bool, Value::Bool(_)) => {
+            None
+        }
         (Scalar::Any, Value::String(_) | Value::Number(_) | Value::Bool(_)) => None,
-        (Scalar::String, other) => Some(format!("expected string, got &value.valueUnstructured{{Value:{}}}", syntax(other))),
+        (Scalar::String, other) => {
+            Some(format!("expected string, got &value.valueUnstructured{{Value:{}}}", syntax(other)))
+        }
         (Scalar::Number, other) => Some(format!("expected numeric (int or float), got {}", type_name(other))),
         (Scalar::Bool, other) => Some(format!("expected boolean, got &{{{}}}", plain(other))),
         (Scalar::Any, other) => Some(format!("expected any scalar, got &{{{}}}", plain(other))),
@@ -122,7 +129,9 @@ fn syntax(value: &Value) -> String {
         Value::Null => "interface {}(nil)".to_owned(),
         Value::String(text) => api::field::go_quote(text),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) => format!("[]interface {{}}{{{}}}", items.iter().map(syntax).collect::<Vec<_>>().join(", ")),
+        Value::Array(items) => {
+            format!("[]interface {{}}{{{}}}", items.iter().map(syntax).collect::<Vec<_>>().join(", "))
+        }
         Value::Object(fields) => {
             let fields = fields.iter().map(|(name, value)| format!("{}:{}", api::field::go_quote(name), syntax(value)));
             format!("map[string]interface {{}}{{{}}}", fields.collect::<Vec<_>>().join(", "))
@@ -153,18 +162,32 @@ mod tests {
         let spec = |spec: Value| json!({"spec": spec});
         let table = [
             (json!({"extra": 1}), ".extra: field not declared in schema"),
-            (json!({"metadata": {"name": true}}), ".metadata.name: expected string, got &value.valueUnstructured{Value:true}"),
+            (
+                json!({"metadata": {"name": true}}),
+                ".metadata.name: expected string, got &value.valueUnstructured{Value:true}",
+            ),
             (spec(json!({"containers": "x"})), ".spec.containers: expected list, got &{x}"),
-            (spec(json!({"containers": [{"name": "d"}, {"name": "d"}]})), ".spec.containers: duplicate entries for key [name=\"d\"]"),
-            (spec(json!({"containers": [{"name": "d", "env": [{"name": "e", "valu": "x"}]}]})),
-             ".spec.containers[name=\"d\"].env[name=\"e\"].valu: field not declared in schema"),
-            (spec(json!({"tolerations": [{"key": {"a": 1}}]})),
-             ".spec.tolerations[0].key: expected string, got &value.valueUnstructured{Value:map[string]interface {}{\"a\":1}}"),
-            (spec(json!({"priority": "x", "hostIPC": "y", "overhead": {"cpu": ["z"]}})),
-             "errors:\n  .spec.hostIPC: expected boolean, got &{y}\n  .spec.overhead.cpu: expected any scalar, got &{[z]}\n  \
-              .spec.priority: expected numeric (int or float), got string"),
-            (json!({"metadata": {"finalizers": [{}]}}),
-             ".metadata.finalizers: element 0: associative list without keys has an element that's a map type"),
+            (
+                spec(json!({"containers": [{"name": "d"}, {"name": "d"}]})),
+                ".spec.containers: duplicate entries for key [name=\"d\"]",
+            ),
+            (
+                spec(json!({"containers": [{"name": "d", "env": [{"name": "e", "valu": "x"}]}]})),
+                ".spec.containers[name=\"d\"].env[name=\"e\"].valu: field not declared in schema",
+            ),
+            (
+                spec(json!({"tolerations": [{"key": {"a": 1}}]})),
+                ".spec.tolerations[0].key: expected string, got &value.valueUnstructured{Value:map[string]interface {}{\"a\":1}}",
+            ),
+            (
+                spec(json!({"priority": "x", "hostIPC": "y", "overhead": {"cpu": ["z"]}})),
+                "errors:\n  .spec.hostIPC: expected boolean, got &{y}\n  .spec.overhead.cpu: expected any scalar, got &{[z]}\n  \
+              .spec.priority: expected numeric (int or float), got string",
+            ),
+            (
+                json!({"metadata": {"finalizers": [{}]}}),
+                ".metadata.finalizers: element 0: associative list without keys has an element that's a map type",
+            ),
         ];
         let node = Node::Type(schema::of("v1", "Pod").expect("pods are known"));
         for (value, message) in table {

@@ -25,7 +25,10 @@ impl Conflict {
     pub(super) fn all_of(owner: &Entry, fields: &Fields) -> Vec<Self> {
         let paths = fields.paths();
         let owner = shown(owner);
-        paths.iter().map(|path| Self { owner: owner.clone(), path: path.iter().map(|element| (*element).to_owned()).collect() }).collect()
+        paths
+            .iter()
+            .map(|path| Self { owner: owner.clone(), path: path.iter().map(|element| (*element).to_owned()).collect() })
+            .collect()
     }
 
     fn field(&self) -> String {
@@ -87,7 +90,12 @@ impl std::error::Error for Conflicts {}
 
 impl From<Conflicts> for ApiError {
     fn from(conflicts: Conflicts) -> Self {
-        let error = ApiError { code: 409, reason: "Conflict".to_owned(), message: conflicts.to_string(), details: Some(Box::default()) };
+        let error = ApiError {
+            code: 409,
+            reason: "Conflict".to_owned(),
+            message: conflicts.to_string(),
+            details: Some(Box::default()),
+        };
         conflicts.0.iter().fold(error, |error, conflict| {
             error.with_cause(REASON, &format!("conflict with {}", conflict.owner), &conflict.field())
         })

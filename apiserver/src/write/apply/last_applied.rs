@@ -23,7 +23,9 @@ fn last_applied(object: &Value) -> Option<&str> {
 
 /// The conflicts that the last applied configuration does not explain.
 pub(super) fn unexplained(conflicts: Conflicts, live: &Value, write: &Write<'_>) -> Conflicts {
-    let Some(last) = last_applied(live).and_then(|text| serde_json::from_str::<Value>(text).ok()) else { return conflicts };
+    let Some(last) = last_applied(live).and_then(|text| serde_json::from_str::<Value>(text).ok()) else {
+        return conflicts;
+    };
     let Some(node) = write.kind.node(write.version) else { return conflicts };
     if last.get("apiVersion").and_then(Value::as_str) != Some(write.version) {
         return conflicts;

@@ -45,7 +45,11 @@ fn items(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn merge_maps(map: Map<'_>, live: Option<&Entries<String, Value>>, config: Option<&Entries<String, Value>>) -> Entries<String, Value> {
+fn merge_maps(
+    map: Map<'_>,
+    live: Option<&Entries<String, Value>>,
+    config: Option<&Entries<String, Value>>,
+) -> Entries<String, Value> {
     let mut merged = live.cloned().unwrap_or_default();
     for (name, wanted) in config.into_iter().flatten() {
         let was = live.and_then(|live| live.get(name));
@@ -73,8 +77,16 @@ fn merge_lists(list: List<'_>, live: &[Value], config: &[Value]) -> Vec<Value> {
         // Repeated items are not merged, they are replaced.
         was.entry(element).and_modify(|item| *item = None).or_insert(Some(item));
     }
-    let shared: VecDeque<&str> = config.iter().map(|(element, _)| element.as_str()).filter(|element| was.contains_key(element)).collect();
-    let mut merging = Merging { list, was, wanted, shared, done: BTreeSet::new(), out: Vec::with_capacity(live.len().max(config.len())) };
+    let shared: VecDeque<&str> =
+        config.iter().map(|(element, _)| element.as_str()).filter(|element| was.contains_key(element)).collect();
+    let mut merging = Merging {
+        list,
+        was,
+        wanted,
+        shared,
+        done: BTreeSet::new(),
+        out: Vec::with_capacity(live.len().max(config.len())),
+    };
     let (mut left, mut right) = (live.iter().peekable(), config.iter().peekable());
     while left.peek().is_some() || right.peek().is_some() {
         if let (Some((element, _)), Some((next, _))) = (left.peek(), right.peek())
@@ -144,7 +156,8 @@ mod tests {
         };
         let node = Node::Type(schema::of("v1", "Pod").expect("pods are known"));
         let merged = merge(node, Some(&list(live)), Some(&list(config))).unwrap_or_default();
-        let names = merged["spec"]["containers"].as_array().into_iter().flatten().filter_map(|item| item["name"].as_str());
+        let names =
+            merged["spec"]["containers"].as_array().into_iter().flatten().filter_map(|item| item["name"].as_str());
         names.collect()
     }
 
@@ -170,7 +183,10 @@ mod tests {
         let node = Node::Type(schema::of("v1", "Service").expect("services are known"));
         let live = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"selector": {"x": "y"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}});
         let config = json!({"metadata": {"labels": {"b": "3"}}, "spec": {"selector": {"z": "w"}, "ports": [{"port": 80, "name": "n"}], "externalIPs": null}});
-        assert_eq!(merge(node, Some(&live), Some(&config)), Some(json!({"metadata": {"labels": {"a": "1", "b": "3"}}, "spec": {
-            "selector": {"z": "w"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80, "name": "n"}], "externalIPs": null}})));
+        assert_eq!(
+            merge(node, Some(&live), Some(&config)),
+            Some(json!({"metadata": {"labels": {"a": "1", "b": "3"}}, "spec": {
+            "selector": {"z": "w"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80, "name": "n"}], "externalIPs": null}}))
+        );
     }
 }

@@ -110,8 +110,10 @@ fn with_named(node: Option<Node<'_>>, fields: &Fields) -> Fields {
 pub(super) fn prune(merged: Value, managed: &Managed, last: &Entry, write: &Write<'_>) -> Value {
     let kind = write.kind;
     let Some(node) = kind.node(&last.version) else { return merged };
-    let Some(converted) = kind.convert(&merged, write.version, &last.version).map(Cow::into_owned) else { return merged };
-    let last_fields = with_named(Some(node), &last.fields);
+    let Some(converted) = kind.convert(&merged, write.version, &last.version).map(Cow::into_owned) else {
+        return merged;
+    };
+    let last_fields = with_named(Some(node), &last.fields.read());
     let pruned = without(node, &converted, &last_fields);
     let pruned = add_back_owned(&converted, pruned, managed, &last.version, write);
     // Only what the manager owned before may go.
@@ -129,12 +131,13 @@ pub(super) fn prune(merged: Value, managed: &Managed, last: &Entry, write: &Writ
 fn add_back_owned(merged: &Value, pruned: Value, managed: &Managed, version: &str, write: &Write<'_>) -> Value {
     let mut owned: BTreeMap<&str, Fields> = BTreeMap::new();
     for entry in managed.entries() {
-        owned.entry(&entry.version).or_default().union(entry.fields.clone());
+        owned.entry(&entry.version).or_default().union(entry.fields.read().into_owned());
     }
     let first = owned.remove_entry(version);
     let mut pruned = pruned;
     for (at, fields) in first.into_iter().chain(owned) {
-        let converted = (write.kind.node(at), write.kind.convert(merged, version, at), write.kind.convert(&pruned, version, at));
+        let converted =
+            (write.kind.node(at), write.kind.convert(merged, version, at), write.kind.convert(&pruned, version, at));
         let (Some(node), Some(whole), Some(left)) = converted else { continue };
         let mut gone = with_named(Some(node), &fields_of(node, &whole));
         let mut kept = with_named(Some(node), &fields_of(node, &left));
@@ -159,11 +162,14 @@ mod tests {
         let node = Node::Type(schema::of("v1", "Pod").expect("pods are known"));
         let config = json!({"metadata": {"labels": {"a": "b"}, "annotations": {}}, "spec": {"containers": [
             {"name": "c", "ports": [{"containerPort": 80}], "resources": {}}], "tolerations": [], "nodeSelector": {"x": "y"}}});
-        assert_eq!(fields_of(node, &config).into_json(), json!({
+        assert_eq!(
+            fields_of(node, &config).into_json(),
+            json!({
             "f:metadata": {"f:labels": {"f:a": {}}, "f:annotations": {}},
             "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {},
                 "f:ports": {"k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}},
-                "f:tolerations": {}, "f:nodeSelector": {}}}));
+                "f:tolerations": {}, "f:nodeSelector": {}}})
+        );
     }
 
     #[test]
@@ -171,7 +177,11 @@ mod tests {
         let node = Node::Type(schema::of("v1", "Pod").expect("pods are known"));
         let pod = json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["x", "y"]}, "spec": {"containers": [{"name": "c", "image": "i"}, {"name": "d"}]}});
         let gone = Fields::from_json(json!({"f:metadata": {"f:labels": {"f:a": {}}, "f:finalizers": {"v:\"x\"": {}}},
-            "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {"f:image": {}}, "k:{\"name\":\"d\"}": {}}}})).unwrap_or_default();
-        assert_eq!(without(node, &pod, &gone), json!({"metadata": {"labels": null, "finalizers": ["y"]}, "spec": {"containers": [{"name": "c"}]}}));
+            "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {"f:image": {}}, "k:{\"name\":\"d\"}": {}}}}))
+        .unwrap_or_default();
+        assert_eq!(
+            without(node, &pod, &gone),
+            json!({"metadata": {"labels": null, "finalizers": ["y"]}, "spec": {"containers": [{"name": "c"}]}})
+        );
     }
 }

@@ -211,19 +211,57 @@ mod tests {
     #[test]
     fn leaves_maps_and_lists_differ_as_their_types_say() {
         let table = [
-            ("ConfigMap", json!({"data": {"a": "1", "b": "2"}}), json!({"data": {"a": "9", "c": "3"}}),
-             [json!({"f:data": {"f:c": {}}}), json!({"f:data": {"f:a": {}}}), json!({"f:data": {"f:b": {}}})]),
-            ("ConfigMap", json!({}), json!({"data": {"a": "1"}}), [json!({"f:data": {".": {}, "f:a": {}}}), json!({}), json!({})]),
-            ("Pod", json!({"spec": {"containers": null}}), json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}),
-             [json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:ports": {".": {},
-                "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}}), json!({}), json!({})]),
-            ("Pod", json!({"spec": {"tolerations": [{"key": "a"}]}}), json!({"spec": {"tolerations": [{"key": "b"}]}}),
-             [json!({}), json!({"f:spec": {"f:tolerations": {}}}), json!({})]),
-            ("Service", json!({"spec": {"selector": {"a": "b"}}}), json!({"spec": {"selector": {"c": "d"}}}),
-             [json!({}), json!({"f:spec": {"f:selector": {}}}), json!({})]),
-            ("Pod", json!({"metadata": {"finalizers": ["a", "b"]}}), json!({"metadata": {"finalizers": ["b", "c"]}}),
-             [json!({"f:metadata": {"f:finalizers": {"v:\"c\"": {}}}}), json!({}), json!({"f:metadata": {"f:finalizers": {"v:\"a\"": {}}}})]),
-            ("ConfigMap", json!({"data": {"a": "1"}}), json!({}), [json!({}), json!({}), json!({"f:data": {".": {}, "f:a": {}}})]),
+            (
+                "ConfigMap",
+                json!({"data": {"a": "1", "b": "2"}}),
+                json!({"data": {"a": "9", "c": "3"}}),
+                [json!({"f:data": {"f:c": {}}}), json!({"f:data": {"f:a": {}}}), json!({"f:data": {"f:b": {}}})],
+            ),
+            (
+                "ConfigMap",
+                json!({}),
+                json!({"data": {"a": "1"}}),
+                [json!({"f:data": {".": {}, "f:a": {}}}), json!({}), json!({})],
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": null}}),
+                json!({"spec": {"containers": [{"name": "c", "ports": [{"containerPort": 80}]}]}}),
+                [
+                    json!({"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:ports": {".": {},
+                "k:{\"containerPort\":80,\"protocol\":\"TCP\"}": {".": {}, "f:containerPort": {}}}}}}}),
+                    json!({}),
+                    json!({}),
+                ],
+            ),
+            (
+                "Pod",
+                json!({"spec": {"tolerations": [{"key": "a"}]}}),
+                json!({"spec": {"tolerations": [{"key": "b"}]}}),
+                [json!({}), json!({"f:spec": {"f:tolerations": {}}}), json!({})],
+            ),
+            (
+                "Service",
+                json!({"spec": {"selector": {"a": "b"}}}),
+                json!({"spec": {"selector": {"c": "d"}}}),
+                [json!({}), json!({"f:spec": {"f:selector": {}}}), json!({})],
+            ),
+            (
+                "Pod",
+                json!({"metadata": {"finalizers": ["a", "b"]}}),
+                json!({"metadata": {"finalizers": ["b", "c"]}}),
+                [
+                    json!({"f:metadata": {"f:finalizers": {"v:\"c\"": {}}}}),
+                    json!({}),
+                    json!({"f:metadata": {"f:finalizers": {"v:\"a\"": {}}}}),
+                ],
+            ),
+            (
+                "ConfigMap",
+                json!({"data": {"a": "1"}}),
+                json!({}),
+                [json!({}), json!({}), json!({"f:data": {".": {}, "f:a": {}}})],
+            ),
         ];
         for (kind, old, new, expected) in table {
             assert_eq!(changes(kind, old.clone(), new.clone()), expected, "{old} -> {new}");

@@ -25,7 +25,8 @@ pub fn canonical(element: String) -> Option<String> {
     match element.get(..2) {
         Some("k:") => {
             let keys: Map<String, Value> = serde_json::from_str(&element[2..]).ok()?;
-            let mut pairs: Vec<(&str, Cow<'_, Value>)> = keys.iter().map(|(name, value)| (name.as_str(), Cow::Borrowed(value))).collect();
+            let mut pairs: Vec<(&str, Cow<'_, Value>)> =
+                keys.iter().map(|(name, value)| (name.as_str(), Cow::Borrowed(value))).collect();
             Some(of_keys(&mut pairs))
         }
         Some("v:") => Some(of_value(&serde_json::from_str(&element[2..]).ok()?)),
@@ -92,10 +93,12 @@ fn of_value(value: &Value) -> String {
 
 fn write_scalar(text: &mut String, value: &Value) {
     match value {
-        Value::Number(number) => match number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15) {
-            Some(float) => text.push_str(&format!("{float:.0}")),
-            None => text.push_str(&number.to_string()),
-        },
+        Value::Number(number) => {
+            match number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < 1e15) {
+                Some(float) => text.push_str(&format!("{float:.0}")),
+                None => text.push_str(&number.to_string()),
+            }
+        }
         other => text.push_str(&other.to_string()),
     }
 }
@@ -111,7 +114,8 @@ pub fn show(element: &str) -> String {
     match kind {
         "k:" => match serde_json::from_str::<Map<String, Value>>(text) {
             Ok(keys) => {
-                let keys: Vec<String> = keys.iter().map(|(name, value)| format!("{name}={}", show_value(value))).collect();
+                let keys: Vec<String> =
+                    keys.iter().map(|(name, value)| format!("{name}={}", show_value(value))).collect();
                 format!("[{}]", keys.join(","))
             }
             Err(_) => format!("[{text}]"),

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntr
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
-use super::fields::Fields;
+use super::fields::{Fields, Held};
 
 const APPLY: &str = "Apply";
 const UPDATE: &str = "Update";
@@ -70,7 +70,7 @@ pub struct Entry {
     /// The version that the names of the fields are of.
     pub version: String,
     /// The fields.
-    pub fields: Fields,
+    pub fields: Held,
     /// When the manager last changed something.
     pub time: Option<Timestamp>,
 }
@@ -84,15 +84,15 @@ pub struct Managed {
 impl Managed {
     /// Reads the entries of a stored object.
     pub fn decode(entries: Vec<ManagedFieldsEntry>) -> Result<Self, EntryError> {
-        Self::read(entries, Fields::from_json)
+        Self::read(entries, |json| json.is_object().then_some(Held::unread(json)))
     }
 
     /// Reads the entries of an object that a client sent.
     pub fn decode_foreign(entries: Vec<ManagedFieldsEntry>) -> Result<Self, EntryError> {
-        Self::read(entries, Fields::from_foreign_json)
+        Self::read(entries, |json| Fields::from_foreign_json(json).map(Held::from))
     }
 
-    fn read(entries: Vec<ManagedFieldsEntry>, fields_of: fn(Value) -> Option<Fields>) -> Result<Self, EntryError> {
+    fn read(entries: Vec<ManagedFieldsEntry>, fields_of: fn(Value) -> Option<Held>) -> Result<Self, EntryError> {
         let mut managed = Self::default();
         for (at, entry) in entries.into_iter().enumerate() {
             let applies = match entry.operation.as_deref() {
@@ -108,7 +108,7 @@ impl Managed {
             }
             let fields = match entry.fields_v1 {
                 Some(FieldsV1(value)) => fields_of(value).ok_or(EntryError::Fields)?,
-                None => Fields::default(),
+                None => Held::from(Fields::default()),
             };
             let manager = Manager {
                 name: entry.manager.unwrap_or_default(),
@@ -127,7 +127,13 @@ impl Managed {
         self.entries.sort_by(|a, b| {
             // "Apply" before "Update".
             let operation = b.manager.applies.cmp(&a.manager.applies);
-            let who = || (&a.manager.name, &a.version, &a.manager.subresource).cmp(&(&b.manager.name, &b.version, &b.manager.subresource));
+            let who = || {
+                (&a.manager.name, &a.version, &a.manager.subresource).cmp(&(
+                    &b.manager.name,
+                    &b.version,
+                    &b.manager.subresource,
+                ))
+            };
             operation.then_with(|| seconds(a).cmp(&seconds(b))).then_with(who)
         });
         let entries: Vec<ManagedFieldsEntry> = self.entries.into_iter().map(Entry::encode).collect();
@@ -172,16 +178,22 @@ impl Managed {
     pub fn grant(&mut self, manager: Manager, version: &str, fields: Fields, now: Timestamp) {
         match self.entries.iter_mut().find(|entry| entry.manager == manager) {
             Some(entry) => {
-                entry.fields.union(fields);
+                entry.fields.set().union(fields);
                 entry.time = Some(now);
             }
-            None => self.entries.push(Entry { manager, version: version.to_owned(), fields, time: Some(now) }),
+            None => {
+                let fields = Held::from(fields);
+                self.entries.push(Entry { manager, version: version.to_owned(), fields, time: Some(now) });
+            }
         }
     }
 
     /// Merges the oldest updaters of each version until there are few enough.
     pub fn cap(&mut self) {
-        let mut updaters: Vec<(i64, Manager)> = self.entries.iter().filter(|entry| !entry.manager.applies)
+        let mut updaters: Vec<(i64, Manager)> = self
+            .entries
+            .iter()
+            .filter(|entry| !entry.manager.applies)
             .map(|entry| (entry.time.map_or(0, Timestamp::as_second), entry.manager.clone()))
             .collect();
         let mut count = updaters.len();
@@ -211,8 +223,10 @@ impl Managed {
         {
             self.insert(Entry { manager: bucket.clone(), ..entry });
         }
-        if let (Some(entry), Some(bucket)) = (self.take(merged), self.entries.iter_mut().find(|entry| entry.manager == bucket)) {
-            bucket.fields.union(entry.fields);
+        if let (Some(entry), Some(bucket)) =
+            (self.take(merged), self.entries.iter_mut().find(|entry| entry.manager == bucket))
+        {
+            bucket.fields.set().union(entry.fields.read().into_owned());
             bucket.time = entry.time;
         }
     }
@@ -252,7 +266,8 @@ mod tests {
         managed.grant(Manager::applier("a", ""), "v1", Fields::of_paths(["data.a"]), at(0));
         managed.cap();
         let entries = serde_json::to_value(managed.encode()).expect("entries serialize");
-        let names: Vec<&str> = entries.as_array().into_iter().flatten().filter_map(|entry| entry["manager"].as_str()).collect();
+        let names: Vec<&str> =
+            entries.as_array().into_iter().flatten().filter_map(|entry| entry["manager"].as_str()).collect();
         assert_eq!(names, ["a", "ancient-changes", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10", "m11"]);
         assert_eq!(entries[1]["fieldsV1"], json!({"f:data": {"f:k00": {}, "f:k01": {}, "f:k02": {}}}));
         assert_eq!(entries[1]["time"], json!("1970-01-01T00:00:02Z"));

@@ -3,6 +3,7 @@
 //! A field is known by its elements: `f:name` of a map or struct, `k:{…}` the keys of a list's item, `v:…` the item of a set. Elements
 //! are canonical text, so that equal elements are equal strings. Invariant: no child of a set is empty.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
@@ -128,6 +129,16 @@ impl Fields {
         });
     }
 
+    /// Whether a set that is still `fieldsV1` may have any of these fields.
+    pub fn touches(&self, json: &Value) -> bool {
+        let Value::Object(entries) = json else { return true };
+        self.below.iter().any(|(element, taken)| match entries.get(element) {
+            Some(child) if taken.member => is_member(child) || taken.touches(child),
+            Some(child) => taken.touches(child),
+            None => false,
+        })
+    }
+
     /// All paths in upstream's order: the members of a set come before what is below them. Each path is a list of elements.
     pub fn paths(&self) -> Vec<Vec<&str>> {
         let mut paths = Vec::new();
@@ -193,10 +204,92 @@ impl Fields {
     }
 }
 
+/// Whether the field of this part of `fieldsV1` is in the set.
+fn is_member(json: &Value) -> bool {
+    json.as_object().is_none_or(|entries| entries.is_empty() || entries.contains_key(SELF))
+}
+
+/// The fields of an entry, which are only read when somebody needs to know them.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Not read yet: as `fieldsV1`, known to be well formed.
+    json: Option<Value>,
+    set: Fields,
+}
+
+impl Held {
+    /// The fields of `fieldsV1`, to be read later; it must be well formed.
+    pub fn unread(json: Value) -> Self {
+        Self { json: Some(json), set: Fields::default() }
+    }
+
+    /// As a set.
+    pub fn read(&self) -> Cow<'_, Fields> {
+        match &self.json {
+            Some(json) => Cow::Owned(Fields::from_json(json.clone()).unwrap_or_default()),
+            None => Cow::Borrowed(&self.set),
+        }
+    }
+
+    /// As a set that can be changed.
+    pub fn set(&mut self) -> &mut Fields {
+        if let Some(json) = self.json.take() {
+            self.set = Fields::from_json(json).unwrap_or_default();
+        }
+        &mut self.set
+    }
+
+    /// See [`Fields::subtract`].
+    pub fn subtract(&mut self, taken: &Fields) {
+        if self.json.as_ref().is_none_or(|json| taken.touches(json)) {
+            self.set().subtract(taken);
+        }
+    }
+
+    /// See [`Fields::is_empty`].
+    pub fn is_empty(&self) -> bool {
+        match &self.json {
+            Some(json) => json.as_object().is_none_or(Map::is_empty),
+            None => self.set.is_empty(),
+        }
+    }
+
+    /// As `fieldsV1`.
+    pub fn into_json(self) -> Value {
+        self.json.unwrap_or_else(|| self.set.into_json())
+    }
+}
+
+impl From<Fields> for Held {
+    fn from(set: Fields) -> Self {
+        Self { json: None, set }
+    }
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.read() == other.read()
+    }
+}
+
+impl Eq for Held {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn fields_are_read_when_they_are_touched() {
+        let text = json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}}});
+        let mut held = Held::unread(text);
+        for untouched in ["c", "a.x", "z"] {
+            held.subtract(&Fields::of_paths([untouched]));
+            assert!(held.json.is_some(), "{untouched}");
+        }
+        held.subtract(&Fields::of_paths(["a", "c.d"]));
+        assert_eq!(held, Held::from(set(json!({"f:a": {"f:b": {}}}))));
+    }
 
     fn set(value: Value) -> Fields {
         Fields::from_json(value).expect("it is well formed")
@@ -223,8 +316,16 @@ mod tests {
         let whole = || set(json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}));
         let cases = [
             (json!({"f:a": {}}), json!({"f:a": {"f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:e": {}})),
-            (json!({"f:a": {"f:b": {}}}), json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}})),
-            (json!({"f:a": {"f:c": {}}}), json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}), json!({"f:a": {".": {}, "f:b": {}}, "f:e": {}})),
+            (
+                json!({"f:a": {"f:b": {}}}),
+                json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}}),
+                json!({"f:a": {".": {}, "f:c": {"f:d": {}}}, "f:e": {}}),
+            ),
+            (
+                json!({"f:a": {"f:c": {}}}),
+                json!({"f:a": {".": {}, "f:b": {}, "f:c": {"f:d": {}}}, "f:e": {}}),
+                json!({"f:a": {".": {}, "f:b": {}}, "f:e": {}}),
+            ),
         ];
         for (taken, without, without_trees) in cases {
             let mut left = whole();

@@ -148,7 +148,9 @@ fn part_form<'s>(shape: &'static Shape, merge: &'static Merge, value: Option<&Va
             };
             Form::Map(Map { atomic, members: Members::Type(ty) })
         }
-        Shape::Map(inner) => Form::Map(Map { atomic: *merge == Merge::Atomic, members: Members::Open(Node::Part(inner, PLAIN)) }),
+        Shape::Map(inner) => {
+            Form::Map(Map { atomic: *merge == Merge::Atomic, members: Members::Open(Node::Part(inner, PLAIN)) })
+        }
         Shape::List(inner) => {
             let rule = match merge {
                 Merge::Plain | Merge::Granular | Merge::Atomic => ListRule::Atomic,
@@ -157,6 +159,7 @@ fn part_form<'s>(shape: &'static Shape, merge: &'static Merge, value: Option<&Va
             };
             Form::List(List { rule, item: Node::Part(inner, PLAIN) })
         }
+        Shape::Any if *merge == Merge::Atomic => Node::Opaque.form(value),
         Shape::Any => Node::Any.form(value),
         Shape::Str | Shape::Bytes => Form::Scalar(Scalar::String),
         Shape::Int | Shape::Long | Shape::Float => Form::Scalar(Scalar::Number),
@@ -169,7 +172,9 @@ fn custom_form<'s>(custom: &'s Custom, value: Option<&Value>) -> Form<'s> {
     match custom {
         Custom::Scalar(scalar) => Form::Scalar(*scalar),
         Custom::Set(item) => Form::List(List { rule: ListRule::Set, item: Node::Custom(item) }),
-        Custom::Keyed { keys, item } => Form::List(List { rule: ListRule::Keys(KeyNames::Custom(keys)), item: Node::Custom(item) }),
+        Custom::Keyed { keys, item } => {
+            Form::List(List { rule: ListRule::Keys(KeyNames::Custom(keys)), item: Node::Custom(item) })
+        }
         Custom::List(item) => Form::List(List { rule: ListRule::Atomic, item: Node::Custom(item) }),
         Custom::Map { atomic, .. } => Form::Map(Map { atomic: *atomic, members: Members::Custom(custom) }),
         Custom::BuiltIn(ty) => Node::Type(ty).form(value),

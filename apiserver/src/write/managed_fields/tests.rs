@@ -57,9 +57,12 @@ fn a_creation_owns_what_it_brought() {
         "spec": {"containers": [{"name": "c", "image": "i"}], "nodeSelector": {"k": "v"}}, "status": {"phase": "Pending"}});
     wire::canonical("v1", "Pod", &mut pod);
     let managed = update(&kind.empty("v1"), &pod, Managed::default(), &write);
-    assert_eq!(owners(&managed), json!({"m": {
+    assert_eq!(
+        owners(&managed),
+        json!({"m": {
         "f:metadata": {"f:labels": {".": {}, "f:a": {}}, "f:finalizers": {".": {}, "v:\"x/y\"": {}}},
-        "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {}}}, "f:nodeSelector": {}}}}));
+        "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:image": {}, "f:name": {}, "f:resources": {}}}, "f:nodeSelector": {}}}})
+    );
     assert_eq!(managed.entries()[0].time, Some(second(1)));
 }
 
@@ -67,8 +70,16 @@ fn a_creation_owns_what_it_brought() {
 fn updates_take_fields_from_others() {
     let kind = OneVersion("v1", "ConfigMap");
     let ignored = Fields::default();
-    let by = |manager: &'static str, now| Write { manager, subresource: "", version: "v1", now: second(now), ignored: &ignored, kind: &kind };
-    let object = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
+    let by = |manager: &'static str, now| Write {
+        manager,
+        subresource: "",
+        version: "v1",
+        now: second(now),
+        ignored: &ignored,
+        kind: &kind,
+    };
+    let object =
+        |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
     let (first, second_state) = (object(json!({"a": "1", "b": "2"})), object(json!({"a": "9", "c": "3"})));
     let managed = update(&kind.empty("v1"), &first, Managed::default(), &by("one", 1));
     let managed = update(&first, &second_state, managed, &by("two", 2));
@@ -85,17 +96,32 @@ fn updates_take_fields_from_others() {
 fn subresources_have_entries_of_their_own_and_old_versions_are_dropped() {
     let kind = OneVersion("v1", "Pod");
     let ignored = Fields::of_paths(["spec"]);
-    let write = Write { manager: "kubelet", subresource: "status", version: "v1", now: second(5), ignored: &ignored, kind: &kind };
+    let write = Write {
+        manager: "kubelet",
+        subresource: "status",
+        version: "v1",
+        now: second(5),
+        ignored: &ignored,
+        kind: &kind,
+    };
     let mut managed = Managed::default();
     managed.grant(Manager::updater("old", "v0", ""), "v0", Fields::of_paths(["spec.nodeName"]), second(1));
-    managed.grant(Manager::updater("api", "v1", ""), "v1", Fields::of_paths(["spec.nodeName", "status.message"]), second(1));
+    managed.grant(
+        Manager::updater("api", "v1", ""),
+        "v1",
+        Fields::of_paths(["spec.nodeName", "status.message"]),
+        second(1),
+    );
     let before = json!({"metadata": {}, "spec": {"nodeName": "a"}, "status": {"message": "m"}});
     let after = json!({"metadata": {}, "spec": {"nodeName": "b"}, "status": {"phase": "Running", "conditions": [
         {"type": "Ready", "status": "True", "lastProbeTime": null, "lastTransitionTime": null}]}});
-    assert_eq!(owners(&update(&before, &after, managed, &write)), json!({
+    assert_eq!(
+        owners(&update(&before, &after, managed, &write)),
+        json!({
         "api": {"f:spec": {"f:nodeName": {}}},
         "kubelet/status": {"f:status": {"f:phase": {}, "f:conditions": {".": {}, "k:{\"type\":\"Ready\"}": {
-            ".": {}, "f:type": {}, "f:status": {}, "f:lastProbeTime": {}, "f:lastTransitionTime": {}}}}}}));
+            ".": {}, "f:type": {}, "f:status": {}, "f:lastProbeTime": {}, "f:lastTransitionTime": {}}}}}})
+    );
 }
 
 #[test]
@@ -113,9 +139,12 @@ fn custom_resources_follow_their_schema() {
         "size": 1, "tags": ["x"], "ports": [{"port": 1}], "plain": ["y"], "one": {"k": "v"}, "free": {"a": {"b": [1]}}}});
     let mut changes = compare(Node::Custom(&custom), Some(&json!({})), Some(&object));
     Write::strip(&mut changes.added);
-    assert_eq!(changes.added.into_json(), json!({
+    assert_eq!(
+        changes.added.into_json(),
+        json!({
         "f:metadata": {"f:labels": {".": {}, "f:a": {}}},
         "f:spec": {".": {}, "f:size": {}, "f:tags": {".": {}, "v:\"x\"": {}}, "f:plain": {}, "f:one": {},
             "f:ports": {".": {}, "k:{\"port\":1,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}},
-            "f:free": {".": {}, "f:a": {".": {}, "f:b": {}}}}}));
+            "f:free": {".": {}, "f:a": {".": {}, "f:b": {}}}}})
+    );
 }
