@@ -17,7 +17,7 @@ pub mod managed_fields;
 mod metadata;
 pub mod patch;
 pub mod scale;
-pub(crate) pub mod tracking;
+pub mod tracking;
 mod update;
 
 use std::sync::Mutex;
@@ -40,11 +40,6 @@ pub use create::create;
 pub use delete::{Deleted, delete, delete_collection};
 pub use tracking::Wanted;
 pub use update::{Replacement, Updated, update};
-
-/// Notes who sent the fields of an object that is answered but never stored.
-pub fn track_unstored(at: &Place<'_>, object: &mut dyn Object) -> Result<(), ApiError> {
-    tracking::track(at, None, object)
-}
 
 /// A write that loses this many races in a row gives up.
 const MAX_ATTEMPTS: usize = 100;

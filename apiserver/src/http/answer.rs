@@ -17,7 +17,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WARNING};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, StreamExt};
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -240,7 +240,8 @@ fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -
         std::future::ready(next)
     });
     let mut response = raw(200, Format::Json, Bytes::new());
-    *response.body_mut() = Body::from_stream(chunks);
+    // The compressor polls once more after the end.
+    *response.body_mut() = Body::from_stream(chunks.fuse());
     response.extensions_mut().insert(LargeBody);
     response
 }

@@ -12,7 +12,7 @@ use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::Response;
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -81,6 +81,7 @@ fn events(watcher: Watcher, form: WatchForm) -> impl futures::Stream<Item = Resu
         let frame = state.next().await?;
         Some((Ok(frame), state))
     })
+    .fuse()
 }
 
 impl Stream {

@@ -96,3 +96,25 @@ async fn a_namespace_goes_with_its_last_finalizer() {
     assert_eq!(finalized.status, 200, "{}", finalized.text);
     assert_eq!(server.get(path).await.status, 404);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_asks_the_budget() {
+    let server = Server::start().await;
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    assert_eq!(server.ask("POST", budgets, &budget).await.status, 201);
+    let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
+    server.patch("merge", &format!("{budgets}/b/status"), &status).await;
+    for name in ["p", "q"] {
+        let pod = json!({"metadata": {"name": name, "labels": {"a": "b"}}, "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}]}});
+        server.ask("POST", PODS, &pod).await;
+        let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        server.patch("merge", &format!("{PODS}/{name}/status"), &running).await;
+    }
+    let evict = async |name: &str| server.ask("POST", &format!("{PODS}/{name}/eviction"), &json!({"metadata": {"name": name}})).await;
+    assert_eq!(evict("p").await.status, 201);
+    let refused = evict("q").await;
+    assert_eq!(refused.error(), (429, "Cannot evict pod as it would violate the pod's disruption budget."));
+    assert_eq!(refused.body["details"]["causes"][0]["reason"], "DisruptionBudget");
+    assert_eq!(evict("none").await.error(), (404, "pods \"none\" not found"));
+}

@@ -134,3 +134,19 @@ async fn large_lists_are_streamed_whole() {
     assert_eq!(list.names().iter().filter(|name| name.starts_with("big")).count(), 64);
     assert_eq!(list.body["kind"], "ConfigMapList");
 }
+
+#[tokio::test(start_paused = true)]
+async fn large_answers_are_compressed_for_those_who_ask() {
+    let server = Server::start().await;
+    let text = "x".repeat(16 * 1024);
+    for i in 0..16 {
+        server.ask("POST", MAPS, &json!({"metadata": {"name": format!("big{i:02}")}, "data": {"k": text}})).await;
+    }
+    let encoding = async |path: &str| {
+        let answer = server.send("GET", path, &[("accept-encoding", "gzip")], "").await;
+        answer.headers.get("content-encoding").map(|value| value.to_str().unwrap().to_owned())
+    };
+    assert_eq!(encoding(MAPS).await.as_deref(), Some("gzip"));
+    assert_eq!(encoding(&format!("{MAPS}/big00")).await, None);
+    assert_eq!(encoding(&format!("{MAPS}?watch=1&timeoutSeconds=1")).await, None, "events of a watch must not wait for a compressor");
+}

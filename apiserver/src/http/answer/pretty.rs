@@ -32,11 +32,15 @@ impl At {
 
     /// The place of a field among the others.
     fn rank(self, name: &str) -> usize {
-        match (self, name) {
-            (Self::Type(_) | Self::Unknown, "kind") => 0,
-            (Self::Type(_) | Self::Unknown, "apiVersion") => 1,
-            (Self::Type(ty), name) => field_order(ty).and_then(|order| order.get(name)).map_or(usize::MAX, |at| at + 2),
-            (Self::Unknown | Self::Inner(_), _) => usize::MAX,
+        let declared = match self {
+            Self::Type(ty) => field_order(ty).and_then(|order| order.get(name)),
+            Self::Unknown | Self::Inner(_) => None,
+        };
+        match (self, declared, name) {
+            (_, Some(at), _) => at + 2,
+            (Self::Type(_) | Self::Unknown, None, "kind") => 0,
+            (Self::Type(_) | Self::Unknown, None, "apiVersion") => 1,
+            (Self::Type(_) | Self::Unknown | Self::Inner(_), None, _) => usize::MAX,
         }
     }
 }

@@ -51,7 +51,7 @@ impl On<'_> {
             strategy: std::sync::Arc::clone(self.strategy),
             accepted,
             include: self.form_as(accepted)?.include,
-            clock: call.server.clock.clone(),
+            clock: call.server.clock,
             bookmarks: options.bookmarks,
             lasts,
             draining: call.server.draining.clone(),
