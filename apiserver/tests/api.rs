@@ -2,6 +2,8 @@
 
 #[path = "api/deletes.rs"]
 mod deletes;
+#[path = "api/ownership.rs"]
+mod ownership;
 #[path = "api/reads.rs"]
 mod reads;
 #[path = "api/server.rs"]
