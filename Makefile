@@ -29,7 +29,8 @@ build: tools
 	cargo build --release -p kubelab
 
 ## All tests, as CI runs them.
-test: build test-tools $(NGINX)
+test: tools test-tools $(NGINX)
+	cargo build --workspace
 	cargo test --workspace
 
 lint:

@@ -43,7 +43,9 @@ async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
         }
     };
     let nodes: &[NodeSpec] = if wanted("kubelet") { &cluster.spec.nodes } else { &[] };
-    let nodes = try_join_all(nodes.iter().map(|node| node_ready(&client, node, progress, since)));
+    // Nodes get their pod addresses, and lose their first taint, from the controllers.
+    let awaited = if wanted("controller-manager") { NodeState::Ready } else { NodeState::Registered };
+    let nodes = try_join_all(nodes.iter().map(|node| node_in(awaited, &client, node, progress, since)));
     futures::future::try_join(accounts, nodes).await?;
     Ok(())
 }
@@ -70,9 +72,17 @@ async fn default_account(client: &Client, progress: &Progress, since: Instant) -
     Ok(())
 }
 
-async fn node_ready(client: &Client, node: &NodeSpec, progress: &Progress, since: Instant) -> Result<()> {
-    await_condition(Api::all(client.clone()), &node.name, |node: Option<&Node>| node.is_some_and(is_ready)).await?;
-    progress.done(&format!("node {}", node.name), since, "Ready");
+/// How far a node must have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeState {
+    Registered,
+    Ready,
+}
+
+async fn node_in(awaited: NodeState, client: &Client, node: &NodeSpec, progress: &Progress, since: Instant) -> Result<()> {
+    let holds = move |node: Option<&Node>| node.is_some_and(|node| awaited == NodeState::Registered || is_ready(node));
+    await_condition(Api::all(client.clone()), &node.name, holds).await?;
+    progress.done(&format!("node {}", node.name), since, &format!("{awaited:?}"));
     Ok(())
 }
 

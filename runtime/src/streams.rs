@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::{CloseFrame, Message, WebSocketUpgrade, close_code};
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -147,3 +147,9 @@ async fn connect(
         token.run_until_cancelled(session).await;
     })
 }
+
+/// How a stream that did its work ends.
+fn normal_end() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: axum::extract::ws::Utf8Bytes::default() }))
+}
+

@@ -14,11 +14,14 @@ fn programs() -> PathBuf {
     if folder.ends_with("deps") { folder.parent().expect("deps is in a folder").to_owned() } else { folder.to_owned() }
 }
 
-/// The released `kubelab`, which `make test` builds first; without one, that of this profile.
+/// The `kubelab` under test: `$KUBELAB_PROGRAM`, or that of this build.
 pub fn kubelab() -> PathBuf {
-    let candidates = [target().join("release/kubelab"), programs().join("kubelab")];
-    let found = candidates.iter().find(|path| path.exists());
-    found.unwrap_or_else(|| panic!("{} is missing: run `cargo build --release -p kubelab` first", candidates[0].display())).clone()
+    if let Some(program) = std::env::var_os("KUBELAB_PROGRAM") {
+        return program.into();
+    }
+    let path = programs().join("kubelab");
+    assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
+    path
 }
 
 /// A folder of `make test`'s set-up: the build folder.

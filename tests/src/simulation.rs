@@ -14,7 +14,9 @@ use apiserver::{ApiServer, Config, User};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Client;
+use kube::api::ListParams;
 use kubelet::{Kubelet, KubeletConfig};
 use process::{Clock, Rng};
 use runtime::simulated::{self, Simulated};
@@ -59,7 +61,7 @@ impl Simulation {
         let (rng, token) = (Rng::seeded(seed), CancellationToken::new());
         let storage = Arc::new(Memory::new());
         let history = Arc::new(Mutex::new(Vec::new()));
-        let feed = storage.watch("/registry/", api::names::Revision(0)).await?;
+        let feed = storage.watch("/registry/", storage.revision().await?).await?;
         let server = ApiServer::build(Config::for_tests(), storage, clock, rng.fork())?;
         let mut components = server.start(&token).await?;
         components.spawn(record(feed, history.clone(), token.child_token()));
@@ -103,9 +105,30 @@ impl Simulation {
     pub async fn until(&self, what: &str, limit: Duration, holds: impl AsyncFn(&Client) -> bool) {
         let begun = tokio::time::Instant::now();
         while !holds(&self.client).await {
-            assert!(begun.elapsed() < limit, "{what}: not within {limit:?} of virtual time");
+            if begun.elapsed() >= limit {
+                panic!("{what}: not within {limit:?} of virtual time; {}", self.summary().await);
+            }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Nodes and pods in a few words, for messages.
+    async fn summary(&self) -> String {
+        let nodes: kube::Api<Node> = kube::Api::all(self.client.clone());
+        let pods: kube::Api<Pod> = kube::Api::all(self.client.clone());
+        let node = |node: &Node| {
+            let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|one| one.type_ == "Ready");
+            let taints: Vec<_> = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| &taint.key).collect();
+            format!("{:?} ready {:?} taints {taints:?}", node.metadata.name, ready.map(|ready| (&ready.status, &ready.message)))
+        };
+        let pod = |pod: &Pod| {
+            let status = pod.status.clone().unwrap_or_default();
+            format!("{:?} on {:?}: {:?} {:?}", pod.metadata.name, pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()), status.phase, status.conditions)
+        };
+        let nodes = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let pods = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let shown: Vec<String> = nodes.iter().map(node).chain(pods.iter().take(3).map(pod)).collect();
+        format!("{} nodes, {} pods: {}", nodes.len(), pods.len(), shown.join("; "))
     }
 
     /// Virtual time since the beginning.

@@ -55,6 +55,8 @@ pub async fn serve(linux: &Arc<Linux>, socket: WebSocket, sandbox_id: &str, port
             }
         }
         // The client may be gone already.
+        // Clients take an end without a status for a broken connection.
+        let _ = sink.send(super::normal_end()).await;
         let _ = sink.close().await;
     };
     let listen = async {

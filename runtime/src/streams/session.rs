@@ -123,6 +123,8 @@ fn start_writer(mut sink: SplitSink<WebSocket, Message>) -> (Outgoing, tokio::ta
             }
         }
         // The client may be gone already.
+        // Clients take an end without a status for a broken connection.
+        let _ = sink.send(super::normal_end()).await;
         let _ = sink.close().await;
     });
     (sender, writer)
