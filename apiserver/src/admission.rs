@@ -62,7 +62,13 @@ pub struct Attributes<'a> {
 #[async_trait]
 pub trait Lookup: Send + Sync {
     /// JSON bytes of one object: group, plural, namespace (empty for cluster scope), name.
-    async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<bytes::Bytes>, ApiError>;
+    async fn get(
+        &self,
+        group: &str,
+        plural: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<bytes::Bytes>, ApiError>;
     /// JSON bytes of all objects of a kind in a namespace (empty: everywhere).
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<bytes::Bytes>, ApiError>;
 }
@@ -73,7 +79,12 @@ pub trait Plugin: Send + Sync {
     /// Upstream's name, for example `NamespaceLifecycle`.
     fn name(&self) -> &'static str;
     /// May change the object (None for Delete and Connect).
-    async fn mutate(&self, _: &Attributes<'_>, _object: Option<&mut dyn Object>, _: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        _: &Attributes<'_>,
+        _object: Option<&mut dyn Object>,
+        _: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         Ok(())
     }
     /// May only refuse.
@@ -99,7 +110,12 @@ pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
 }
 
 /// Runs the mutating half of all plugins.
-pub async fn mutate(chain: &Chain, attributes: &Attributes<'_>, mut object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+pub async fn mutate(
+    chain: &Chain,
+    attributes: &Attributes<'_>,
+    mut object: Option<&mut dyn Object>,
+    lookup: &dyn Lookup,
+) -> Result<(), ApiError> {
     for plugin in chain.iter() {
         // The cast shortens the life of the borrow to this call.
         let object = object.as_mut().map(|object| &mut **object as &mut dyn Object);
@@ -109,7 +125,12 @@ pub async fn mutate(chain: &Chain, attributes: &Attributes<'_>, mut object: Opti
 }
 
 /// Runs the validating half of all plugins.
-pub async fn validate(chain: &Chain, attributes: &Attributes<'_>, object: Option<&dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+pub async fn validate(
+    chain: &Chain,
+    attributes: &Attributes<'_>,
+    object: Option<&dyn Object>,
+    lookup: &dyn Lookup,
+) -> Result<(), ApiError> {
     for plugin in chain.iter() {
         plugin.validate(attributes, object, lookup).await?;
     }
@@ -140,7 +161,13 @@ impl Attributes<'_> {
 }
 
 /// One object of the cache with its type.
-async fn find<T: DeserializeOwned>(lookup: &dyn Lookup, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<T>, ApiError> {
+async fn find<T: DeserializeOwned>(
+    lookup: &dyn Lookup,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<T>, ApiError> {
     let bytes = lookup.get(group, plural, namespace, name).await?;
     bytes.map(|bytes| serde_json::from_slice(&bytes).map_err(ApiError::internal)).transpose()
 }
@@ -173,6 +200,15 @@ mod fixture {
 
     /// A create of an object called `x`.
     pub(super) fn create<'a>(resource: &'a ResourceInfo, user: &'a User, namespace: &'a str) -> Attributes<'a> {
-        Attributes { operation: Operation::Create, resource, subresource: None, namespace, name: "x", user, old: None, dry_run: false }
+        Attributes {
+            operation: Operation::Create,
+            resource,
+            subresource: None,
+            namespace,
+            name: "x",
+            user,
+            old: None,
+            dry_run: false,
+        }
     }
 }

@@ -159,7 +159,11 @@ fn host_address(bind: IpAddr) -> IpAddr {
         return bind;
     }
     // Connecting a datagram socket sends nothing; it only chooses the interface.
-    let elsewhere: IpAddr = if bind.is_ipv4() { Ipv4Addr::new(192, 0, 2, 1).into() } else { Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into() };
+    let elsewhere: IpAddr = if bind.is_ipv4() {
+        Ipv4Addr::new(192, 0, 2, 1).into()
+    } else {
+        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
+    };
     let socket = UdpSocket::bind((bind, 0)).and_then(|socket| socket.connect((elsewhere, 9)).map(|()| socket));
     socket.and_then(|socket| socket.local_addr()).map_or(bind, |address| address.ip())
 }

@@ -49,7 +49,8 @@ impl User {
 
     /// The API server itself, for what it writes on its own.
     pub fn apiserver() -> Self {
-        Self { name: users::APISERVER.to_owned(), groups: vec![groups::MASTERS.to_owned()], ..Self::default() }.authenticated()
+        Self { name: users::APISERVER.to_owned(), groups: vec![groups::MASTERS.to_owned()], ..Self::default() }
+            .authenticated()
     }
 
     fn authenticated(mut self) -> Self {
@@ -68,13 +69,19 @@ impl Authenticators {
 
     /// Finds out who asks. `client_certificates` is the chain of the TLS connection, which the listener has verified against the
     /// client CA; empty if the client showed none.
-    pub async fn authenticate(&self, request: &Parts, client_certificates: &[CertificateDer<'_>]) -> Result<User, ApiError> {
+    pub async fn authenticate(
+        &self,
+        request: &Parts,
+        client_certificates: &[CertificateDer<'_>],
+    ) -> Result<User, ApiError> {
         let now = self.clock.now();
         if let Some(user) = client_certificates.first().and_then(|leaf| certificate::user(leaf, now)) {
             return Ok(user.authenticated());
         }
         match bearer(request) {
-            Some(token) => self.token_user(&token, self.tokens.audiences()).map(|(user, _)| user).map_err(|_| unauthorized()),
+            Some(token) => {
+                self.token_user(&token, self.tokens.audiences()).map(|(user, _)| user).map_err(|_| unauthorized())
+            }
             None => Ok(User::anonymous()),
         }
     }
@@ -139,10 +146,16 @@ mod tests {
         };
         let who = async |authorization| said(parts(authorization)).await;
         let encoded = format!("v5.channel.k8s.io, {WEBSOCKET_PREFIX}{}", URL_SAFE_NO_PAD.encode(&token[7..]));
-        let websocket = http::Request::builder().header(SEC_WEBSOCKET_PROTOCOL, encoded).body(()).expect("a request").into_parts().0;
+        let websocket = http::Request::builder()
+            .header(SEC_WEBSOCKET_PROTOCOL, encoded)
+            .body(())
+            .expect("a request")
+            .into_parts()
+            .0;
         let anonymous = Ok(("system:anonymous".to_owned(), vec!["system:unauthenticated".to_owned()]));
         let refused = Err((401, "Unauthorized".to_owned()));
-        let groups = ["system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated"].map(str::to_owned).to_vec();
+        let groups =
+            ["system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated"].map(str::to_owned).to_vec();
         assert_eq!(who(None).await, anonymous);
         assert_eq!(who(Some("Basic YTpi")).await, anonymous);
         assert_eq!(who(Some("Bearer rubbish")).await, refused);

@@ -82,7 +82,9 @@ impl Attributes {
                 } else {
                     format!("in the namespace \"{namespace}\"")
                 };
-                format!("User {user} cannot {verb} resource \"{resource}{slash}{subresource}\" in API group \"{group}\" {scope}")
+                format!(
+                    "User {user} cannot {verb} resource \"{resource}{slash}{subresource}\" in API group \"{group}\" {scope}"
+                )
             }
         }
     }
@@ -111,7 +113,9 @@ pub fn forbidden(attributes: &Attributes, reason: &str) -> ApiError {
     }
     match &attributes.target {
         Target::Path(_) => ApiError::forbidden(&GroupResource::default(), "", &why),
-        Target::Resource { group, resource, name, .. } => ApiError::forbidden(&GroupResource::new(group, resource), name, &why),
+        Target::Resource { group, resource, name, .. } => {
+            ApiError::forbidden(&GroupResource::new(group, resource), name, &why)
+        }
     }
 }
 
@@ -159,9 +163,24 @@ mod tests {
     fn refusals_read_as_upstreams() {
         let user = User { name: "x".to_owned(), ..User::default() };
         let table = [
-            ("list", Target::resource("", "pods", "", "default", ""), "", r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#),
-            ("get", Target::resource("apps", "deployments", "scale", "d", "n"), "", r#"deployments.apps "n" is forbidden: User "x" cannot get resource "deployments/scale" in API group "apps" in the namespace "d""#),
-            ("list", Target::resource("", "nodes", "", "", ""), "why", r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope: why"#),
+            (
+                "list",
+                Target::resource("", "pods", "", "default", ""),
+                "",
+                r#"pods is forbidden: User "x" cannot list resource "pods" in API group "" in the namespace "default""#,
+            ),
+            (
+                "get",
+                Target::resource("apps", "deployments", "scale", "d", "n"),
+                "",
+                r#"deployments.apps "n" is forbidden: User "x" cannot get resource "deployments/scale" in API group "apps" in the namespace "d""#,
+            ),
+            (
+                "list",
+                Target::resource("", "nodes", "", "", ""),
+                "why",
+                r#"nodes is forbidden: User "x" cannot list resource "nodes" in API group "" at the cluster scope: why"#,
+            ),
             ("get", Target::Path("/metrics".to_owned()), "", r#"forbidden: User "x" cannot get path "/metrics""#),
         ];
         for (verb, target, reason, message) in table {

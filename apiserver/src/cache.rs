@@ -117,9 +117,9 @@ impl Cache {
         let newest = self.newest.read(&*self.storage).await?;
         match self.wait_for(newest, FRESH_PATIENCE).await {
             Ok(()) => Ok(self.revision()),
-            Err(Behind { asked, current }) => {
-                Err(StorageError::Unavailable(format!("the watch cache is at revision {current} and has not reached {asked} in {FRESH_PATIENCE:?}")))
-            }
+            Err(Behind { asked, current }) => Err(StorageError::Unavailable(format!(
+                "the watch cache is at revision {current} and has not reached {asked} in {FRESH_PATIENCE:?}"
+            ))),
         }
     }
 
@@ -146,7 +146,8 @@ impl Cache {
         let prefix = spec.prefix.clone();
         let added = {
             let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
-            let added = resources.entry(prefix.clone()).or_insert_with(|| ResourceCache::new(spec, Arc::clone(&self.storage)));
+            let added =
+                resources.entry(prefix.clone()).or_insert_with(|| ResourceCache::new(spec, Arc::clone(&self.storage)));
             Arc::clone(added)
         };
         // From here on the feed reaches the resource, which keeps what comes before its list.
@@ -184,7 +185,8 @@ impl Cache {
             listed => listed?,
         };
         let resources = self.all();
-        let mut parts: BTreeMap<&str, Vec<KeyValue>> = resources.keys().map(|prefix| (prefix.as_str(), Vec::new())).collect();
+        let mut parts: BTreeMap<&str, Vec<KeyValue>> =
+            resources.keys().map(|prefix| (prefix.as_str(), Vec::new())).collect();
         for item in items {
             match owner(&resources, &item.key) {
                 Some((prefix, _)) => parts.entry(prefix).or_default().push(item),
@@ -241,8 +243,14 @@ impl Cache {
 }
 
 /// The resource that a key belongs to.
-fn owner<'a>(resources: &'a BTreeMap<String, Arc<ResourceCache>>, key: &str) -> Option<(&'a String, &'a Arc<ResourceCache>)> {
-    resources.range::<str, _>((Bound::Unbounded, Bound::Included(key))).next_back().filter(|(prefix, _)| key.starts_with(prefix.as_str()))
+fn owner<'a>(
+    resources: &'a BTreeMap<String, Arc<ResourceCache>>,
+    key: &str,
+) -> Option<(&'a String, &'a Arc<ResourceCache>)> {
+    resources
+        .range::<str, _>((Bound::Unbounded, Bound::Included(key)))
+        .next_back()
+        .filter(|(prefix, _)| key.starts_with(prefix.as_str()))
 }
 
 /// One check of the store's newest revision answers everybody who asked before it began.

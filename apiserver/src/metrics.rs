@@ -20,7 +20,10 @@ const INFLIGHT: &str = "apiserver_current_inflight_requests";
 const OBJECTS: &str = "apiserver_storage_objects";
 
 /// Upper bounds of the time a request takes, in seconds.
-const BOUNDS: &[f64] = &[0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0];
+const BOUNDS: &[f64] = &[
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+];
 
 /// A request that is being answered.
 pub struct Observed {
@@ -88,7 +91,10 @@ impl Observed {
 
 impl Labels {
     fn of(server: &ApiServer, info: &RequestInfo) -> Self {
-        let served = info.resource.as_ref().and_then(|at| Some((at, server.resources.find(&at.group, &at.version, &at.resource)?)));
+        let served = info
+            .resource
+            .as_ref()
+            .and_then(|at| Some((at, server.resources.find(&at.group, &at.version, &at.resource)?)));
         let Some((at, row)) = served else {
             return Self {
                 verb: verb(info.verb, "").to_owned(),
@@ -159,7 +165,11 @@ fn verb(verb: &str, subresource: &str) -> &'static str {
 pub fn scrape(server: &ApiServer) -> String {
     for row in server.resources.served().rows() {
         let info = row.info();
-        let Some(resource) = server.cache.resource(&info.key_prefix()).filter(|_| info.key_prefix() == prefix(&info.group, &info.plural, "")) else {
+        let Some(resource) = server
+            .cache
+            .resource(&info.key_prefix())
+            .filter(|_| info.key_prefix() == prefix(&info.group, &info.plural, ""))
+        else {
             continue;
         };
         let name = info.group_resource().to_string();
@@ -183,7 +193,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn requests_streams_and_objects_are_counted() {
         let clock = Clock::starting_at(k8s_openapi::jiff::Timestamp::from_second(1_700_000_000).unwrap());
-        let server = ApiServer::build(Config::for_tests(), Arc::new(Memory::new()), clock, Rng::seeded(1)).expect("a server");
+        let server =
+            ApiServer::build(Config::for_tests(), Arc::new(Memory::new()), clock, Rng::seeded(1)).expect("a server");
         let token = CancellationToken::new();
         let _tasks = server.start(&token).await.expect("started");
         let router = crate::in_process(Arc::clone(&server), crate::User::apiserver());
@@ -196,7 +207,11 @@ mod tests {
         assert_eq!(get("/api/v1/namespaces").await.status(), 200);
         assert_eq!(get("/api/v1/namespaces/none").await.status(), 404);
         assert_eq!(get("/api/v1/made-up-by-a-client").await.status(), 404);
-        let labels = |verb: &str, scope: &str| format!("verb=\"{verb}\",group=\"\",version=\"v1\",resource=\"namespaces\",subresource=\"\",scope=\"{scope}\"");
+        let labels = |verb: &str, scope: &str| {
+            format!(
+                "verb=\"{verb}\",group=\"\",version=\"v1\",resource=\"namespaces\",subresource=\"\",scope=\"{scope}\""
+            )
+        };
         assert!(found(&format!("{REQUESTS}{{{},code=\"200\"}} 1", labels("LIST", "cluster"))));
         assert!(found(&format!("{REQUESTS}{{{},code=\"404\"}} 1", labels("GET", "resource"))));
         assert!(found(&format!("{SECONDS}_count{{{}}} 1", labels("LIST", "cluster"))));

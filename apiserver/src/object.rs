@@ -35,13 +35,7 @@ pub trait Object: Any + Send + Sync {
 
 impl<T> Object for T
 where
-    T: k8s_openapi::Resource
-        + k8s_openapi::Metadata<Ty = ObjectMeta>
-        + Serialize
-        + Clone
-        + Send
-        + Sync
-        + 'static,
+    T: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static,
 {
     fn metadata(&self) -> &ObjectMeta {
         k8s_openapi::Metadata::metadata(self)
@@ -63,7 +57,9 @@ where
 
     fn to_sent_value(&self) -> Value {
         let mut value = self.to_value();
-        wire::restore_empty_lists(T::API_VERSION, T::KIND, &mut value, || serde_json::to_value(self).unwrap_or_default());
+        wire::restore_empty_lists(T::API_VERSION, T::KIND, &mut value, || {
+            serde_json::to_value(self).unwrap_or_default()
+        });
         value
     }
 

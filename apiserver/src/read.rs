@@ -56,7 +56,13 @@ pub fn cache_of(server: &ApiServer, info: &ResourceInfo) -> Result<Arc<ResourceC
 }
 
 /// One object as of the revision asked for or later.
-pub async fn get(server: &ApiServer, info: &ResourceInfo, key: &str, name: &str, version: &str) -> Result<Arc<Entry>, ApiError> {
+pub async fn get(
+    server: &ApiServer,
+    info: &ResourceInfo,
+    key: &str,
+    name: &str,
+    version: &str,
+) -> Result<Arc<Entry>, ApiError> {
     match version {
         "" => drop(server.cache.fresh().await.map_err(storage_error)?),
         version => wait_for(server, parse_version(version).map_err(ApiError::unclassified)?).await?,
@@ -66,7 +72,12 @@ pub async fn get(server: &ApiServer, info: &ResourceInfo, key: &str, name: &str,
 }
 
 /// A page of the selected objects.
-pub async fn list(server: &ApiServer, info: &ResourceInfo, selection: &Selection, options: &ListOptions) -> Result<Page, ListError> {
+pub async fn list(
+    server: &ApiServer,
+    info: &ResourceInfo,
+    selection: &Selection,
+    options: &ListOptions,
+) -> Result<Page, ListError> {
     let cache = cache_of(server, info)?;
     let namespace_prefix = selection_prefix(info, selection);
     if !options.page.is_empty() {
@@ -87,7 +98,8 @@ pub async fn list(server: &ApiServer, info: &ResourceInfo, selection: &Selection
             let revision = parse_version(version)
                 .map_err(|why| ApiError::bad_request(format!("invalid resource version: {why}")))?;
             wait_for(server, revision).await?;
-            let exact = matching == Some(VersionMatch::Exact) || (matching.is_none() && options.limit > 0 && revision.0 > 0);
+            let exact =
+                matching == Some(VersionMatch::Exact) || (matching.is_none() && options.limit > 0 && revision.0 > 0);
             if exact { exact_snapshot(&cache, revision).await? } else { cache.snapshot() }
         }
     };
@@ -125,7 +137,9 @@ async fn page_snapshot(server: &ApiServer, cache: &ResourceCache, token: &PageTo
 
 async fn exact_snapshot(cache: &ResourceCache, revision: Revision) -> Result<Snapshot, ApiError> {
     match cache.snapshot_at(revision).await {
-        Err(StorageError::Compacted { .. }) => Err(ApiError::expired("The resourceVersion for the provided list is too old.")),
+        Err(StorageError::Compacted { .. }) => {
+            Err(ApiError::expired("The resourceVersion for the provided list is too old."))
+        }
         other => other.map_err(storage_error),
     }
 }
@@ -144,7 +158,12 @@ pub enum Started {
 }
 
 /// Starts a watch as the options ask.
-pub async fn watch(server: &ApiServer, info: &ResourceInfo, selection: Selection, options: &ListOptions) -> Result<Started, ApiError> {
+pub async fn watch(
+    server: &ApiServer,
+    info: &ResourceInfo,
+    selection: Selection,
+    options: &ListOptions,
+) -> Result<Started, ApiError> {
     let cache = cache_of(server, info)?;
     let version = match options.resource_version.as_str() {
         "" => None,

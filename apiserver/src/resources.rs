@@ -161,8 +161,13 @@ pub struct ServedAs {
 /// What is ours to say about a built-in kind; group, version, kind, plural and scope come from `k8s_openapi::Resource`.
 pub trait Kind: Send + Sync + 'static {
     /// The k8s-openapi type.
-    type Object: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
-        + serde::Serialize + serde::de::DeserializeOwned + Clone + Send + Sync;
+    type Object: k8s_openapi::Resource
+        + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
+        + serde::Serialize
+        + serde::de::DeserializeOwned
+        + Clone
+        + Send
+        + Sync;
     /// See [`ResourceInfo::singular`]; the lower-cased kind unless said otherwise.
     const SHORT_NAMES: &'static [&'static str] = &[];
     /// See [`ResourceInfo::categories`].

@@ -11,8 +11,8 @@ use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
 };
 use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, NonResourceRule, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview, SelfSubjectRulesReviewSpec,
-    SubjectAccessReview, SubjectRulesReviewStatus,
+    LocalSubjectAccessReview, NonResourceRule, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview,
+    SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectRulesReviewStatus,
 };
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -75,15 +75,20 @@ impl Court<'_> {
             return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
         }
         let wanted = audiences.as_deref().filter(|audiences| !audiences.is_empty());
-        let status = match self.authenticators.token_user(token, wanted.unwrap_or_else(|| self.authenticators.audiences())) {
-            Ok((user, audiences)) => TokenReviewStatus {
-                authenticated: Some(true),
-                user: Some(user_info(&user)),
-                audiences: Some(audiences),
-                error: None,
-            },
-            Err(refused) => TokenReviewStatus { error: Some(refused.to_string()), user: Some(UserInfo::default()), ..TokenReviewStatus::default() },
-        };
+        let status =
+            match self.authenticators.token_user(token, wanted.unwrap_or_else(|| self.authenticators.audiences())) {
+                Ok((user, audiences)) => TokenReviewStatus {
+                    authenticated: Some(true),
+                    user: Some(user_info(&user)),
+                    audiences: Some(audiences),
+                    error: None,
+                },
+                Err(refused) => TokenReviewStatus {
+                    error: Some(refused.to_string()),
+                    user: Some(UserInfo::default()),
+                    ..TokenReviewStatus::default()
+                },
+            };
         Ok(TokenReview { status: Some(status), ..review })
     }
 
@@ -113,7 +118,11 @@ impl Court<'_> {
             resource_rules: rules.iter().filter_map(resource_rule).collect(),
             non_resource_rules: rules.iter().filter_map(path_rule).collect(),
         };
-        Ok(SelfSubjectRulesReview { spec: SelfSubjectRulesReviewSpec::default(), status: Some(status), metadata: ObjectMeta::default() })
+        Ok(SelfSubjectRulesReview {
+            spec: SelfSubjectRulesReviewSpec::default(),
+            status: Some(status),
+            metadata: ObjectMeta::default(),
+        })
     }
 }
 

@@ -68,17 +68,26 @@ pub enum ServeError {
 
 /// TLS as the server offers it: its certificate, and clients' certificates if they have one that `client_ca` signed.
 pub fn tls(cert: &Path, key: &Path, client_ca: &Path) -> Result<Arc<ServerConfig>, ServeError> {
-    let unusable = |path: &Path| { let path = path.to_owned(); move |error| ServeError::Unusable(path, error) };
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |error| ServeError::Unusable(path, error)
+    };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(client_ca)? {
         roots.add(certificate).map_err(unusable(client_ca))?;
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).allow_unauthenticated().build();
     let verifier = verifier.map_err(|error| ServeError::ClientAuthority(client_ca.to_owned(), error))?;
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| ServeError::Read(key.to_owned(), error))?;
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable(cert))?;
-    let mut config = builder.with_client_cert_verifier(verifier).with_single_cert(certificates(cert)?, private).map_err(unusable(cert))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|error| ServeError::Read(key.to_owned(), error))?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(unusable(cert))?;
+    let mut config = builder
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(certificates(cert)?, private)
+        .map_err(unusable(cert))?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -142,7 +151,11 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
 fn http() -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).keep_alive_interval(Duration::from_secs(30)).enable_connect_protocol();
+    http.http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .keep_alive_interval(Duration::from_secs(30))
+        .enable_connect_protocol();
     http
 }
 
@@ -160,7 +173,8 @@ async fn connection(
     watcher: hyper_util::server::graceful::Watcher,
 ) {
     let (_, session) = stream.get_ref();
-    let certificates = session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.clone().into_owned());
+    let certificates =
+        session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.clone().into_owned());
     let certificates = ClientCertificates(Arc::new(certificates.collect()));
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);

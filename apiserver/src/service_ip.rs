@@ -19,8 +19,8 @@ use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use process::{Clock, Rng};
 
 pub use self::record::STALE_AFTER;
-pub use self::slots::{Cidr, CidrError};
 use self::record::{Book, Owner};
+pub use self::slots::{Cidr, CidrError};
 use self::slots::{Slot, slots_of};
 use crate::object::{Object, downcast, downcast_mut};
 use crate::read::storage_error;
@@ -55,7 +55,9 @@ impl Services {
         if slots::needs_address(spec) {
             self.address(spec, name, taking, &path).await?;
         }
-        if slots::needs_node_ports(spec) || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0) {
+        if slots::needs_node_ports(spec)
+            || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0)
+        {
             self.node_ports(spec, name, taking, &path).await?;
         }
         if slots::needs_health_check(spec) {
@@ -64,10 +66,19 @@ impl Services {
         Ok(())
     }
 
-    async fn address(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>, path: &FieldPath) -> Result<(), ApiError> {
+    async fn address(
+        &self,
+        spec: &mut ServiceSpec,
+        name: &str,
+        taking: &mut Taking<'_>,
+        path: &FieldPath,
+    ) -> Result<(), ApiError> {
         let given = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
         let Some(given) = given else {
-            let free = taking.any(&|random| Slot::Address(self.addresses.pick(&self.rng, random))).await.map_err(storage_error)?;
+            let free = taking
+                .any(&|random| Slot::Address(self.addresses.pick(&self.rng, random)))
+                .await
+                .map_err(storage_error)?;
             let Some(Slot::Address(address)) = free else {
                 return Err(ApiError::internal("failed to allocate a serviceIP: range is full"));
             };
@@ -79,7 +90,10 @@ impl Services {
         let Ok(address) = given.parse::<IpAddr>() else { return Ok(()) };
         let refuse = |why: String| {
             let all = spec.cluster_ips.clone().unwrap_or_else(|| vec![given.clone()]);
-            Err(invalid(name, FieldError::invalid(&path.child("clusterIPs"), all, format!("failed to allocate IP {address}: {why}"))))
+            Err(invalid(
+                name,
+                FieldError::invalid(&path.child("clusterIPs"), all, format!("failed to allocate IP {address}: {why}")),
+            ))
         };
         if taking.has(Slot::Address(address)) {
             return Ok(());
@@ -94,7 +108,13 @@ impl Services {
     }
 
     /// The ports that were asked for come first, so that none of the others takes them.
-    async fn node_ports(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>, path: &FieldPath) -> Result<(), ApiError> {
+    async fn node_ports(
+        &self,
+        spec: &mut ServiceSpec,
+        name: &str,
+        taking: &mut Taking<'_>,
+        path: &FieldPath,
+    ) -> Result<(), ApiError> {
         if !slots::needs_node_ports(spec) {
             return Ok(());
         }
@@ -115,7 +135,9 @@ impl Services {
         match spec.health_check_node_port.filter(|wanted| *wanted != 0) {
             Some(wanted) => {
                 let claimed = self.port(wanted, taking).await?;
-                claimed.map_err(|why| ApiError::internal(format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}")))
+                claimed.map_err(|why| {
+                    ApiError::internal(format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}"))
+                })
             }
             None => {
                 let port = self.any_port(taking, "failed to allocate a HealthCheck NodePort").await?;
@@ -129,7 +151,9 @@ impl Services {
         let slot = u16::try_from(wanted).ok().filter(|port| self.ports.contains(port)).map(Slot::Port);
         let Some(slot) = slot else {
             let (first, last) = (self.ports.start(), self.ports.end());
-            return Ok(Err(format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")));
+            return Ok(Err(format!(
+                "provided port is not in the valid range. The range of valid ports is {first}-{last}"
+            )));
         };
         if taking.has(slot) || taking.this(slot).await.map_err(storage_error)? {
             return Ok(Ok(()));
@@ -138,7 +162,8 @@ impl Services {
     }
 
     async fn any_port(&self, taking: &mut Taking<'_>, what: &str) -> Result<i32, ApiError> {
-        let pick = |taken: &std::collections::BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
+        let pick =
+            |taken: &std::collections::BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
         match taking.any(&pick).await.map_err(storage_error)? {
             Some(Slot::Port(port)) => Ok(i32::from(port)),
             _ => Err(ApiError::internal(format!("{what}: range is full"))),
@@ -169,7 +194,10 @@ impl Taking<'_> {
     }
 
     /// Whatever is free: `pick` proposes one that is not in the set it is given, while there is one.
-    async fn any(&mut self, pick: &(dyn Fn(&std::collections::BTreeSet<Slot>) -> Slot + Send + Sync)) -> Result<Option<Slot>, StorageError> {
+    async fn any(
+        &mut self,
+        pick: &(dyn Fn(&std::collections::BTreeSet<Slot>) -> Slot + Send + Sync),
+    ) -> Result<Option<Slot>, StorageError> {
         const ATTEMPTS: usize = 16;
         let mut known = self.held.iter().copied().chain(self.taken.iter().map(|(slot, _)| *slot)).collect();
         for attempt in 0..ATTEMPTS {

@@ -160,7 +160,13 @@ pub trait Storage: Send + Sync + 'static {
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, Revision), StorageError>;
 
     /// Keys that begin with `prefix` and are greater than `after`, at `at` or the newest revision; `limit` 0 is all.
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError>;
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError>;
 
     /// Compare-and-swap of one key.
     async fn commit(&self, key: &str, expect: Expect, write: Write) -> Result<Outcome, StorageError>;
@@ -170,7 +176,11 @@ pub trait Storage: Send + Sync + 'static {
 
     /// All changes with a revision greater than `after` to keys that begin with `prefix`. The stream ends with an error when the
     /// store is lost or the start is compacted; it never skips.
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError>;
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError>;
 
     /// Forgets history before `revision`.
     async fn compact(&self, revision: Revision) -> Result<(), StorageError>;

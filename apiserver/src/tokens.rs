@@ -316,7 +316,9 @@ pub(crate) mod tests {
         let token = ours.sign(&claims()).expect("a token");
         let wanted = vec![ISSUER.to_owned()];
         let at = |second| Timestamp::from_second(second).expect("a time");
-        let verify = |token: &str, wanted: &[String], second| ours.verify(token, wanted, at(second)).map(|verified| verified.claims.jti.clone());
+        let verify = |token: &str, wanted: &[String], second| {
+            ours.verify(token, wanted, at(second)).map(|verified| verified.claims.jti.clone())
+        };
         for _ in 0..2 {
             assert_eq!(verify(&token, &wanted, 2000), Ok("j".to_owned()));
             assert_eq!(verify(&token, &wanted, 4600), Err(TokenError::Expired));
@@ -327,7 +329,10 @@ pub(crate) mod tests {
         let forged = Claims { iss: "https://else.example.org".to_owned(), ..claims() };
         assert_eq!(verify(&ours.sign(&forged).unwrap(), &wanted, 2000), Err(TokenError::Unknown));
         let error = verify(&token, &["other".to_owned()], 2000).unwrap_err();
-        assert_eq!(error.to_string(), format!("token audiences [\"{ISSUER}\"] is invalid for the target audiences [\"other\"]"));
+        assert_eq!(
+            error.to_string(),
+            format!("token audiences [\"{ISSUER}\"] is invalid for the target audiences [\"other\"]")
+        );
     }
 
     #[test]

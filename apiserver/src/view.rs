@@ -33,7 +33,13 @@ pub trait View: Send + Sync + 'static {
 }
 
 /// One object with its type; objects that do not decode are as good as absent.
-pub fn get_as<T: DeserializeOwned>(view: &dyn View, group: &str, plural: &str, namespace: &str, name: &str) -> Option<T> {
+pub fn get_as<T: DeserializeOwned>(
+    view: &dyn View,
+    group: &str,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Option<T> {
     serde_json::from_slice(&view.get(group, plural, namespace, name)?).ok()
 }
 
@@ -82,7 +88,11 @@ pub(crate) mod fixture {
             let key = format!("{}{}", prefix(group, plural, &part("namespace")), part("name"));
             let mut all = self.0.lock().unwrap();
             all.0 += 1;
-            let item = Item { key: key.as_str().into(), revision: Revision(all.0), bytes: serde_json::to_vec(&value).unwrap().into() };
+            let item = Item {
+                key: key.as_str().into(),
+                revision: Revision(all.0),
+                bytes: serde_json::to_vec(&value).unwrap().into(),
+            };
             all.1.insert(key, item);
         }
 
@@ -106,7 +116,8 @@ pub(crate) mod fixture {
         }
 
         fn pods_on(&self, node: &str) -> Vec<Item> {
-            let on_node = |item: &Item| serde_json::from_slice::<Value>(&item.bytes).unwrap()["spec"]["nodeName"] == node;
+            let on_node =
+                |item: &Item| serde_json::from_slice::<Value>(&item.bytes).unwrap()["spec"]["nodeName"] == node;
             View::list(self, "", "pods", "").into_iter().filter(on_node).collect()
         }
 

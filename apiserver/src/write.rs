@@ -9,8 +9,8 @@ pub mod apply;
 pub mod binding;
 pub mod claims;
 mod create;
-pub mod deletion;
 mod delete;
+pub mod deletion;
 pub mod eviction;
 pub mod finalize;
 pub mod managed_fields;
@@ -130,7 +130,12 @@ impl<'a> Place<'a> {
     }
 
     /// Lets the mutating plugins change the object; defaults are applied again.
-    pub async fn admit(&self, operation: Operation, object: Option<&mut dyn Object>, old: Option<&dyn Object>) -> Result<(), ApiError> {
+    pub async fn admit(
+        &self,
+        operation: Operation,
+        object: Option<&mut dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
         let name = match &object {
             Some(object) if self.name.is_empty() => object.metadata().name.clone().unwrap_or_default(),
             _ => self.name.to_owned(),
@@ -166,7 +171,12 @@ impl<'a> Place<'a> {
     }
 
     /// Lets the validating plugins refuse.
-    pub async fn check_admission(&self, operation: Operation, object: Option<&dyn Object>, old: Option<&dyn Object>) -> Result<(), ApiError> {
+    pub async fn check_admission(
+        &self,
+        operation: Operation,
+        object: Option<&dyn Object>,
+        old: Option<&dyn Object>,
+    ) -> Result<(), ApiError> {
         let name = match object {
             Some(object) if self.name.is_empty() => object.metadata().name.clone().unwrap_or_default(),
             _ => self.name.to_owned(),

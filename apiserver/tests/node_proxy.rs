@@ -55,7 +55,8 @@ impl Fixture {
         tasks.spawn(server::serve(listener, tls, fake_kubelet(), token.clone()));
 
         let config = Config { kubelet_tls: Some(files), ..Config::for_tests() };
-        let server = ApiServer::build(config, Arc::new(Memory::new()), Clock::system(), Rng::seeded(1)).expect("server");
+        let server =
+            ApiServer::build(config, Arc::new(Memory::new()), Clock::system(), Rng::seeded(1)).expect("server");
         let mut running = server.start(&token).await.expect("start");
         tasks.spawn(async move { while running.join_next().await.is_some() {} });
         put(&server, "/registry/nodes/n", node(kubelet.port())).await;
@@ -72,7 +73,9 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listen");
         let address = listener.local_addr().expect("address");
         let (served, ends) = (router.clone(), token.clone());
-        tasks.spawn(async move { axum::serve(listener, served).with_graceful_shutdown(ends.cancelled_owned()).await.expect("serve") });
+        tasks.spawn(async move {
+            axum::serve(listener, served).with_graceful_shutdown(ends.cancelled_owned()).await.expect("serve")
+        });
         Self { router, address, token, _tasks: tasks, _dir: dir }
     }
 
@@ -156,7 +159,11 @@ fn certificates(dir: &Path) -> KubeletTls {
         std::fs::write(&path, text).expect("write");
         path
     };
-    KubeletTls { authority: write("ca.pem", ca_pem), certificate: write("cert.pem", cert.pem()), key: write("key.pem", key.serialize_pem()) }
+    KubeletTls {
+        authority: write("ca.pem", ca_pem),
+        certificate: write("cert.pem", cert.pem()),
+        key: write("key.pem", key.serialize_pem()),
+    }
 }
 
 #[tokio::test]
@@ -177,7 +184,10 @@ async fn refusals_are_upstreams() {
         ("pods/p/log?container=b", "400 container \"b\" in pod \"p\" is waiting to start: ContainerCreating"),
         ("pods/none/log", "404 pods \"none\" not found"),
         ("pods/nowhere/log?container=a", "404 nodes \"no-node\" not found"),
-        ("pods/lost/log?container=a", "500 Get \"https://127.0.0.1:1/containerLogs/default/lost/a\": dial tcp 127.0.0.1:1: connect: connection refused"),
+        (
+            "pods/lost/log?container=a",
+            "500 Get \"https://127.0.0.1:1/containerLogs/default/lost/a\": dial tcp 127.0.0.1:1: connect: connection refused",
+        ),
         ("pods/unbound/exec?container=a&command=ls", "400 pod unbound does not have a host assigned"),
         ("pods/p/exec?container=a&command=ls", "400 Upgrade request required"),
         ("pods/p/proxy/", "400 address not allowed"),
@@ -208,15 +218,23 @@ async fn a_nodes_proxy_is_its_kubelet() {
 async fn exec_and_port_forward_become_the_kubelets_connection() {
     let fixture = Fixture::new().await;
     let table = [
-        ("exec?container=b&command=sh&command=-c&command=a%20b&stdin=true&stdout=true&tty=true", "/exec/default/p/b?input=1&output=1&tty=1&command=sh&command=-c&command=a%20b"),
+        (
+            "exec?container=b&command=sh&command=-c&command=a%20b&stdin=true&stdout=true&tty=true",
+            "/exec/default/p/b?input=1&output=1&tty=1&command=sh&command=-c&command=a%20b",
+        ),
         ("portforward?ports=80", "/portForward/default/p?port=80"),
     ];
     for (path, expected) in table {
-        let mut request = format!("ws://{}/api/v1/namespaces/default/pods/p/{path}", fixture.address).into_client_request().expect("request");
+        let mut request = format!("ws://{}/api/v1/namespaces/default/pods/p/{path}", fixture.address)
+            .into_client_request()
+            .expect("request");
         request.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().expect("header"));
         let (mut socket, answer) = tokio_tungstenite::connect_async(request).await.expect("upgrade");
         assert_eq!(answer.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
-        assert_eq!(socket.next().await.expect("message").expect("message").into_text().expect("text").as_str(), expected);
+        assert_eq!(
+            socket.next().await.expect("message").expect("message").into_text().expect("text").as_str(),
+            expected
+        );
         let large = Bytes::from(vec![7; 300_000]);
         socket.send(tungstenite::Message::Binary(large.clone())).await.expect("send");
         assert_eq!(socket.next().await.expect("message").expect("message").into_data(), large);

@@ -91,7 +91,8 @@ impl Which {
 
 /// Runs the program that `argv` names.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    let called = argv.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned()).unwrap_or_default();
+    let called =
+        argv.first().map(|name| Path::new(name).file_name().unwrap_or_default().to_owned()).unwrap_or_default();
     if called == "kubectl" {
         return kubectl::main(argv);
     }

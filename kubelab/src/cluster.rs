@@ -140,7 +140,8 @@ impl Cluster {
     pub fn save(&self) -> Result<()> {
         let path = self.dir.join("cluster.json");
         let partial = self.dir.join("cluster.json.partial");
-        fs::write(&partial, serde_json::to_vec_pretty(&self.spec)?).with_context(|| format!("can't write {}", partial.display()))?;
+        fs::write(&partial, serde_json::to_vec_pretty(&self.spec)?)
+            .with_context(|| format!("can't write {}", partial.display()))?;
         Ok(fs::rename(&partial, &path)?)
     }
 
@@ -148,10 +149,14 @@ impl Cluster {
     pub fn lock(dir: &Path) -> Result<Lock> {
         let path = dir.join("lock");
         let file = fs::OpenOptions::new().create(true).append(true).open(&path);
-        let file = file.with_context(|| format!("can't write {}; choose another folder with --data-dir", path.display()))?;
+        let file =
+            file.with_context(|| format!("can't write {}; choose another folder with --data-dir", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Lock(lock)),
-            Err(_) => bail!("another kubelab is starting, stopping or deleting this cluster ({}); wait for it to end", dir.display()),
+            Err(_) => bail!(
+                "another kubelab is starting, stopping or deleting this cluster ({}); wait for it to end",
+                dir.display()
+            ),
         }
     }
 

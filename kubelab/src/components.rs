@@ -135,7 +135,9 @@ fn apiserver(cluster: &Cluster) -> Vec<String> {
         flag("service-account-issuer", ISSUER),
     ];
     match spec.store {
-        Store::Embedded => args.extend([flag("store", "embedded"), flag("data-dir", cluster.dir.join("store").display())]),
+        Store::Embedded => {
+            args.extend([flag("store", "embedded"), flag("data-dir", cluster.dir.join("store").display())])
+        }
         Store::Etcd if spec.etcd_servers.is_empty() => {
             let client = pki.pair("apiserver-etcd-client");
             args.extend([

@@ -75,9 +75,12 @@ fn load(path: &Path) -> Result<Option<Mapping>> {
 
 fn set_context(config: &mut Mapping, name: &str, server: &str, ca: &Path, client: &Pair) -> Result<()> {
     let cluster = mapping([("certificate-authority-data", encoded(ca)?), ("server", server.to_owned())]);
-    let user = mapping([("client-certificate-data", encoded(&client.cert)?), ("client-key-data", encoded(&client.key)?)]);
+    let user =
+        mapping([("client-certificate-data", encoded(&client.cert)?), ("client-key-data", encoded(&client.key)?)]);
     let context = mapping([("cluster", name.to_owned()), ("user", name.to_owned())]);
-    for (list, field, value) in [("clusters", "cluster", cluster), ("users", "user", user), ("contexts", "context", context)] {
+    for (list, field, value) in
+        [("clusters", "cluster", cluster), ("users", "user", user), ("contexts", "context", context)]
+    {
         let entries = config.entry(list.into()).or_insert_with(|| Value::Sequence(vec![]));
         if entries.is_null() {
             *entries = Value::Sequence(vec![]);
@@ -129,7 +132,8 @@ mod tests {
     fn merging_keeps_what_is_not_ours() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config");
-        let theirs = "clusters:\n- name: other\n  cluster: {server: https://x, extra: 1}\nusers: null\ncurrent-context: other\n";
+        let theirs =
+            "clusters:\n- name: other\n  cluster: {server: https://x, extra: 1}\nusers: null\ncurrent-context: other\n";
         fs::write(&file, theirs).unwrap();
         let pair = pair(dir.path());
         merge(&file, "lab", "https://127.0.0.1:1", &pair.cert, &pair).unwrap();

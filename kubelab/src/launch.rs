@@ -110,7 +110,10 @@ pub fn spawn(cluster: &Cluster, component: &Component) -> Result<Child> {
     }
     let child = command.spawn().with_context(|| match own {
         true => format!("can't run {}", program.display()),
-        false => format!("{} was not found on PATH; install it (apt-get install etcd-server) or name servers with --etcd-servers", program.display()),
+        false => format!(
+            "{} was not found on PATH; install it (apt-get install etcd-server) or name servers with --etcd-servers",
+            program.display()
+        ),
     })?;
     let pid = i32::try_from(child.id()).expect("a pid fits");
     let process = Running { pid, started: start_time(pid).unwrap_or_default() };

@@ -14,7 +14,10 @@ use crate::components;
 pub fn run(cluster: &Cluster, component: &str, follow: bool) -> Result<()> {
     let names: Vec<String> = components::of(cluster).iter().map(components::Component::name).collect();
     // `kubelet` alone is the first node's.
-    let name = match names.iter().find(|name| *name == component || (component == "kubelet" && name.starts_with("kubelet-"))) {
+    let name = match names
+        .iter()
+        .find(|name| *name == component || (component == "kubelet" && name.starts_with("kubelet-")))
+    {
         Some(name) => name,
         None => bail!("cluster {:?} has no component {component:?}; it has: {}", cluster.spec.name, names.join(", ")),
     };

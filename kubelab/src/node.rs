@@ -45,7 +45,8 @@ async fn serve(args: &NodeArgs, simulated: bool, listener: Listener, token: Canc
     let (clock, rng) = (Clock::system(), Rng::from_entropy());
     if simulated {
         let node_name = args.kubelet.node_name.clone().unwrap_or_else(process::host_name);
-        let config = runtime::simulated::Config { node_name, pod_cidr: args.kubelet.pod_cidr.clone(), write_logs: true };
+        let config =
+            runtime::simulated::Config { node_name, pod_cidr: args.kubelet.pod_cidr.clone(), write_logs: true };
         return Ok(runtime::simulated::Simulated::new(config, clock, rng, token)?.serve(listener).await?);
     }
     Ok(runtime::serve(config(&args.runtime_root), listener, clock, rng, token).await?)
@@ -53,7 +54,12 @@ async fn serve(args: &NodeArgs, simulated: bool, listener: Listener, token: Canc
 
 /// The real runtime's configuration below a folder.
 fn config(root: &Path) -> Config {
-    Config { root: root.join("images"), state: root.join("state"), pod_cidr: None, program: PathBuf::from("/proc/self/exe") }
+    Config {
+        root: root.join("images"),
+        state: root.join("state"),
+        pod_cidr: None,
+        program: PathBuf::from("/proc/self/exe"),
+    }
 }
 
 /// Ends and removes all containers that a runtime left below this folder. No runtime may be serving it.

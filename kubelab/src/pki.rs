@@ -124,7 +124,13 @@ fn clients() -> Vec<Identity<'static>> {
 }
 
 fn apiserver(addresses: &[IpAddr]) -> Identity<'static> {
-    let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"];
+    let names = [
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc.cluster.local",
+    ];
     Identity {
         file: "apiserver",
         common_name: "kube-apiserver".into(),
@@ -159,9 +165,11 @@ fn etcd_identities() -> [Identity<'static>; 2] {
 /// Loads the authority, or makes it.
 fn authority(pair: &Pair, common_name: &str) -> Result<Issuer<'static, KeyPair>> {
     if pair.cert.exists() && pair.key.exists() {
-        let key = KeyPair::from_pem(&read(&pair.key)?).with_context(|| format!("{} is not a private key", pair.key.display()))?;
+        let key = KeyPair::from_pem(&read(&pair.key)?)
+            .with_context(|| format!("{} is not a private key", pair.key.display()))?;
         let cert = read(&pair.cert)?;
-        return Issuer::from_ca_cert_pem(&cert, key).with_context(|| format!("{} is not a certificate", pair.cert.display()));
+        return Issuer::from_ca_cert_pem(&cert, key)
+            .with_context(|| format!("{} is not a certificate", pair.cert.display()));
     }
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new(vec![common_name.to_owned()])?;
@@ -217,7 +225,8 @@ fn distinguished_name(common_name: &str, organizations: &[&str]) -> Distinguishe
 /// Valid from an hour ago, so that a clock a little behind still accepts it.
 fn set_validity(params: &mut CertificateParams, days: i64) {
     let now = process::clock::Clock::system().now().as_second();
-    let at = |seconds: i64| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.max(0).unsigned_abs());
+    let at =
+        |seconds: i64| rcgen::date_time_ymd(1970, 1, 1) + std::time::Duration::from_secs(seconds.max(0).unsigned_abs());
     params.not_before = at(now - 3600);
     params.not_after = at(now + days * 86_400);
 }

@@ -26,7 +26,13 @@ const QUOTED_LINES: usize = 5;
 /// Waits for all of it.
 pub async fn all(cluster: &Cluster, progress: &Progress) -> Result<()> {
     let limit = timeout(LIMIT, wait(cluster, progress)).await;
-    limit.map_err(|_| anyhow!("the cluster was not ready within {} s; see `kubelab logs apiserver` and {}", LIMIT.as_secs(), cluster.dir.join("logs").display()))?
+    limit.map_err(|_| {
+        anyhow!(
+            "the cluster was not ready within {} s; see `kubelab logs apiserver` and {}",
+            LIMIT.as_secs(),
+            cluster.dir.join("logs").display()
+        )
+    })?
 }
 
 async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
@@ -55,7 +61,8 @@ async fn answering(cluster: &Cluster) -> Result<Client> {
     let config = cluster.component_kubeconfig("admin");
     loop {
         if tokio::net::TcpStream::connect(("127.0.0.1", cluster.spec.port)).await.is_ok() {
-            let client = client::kube_client(&config, "kubelab").await.context("can't read the cluster's own kubeconfig")?;
+            let client =
+                client::kube_client(&config, "kubelab").await.context("can't read the cluster's own kubeconfig")?;
             let request = http::Request::get("/readyz").body(vec![])?;
             if client.request_text(request).await.is_ok() {
                 return Ok(client);
@@ -79,7 +86,13 @@ enum NodeState {
     Ready,
 }
 
-async fn node_in(awaited: NodeState, client: &Client, node: &NodeSpec, progress: &Progress, since: Instant) -> Result<()> {
+async fn node_in(
+    awaited: NodeState,
+    client: &Client,
+    node: &NodeSpec,
+    progress: &Progress,
+    since: Instant,
+) -> Result<()> {
     let holds = move |node: Option<&Node>| node.is_some_and(|node| awaited == NodeState::Registered || is_ready(node));
     await_condition(Api::all(client.clone()), &node.name, holds).await?;
     progress.done(&format!("node {}", node.name), since, &format!("{awaited:?}"));

@@ -74,7 +74,12 @@ pub async fn run(request: Request) -> Result<()> {
     let took = progress.end();
     match result {
         Ok(cluster) => {
-            println!("\nCluster {:?} is ready in {:.2} s: {}", cluster.spec.name, took.as_secs_f64(), cluster.server_url());
+            println!(
+                "\nCluster {:?} is ready in {:.2} s: {}",
+                cluster.spec.name,
+                took.as_secs_f64(),
+                cluster.server_url()
+            );
             println!("kubectl uses it now (context {:?} in {}).", cluster.spec.name, cluster.spec.kubeconfig.display());
             Ok(())
         }
@@ -110,7 +115,13 @@ async fn bring_up(request: &Request, begun: &mut Begun, progress: &Progress) -> 
 
     start_components(&cluster, begun, progress).await?;
     let spec = &cluster.spec;
-    kubeconfig::merge(&spec.kubeconfig, &spec.name, &cluster.server_url(), &cluster.pki().ca(), &cluster.pki().pair("admin"))?;
+    kubeconfig::merge(
+        &spec.kubeconfig,
+        &spec.name,
+        &cluster.server_url(),
+        &cluster.pki().ca(),
+        &cluster.pki().pair("admin"),
+    )?;
     Ok(cluster)
 }
 
@@ -201,7 +212,8 @@ fn new_spec(request: &Request) -> Result<Spec> {
 
 /// Applies flags to a cluster that exists. What its data depends on can't change.
 fn changed(mut cluster: Cluster, request: &Request) -> Result<Cluster> {
-    let running = components::of(&cluster).iter().any(|component| launch::running(&cluster, &component.name()).is_some());
+    let running =
+        components::of(&cluster).iter().any(|component| launch::running(&cluster, &component.name()).is_some());
     let spec = &mut cluster.spec;
     if spec.name != request.name {
         bail!("{} holds the cluster {:?}; start it with --name {}", cluster.dir.display(), spec.name, spec.name);
@@ -284,7 +296,11 @@ fn free_networks(others: &[Spec]) -> Result<(String, String)> {
     let routed = |second: u8| {
         // /proc/net/route holds the destination as little-endian hex.
         let destination = format!("{:08X}", u32::from_le_bytes([10, second, 0, 0]) & 0xFFFF);
-        routes.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).any(|route| route.ends_with(&destination[4..]))
+        routes
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().nth(1))
+            .any(|route| route.ends_with(&destination[4..]))
     };
     for pods in POD_OCTETS {
         let services = pods - SERVICE_OFFSET;
@@ -307,7 +323,9 @@ fn choose_runtime(request: &Request, cluster: &Cluster, progress: &Progress) -> 
     let real = can_run.runtime == runtime::Kind::Linux;
     match (wanted, real) {
         (Runtime::Simulated, _) => progress.line("  runtime simulated: containers are scripted, no process runs"),
-        (Runtime::Linux, false) => bail!("this machine can't run real containers: {}; use --runtime simulated", can_run.why),
+        (Runtime::Linux, false) => {
+            bail!("this machine can't run real containers: {}; use --runtime simulated", can_run.why)
+        }
         (Runtime::Auto, false) => progress.line(&format!("  runtime simulated: {}", can_run.why)),
         (_, true) => progress.line(&format!("  runtime linux: {}", can_run.why)),
     }

@@ -98,7 +98,8 @@ async fn nodes(cluster: &Cluster) -> Option<Vec<NodeStatus>> {
     let client = client::kube_client(&cluster.component_kubeconfig("admin"), "kubelab").await.ok()?;
     let api: kube::Api<Node> = kube::Api::all(client);
     let list = timeout(ANSWER, api.list(&ListParams::default())).await.ok()?.ok()?;
-    let status = |node: Node| NodeStatus { ready: ready::is_ready(&node), name: node.metadata.name.unwrap_or_default() };
+    let status =
+        |node: Node| NodeStatus { ready: ready::is_ready(&node), name: node.metadata.name.unwrap_or_default() };
     Some(list.items.into_iter().map(status).collect())
 }
 

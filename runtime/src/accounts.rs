@@ -54,7 +54,8 @@ impl UserName {
         more_groups: &[u32],
         image_groups: bool,
     ) -> Result<Identity, AccountError> {
-        let entry = passwd.lines().map(fields).find(|f| f.len() >= 6 && (f[0] == self.wanted() || f[2] == self.wanted()));
+        let entry =
+            passwd.lines().map(fields).find(|f| f.len() >= 6 && (f[0] == self.wanted() || f[2] == self.wanted()));
         let number = |text: &str| text.parse::<u32>().ok();
         let uid = entry.as_ref().and_then(|f| number(f[2])).or_else(|| number(self.wanted()));
         let uid = uid.ok_or_else(|| AccountError::NoUser(self.user.clone()))?;

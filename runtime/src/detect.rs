@@ -50,9 +50,10 @@ fn missing() -> Result<String, String> {
         return Err(lacks("no cgroup hierarchy with the cpu and memory controllers is mounted"));
     }
     let probe = format!("kubelab-probe-{}", std::process::id());
-    let usable = hierarchies.directories(&probe, false).iter().try_for_each(|directory| {
-        fs::create_dir(directory).and_then(|()| fs::remove_dir(directory))
-    });
+    let usable = hierarchies
+        .directories(&probe, false)
+        .iter()
+        .try_for_each(|directory| fs::create_dir(directory).and_then(|()| fs::remove_dir(directory)));
     match usable {
         Ok(()) => Ok(format!("containers are real: root, namespaces, overlay and {}", hierarchies.describe())),
         Err(error) => Err(lacks(&format!("cgroups cannot be written ({error})"))),

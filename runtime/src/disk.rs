@@ -85,12 +85,7 @@ impl SandboxRecord {
 
 impl ContainerRecord {
     /// Of a new container.
-    pub fn new(
-        container: &crate::record::Container,
-        layers: Vec<PathBuf>,
-        cgroup: String,
-        stop_signal: i32,
-    ) -> Self {
+    pub fn new(container: &crate::record::Container, layers: Vec<PathBuf>, cgroup: String, stop_signal: i32) -> Self {
         Self {
             id: container.id.clone(),
             sandbox_id: container.sandbox_id.clone(),

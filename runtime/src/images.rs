@@ -257,8 +257,8 @@ impl Store {
             let path = entry.path();
             if path.extension().is_some_and(|e| e == "json") {
                 let bytes = fs::read(&path).map_err(at(&path))?;
-                let image: Image = serde_json::from_slice(&bytes)
-                    .map_err(|e| ImageError::Json(path.display().to_string(), e))?;
+                let image: Image =
+                    serde_json::from_slice(&bytes).map_err(|e| ImageError::Json(path.display().to_string(), e))?;
                 images.insert(image.id.clone(), image);
             }
         }

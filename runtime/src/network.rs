@@ -223,7 +223,8 @@ pub fn traffic(sandbox_id: &str) -> Option<[u64; 4]> {
 /// The largest packet that leaves this machine in one piece.
 pub fn mtu() -> u32 {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let default = routes.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|f| f.get(1) == Some(&"00000000"));
+    let default =
+        routes.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).find(|f| f.get(1) == Some(&"00000000"));
     let name = default.and_then(|f| f.first().map(|n| (*n).to_owned()));
     let mtu = name.and_then(|n| fs::read_to_string(format!("/sys/class/net/{n}/mtu")).ok());
     mtu.and_then(|m| m.trim().parse().ok()).unwrap_or(DEFAULT_MTU)

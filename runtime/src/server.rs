@@ -194,10 +194,7 @@ impl RuntimeService for Server {
         answer(v1::ReopenContainerLogResponse {})
     }
 
-    async fn exec_sync(
-        &self,
-        request: Request<v1::ExecSyncRequest>,
-    ) -> Result<Response<v1::ExecSyncResponse>, Status> {
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
         let request = request.into_inner();
         let timeout = u64::try_from(request.timeout).ok().filter(|t| *t > 0).map(Duration::from_secs);
         let finished = self.linux.execute_to_end(&request.container_id, &request.cmd, timeout).await?;

@@ -218,4 +218,3 @@ fn describe(error: &dyn std::error::Error) -> String {
 fn has_own_processes(spec: &Spec) -> bool {
     spec.namespaces.pid == PidNamespace::Own
 }
-

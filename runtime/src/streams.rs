@@ -152,4 +152,3 @@ async fn connect(
 fn normal_end() -> Message {
     Message::Close(Some(CloseFrame { code: close_code::NORMAL, reason: axum::extract::ws::Utf8Bytes::default() }))
 }
-

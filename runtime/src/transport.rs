@@ -110,10 +110,12 @@ pub fn routes<S: RuntimeService + ImageService + ImageLoader>(service: Arc<S>) -
 pub async fn serve(routes: Routes, listener: Listener, token: CancellationToken) -> Result<(), TransportError> {
     let Listener { socket, _file } = listener;
     let stop = token.clone();
-    let server =
-        Server::builder().add_routes(routes).serve_with_incoming_shutdown(UnixListenerStream::new(socket), async move {
+    let server = Server::builder().add_routes(routes).serve_with_incoming_shutdown(
+        UnixListenerStream::new(socket),
+        async move {
             stop.cancelled().await;
-        });
+        },
+    );
     // Event streams have no end of their own: a graceful shutdown would wait for them for ever.
     tokio::select! {
         biased;

@@ -25,7 +25,9 @@ const UPDATES: usize = 200;
 pub async fn measure(client: &Client, objects: usize, clients: usize, pids: &[i32]) -> Result<()> {
     let name = format!("bench-{}", std::process::id());
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.create(&PostParams::default(), &serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?).await?;
+    namespaces
+        .create(&PostParams::default(), &serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?)
+        .await?;
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), &name);
     let result = load(&api, objects, clients, pids).await;
     namespaces.delete(&name, &DeleteParams::default()).await?;
@@ -37,7 +39,9 @@ async fn load(api: &Api<ConfigMap>, objects: usize, clients: usize, pids: &[i32]
     each(format!("create, {clients} clients"), pids)
         .run(|api, index| async move { api.create(&PostParams::default(), &config_map(index)).await.map(drop) })
         .await?;
-    each(format!("get, {clients} clients"), pids).run(|api, index| async move { api.get(&object_name(index)).await.map(drop) }).await?;
+    each(format!("get, {clients} clients"), pids)
+        .run(|api, index| async move { api.get(&object_name(index)).await.map(drop) })
+        .await?;
     let single = Load { name: "get, 1 client".into(), api: api.clone(), objects: objects.min(500), clients: 1, pids };
     single.run(|api, index| async move { api.get(&object_name(index)).await.map(drop) }).await?;
     each(format!("merge patch, {clients} clients"), pids)
@@ -116,14 +120,23 @@ async fn full_lists(api: &Api<ConfigMap>, objects: usize, pids: &[i32]) -> Resul
         bytes = api.clone().into_client().request_text(request).await?.len();
         samples.push(begun.elapsed());
     }
-    Samples::new(&format!("list of {objects}, {:.1} MB", bytes as f64 / 1e6), samples, begun.elapsed(), meter.used()).print();
+    Samples::new(&format!("list of {objects}, {:.1} MB", bytes as f64 / 1e6), samples, begun.elapsed(), meter.used())
+        .print();
     Ok(())
 }
 
 /// From the write's answer to its event at each of many watchers.
 async fn deliveries(api: &Api<ConfigMap>, pids: &[i32]) -> Result<()> {
     let watched = "watched";
-    let created = api.create(&PostParams::default(), &ConfigMap { metadata: kube::core::ObjectMeta { name: Some(watched.into()), ..Default::default() }, ..Default::default() }).await?;
+    let created = api
+        .create(
+            &PostParams::default(),
+            &ConfigMap {
+                metadata: kube::core::ObjectMeta { name: Some(watched.into()), ..Default::default() },
+                ..Default::default()
+            },
+        )
+        .await?;
     let revision = created.meta().resource_version.clone().unwrap_or_default();
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
@@ -135,7 +148,8 @@ async fn deliveries(api: &Api<ConfigMap>, pids: &[i32]) -> Result<()> {
             while samples.len() < UPDATES {
                 match events.try_next().await? {
                     Some(WatchEvent::Modified(object)) => {
-                        let sent = object.data.and_then(|data| data.get("sent")?.parse::<u64>().ok()).unwrap_or_default();
+                        let sent =
+                            object.data.and_then(|data| data.get("sent")?.parse::<u64>().ok()).unwrap_or_default();
                         samples.push(begun.elapsed().saturating_sub(Duration::from_micros(sent)));
                     }
                     Some(_) => {}

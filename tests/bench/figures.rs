@@ -28,7 +28,10 @@ impl Samples {
     pub fn print(&self) {
         let count = self.each.len();
         let rate = count as f64 / self.wall.as_secs_f64();
-        let cpu = self.cpu.map(|cpu| format!("  {:>7.3} ms CPU each", cpu.as_secs_f64() * 1000.0 / count.max(1) as f64)).unwrap_or_default();
+        let cpu = self
+            .cpu
+            .map(|cpu| format!("  {:>7.3} ms CPU each", cpu.as_secs_f64() * 1000.0 / count.max(1) as f64))
+            .unwrap_or_default();
         println!(
             "{:<34} {count:>6} × p50 {:>7.2} ms  p99 {:>7.2} ms  {rate:>8.0}/s{cpu}",
             self.name,

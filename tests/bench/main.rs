@@ -73,7 +73,11 @@ fn own_cluster(args: &Args, store: &str) -> Result<()> {
     }
     if args.wants("api") || args.wants("replicas") {
         let cluster = Cluster::start(&["--store", store, "--without", "kubelet"]);
-        let pids: Vec<i32> = usage::processes(&cluster).into_iter().filter(|(name, _)| name == "apiserver" || name == "etcd").map(|(_, pid)| pid).collect();
+        let pids: Vec<i32> = usage::processes(&cluster)
+            .into_iter()
+            .filter(|(name, _)| name == "apiserver" || name == "etcd")
+            .map(|(_, pid)| pid)
+            .collect();
         measure(args, cluster.kubeconfig(), &pids)?;
     }
     Ok(())

@@ -24,11 +24,24 @@ pub async fn measure(client: &Client, replicas: usize, nodes: usize, pids: &[i32
     let name = format!("bench-rc-{}", std::process::id());
     let mut kubelets = Vec::new();
     for index in 0..nodes {
-        kubelets.push(tests::simulation::node(client.clone(), &format!("{name}-{index:03}"), Clock::system(), Rng::seeded(index as u64), token.child_token()).await?);
+        kubelets.push(
+            tests::simulation::node(
+                client.clone(),
+                &format!("{name}-{index:03}"),
+                Clock::system(),
+                Rng::seeded(index as u64),
+                token.child_token(),
+            )
+            .await?,
+        );
     }
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.create(&PostParams::default(), &serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?).await?;
-    let result = tokio::time::timeout(LIMIT, bound(client, &name, replicas, nodes, pids)).await.context("not all pods were bound in time");
+    namespaces
+        .create(&PostParams::default(), &serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?)
+        .await?;
+    let result = tokio::time::timeout(LIMIT, bound(client, &name, replicas, nodes, pids))
+        .await
+        .context("not all pods were bound in time");
     namespaces.delete(&name, &DeleteParams::default()).await?;
     token.cancel();
     let all: Api<Node> = Api::all(client.clone());
@@ -40,12 +53,19 @@ pub async fn measure(client: &Client, replicas: usize, nodes: usize, pids: &[i32
 
 async fn bound(client: &Client, namespace: &str, replicas: usize, nodes: usize, pids: &[i32]) -> Result<()> {
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    kube::runtime::wait::await_condition(accounts, "default", |account: Option<&k8s_openapi::api::core::v1::ServiceAccount>| account.is_some()).await?;
+    kube::runtime::wait::await_condition(
+        accounts,
+        "default",
+        |account: Option<&k8s_openapi::api::core::v1::ServiceAccount>| account.is_some(),
+    )
+    .await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let revision = pods.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
     let mut events = Box::pin(pods.watch(&WatchParams::default(), &revision).await?);
-    let rc: ReplicationController = serde_json::from_value(serde_json::json!({"metadata": {"name": "bench"}, "spec": {"replicas": replicas, "selector": {"app": "bench"},
-        "template": {"metadata": {"labels": {"app": "bench"}}, "spec": {"containers": [{"name": "c", "image": "nginx", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}]}}}}))?;
+    let rc: ReplicationController = serde_json::from_value(
+        serde_json::json!({"metadata": {"name": "bench"}, "spec": {"replicas": replicas, "selector": {"app": "bench"},
+        "template": {"metadata": {"labels": {"app": "bench"}}, "spec": {"containers": [{"name": "c", "image": "nginx", "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}}}]}}}}),
+    )?;
     let (meter, begun) = (CpuMeter::begin(pids), Instant::now());
     Api::<ReplicationController>::namespaced(client.clone(), namespace).create(&PostParams::default(), &rc).await?;
     let (mut created, mut assigned, mut running) = (None, BTreeMap::new(), BTreeMap::new());

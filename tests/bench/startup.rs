@@ -34,7 +34,12 @@ fn timed(work: impl FnOnce()) -> Duration {
 fn print(name: &str, mut times: Vec<Duration>) {
     times.sort();
     let ms = |time: Option<&Duration>| time.map_or(0.0, |time| time.as_secs_f64() * 1000.0);
-    println!("{name:<34} median {:>6.0} ms  min {:>6.0} ms  max {:>6.0} ms", ms(times.get(times.len() / 2)), ms(times.first()), ms(times.last()));
+    println!(
+        "{name:<34} median {:>6.0} ms  min {:>6.0} ms  max {:>6.0} ms",
+        ms(times.get(times.len() / 2)),
+        ms(times.first()),
+        ms(times.last())
+    );
 }
 
 /// Deletes pods of a ReplicationController one after the other; the image is there.
@@ -54,7 +59,11 @@ pub fn replacement(cluster: &Cluster) -> Result<()> {
     }
     print("RC pod deleted to next one Ready", times);
     cluster.ours(&["delete", "rc", "bench"]).ok();
-    until("the pods to go", limit, || if cluster.ready_pods(selector).is_empty() { Ok(()) } else { Err("there".into()) });
+    until(
+        "the pods to go",
+        limit,
+        || if cluster.ready_pods(selector).is_empty() { Ok(()) } else { Err("there".into()) },
+    );
     Ok(())
 }
 

@@ -11,10 +11,23 @@ const IDLE: Duration = Duration::from_secs(10);
 /// The machine, in a line.
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
-    let field = |text: &str, name: &str| text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split(':').nth(1)).unwrap_or_default().trim().to_owned();
+    let field = |text: &str, name: &str| {
+        text.lines()
+            .find(|line| line.starts_with(name))
+            .and_then(|line| line.split(':').nth(1))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = read("/proc/sys/kernel/osrelease");
-    format!("machine: {} × {}, {}, kernel {}", cores, field(&read("/proc/cpuinfo"), "model name"), field(&read("/proc/meminfo"), "MemTotal"), kernel.trim())
+    format!(
+        "machine: {} × {}, {}, kernel {}",
+        cores,
+        field(&read("/proc/cpuinfo"), "model name"),
+        field(&read("/proc/meminfo"), "MemTotal"),
+        kernel.trim()
+    )
 }
 
 /// User and system time of processes, children that they waited for excluded.
@@ -32,15 +45,24 @@ pub fn cpu(pids: &[i32]) -> Duration {
 /// Proportional memory of a process in MB: what it has alone, and its part of what it shares.
 pub fn memory(pid: i32) -> f64 {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let kib = rollup.lines().find(|line| line.starts_with("Pss:")).and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
+    let kib = rollup
+        .lines()
+        .find(|line| line.starts_with("Pss:"))
+        .and_then(|line| line.split_whitespace().nth(1)?.parse::<f64>().ok());
     kib.unwrap_or_default() * 1024.0 / 1e6
 }
 
 /// Names and pids of a cluster's running processes.
 pub fn processes(cluster: &Cluster) -> Vec<(String, i32)> {
-    let status: serde_json::Value = serde_json::from_str(&cluster.kubelab(&["status", "-o", "json"]).stdout).unwrap_or_default();
+    let status: serde_json::Value =
+        serde_json::from_str(&cluster.kubelab(&["status", "-o", "json"]).stdout).unwrap_or_default();
     let components = status["components"].as_array().cloned().unwrap_or_default();
-    components.iter().filter_map(|component| Some((component["name"].as_str()?.to_owned(), i32::try_from(component["pid"].as_i64()?).ok()?))).collect()
+    components
+        .iter()
+        .filter_map(|component| {
+            Some((component["name"].as_str()?.to_owned(), i32::try_from(component["pid"].as_i64()?).ok()?))
+        })
+        .collect()
 }
 
 /// Memory and CPU of each process of a cluster that nobody uses.

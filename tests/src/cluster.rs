@@ -1,8 +1,10 @@
 //! A cluster of the released binary, in a folder of its own.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,8 +13,33 @@ use tempfile::TempDir;
 use crate::command::{Ran, run, until};
 use crate::files;
 
-/// Tests of one program run side by side; each cluster has a number.
+/// Each cluster of a program has a number.
 static NEXT: AtomicU32 = AtomicU32::new(1);
+/// Clusters of different folders don't know each other's ports: the tests of one program take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
+thread_local! {
+    /// This test's clusters, and its turn while it has some.
+    static MINE: RefCell<(usize, Option<MutexGuard<'static, ()>>)> = const { RefCell::new((0, None)) };
+}
+
+fn take_turn() {
+    MINE.with_borrow_mut(|(clusters, turn)| {
+        if *clusters == 0 {
+            *turn = Some(TURN.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+        *clusters += 1;
+    });
+}
+
+fn end_turn() {
+    MINE.with_borrow_mut(|(clusters, turn)| {
+        *clusters -= 1;
+        if *clusters == 0 {
+            *turn = None;
+        }
+    });
+}
 
 /// A running cluster; deleted when dropped.
 pub struct Cluster {
@@ -24,6 +51,7 @@ pub struct Cluster {
 impl Cluster {
     /// A home without a cluster yet.
     pub fn home() -> Self {
+        take_turn();
         let name = format!("t{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         Self { home: tempfile::Builder::new().prefix("kubelab-").tempdir().expect("a temporary folder"), name }
     }
@@ -89,7 +117,10 @@ impl Cluster {
         let list = self.get(&["pods", "-l", selector]);
         let ready = |pod: &Value| {
             let conditions = pod["status"]["conditions"].as_array();
-            let is_ready = conditions.into_iter().flatten().any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+            let is_ready = conditions
+                .into_iter()
+                .flatten()
+                .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
             is_ready && pod["metadata"]["deletionTimestamp"].is_null()
         };
         list["items"].as_array().into_iter().flatten().filter(|pod| ready(pod)).cloned().collect()
@@ -101,7 +132,11 @@ impl Cluster {
         until(&format!("{count} ready pods of {selector}"), limit, || {
             let (ready, all) = (self.ready_pods(selector), self.get(&["pods", "-l", selector]));
             let total = all["items"].as_array().map_or(0, Vec::len);
-            if ready.len() == count && total == count { Ok(ready) } else { Err(format!("{} ready of {total}: {}", ready.len(), summary(&all))) }
+            if ready.len() == count && total == count {
+                Ok(ready)
+            } else {
+                Err(format!("{} ready of {total}: {}", ready.len(), summary(&all)))
+            }
         })
     }
 }
@@ -109,7 +144,10 @@ impl Cluster {
 fn summary(list: &Value) -> String {
     let describe = |pod: &Value| {
         let (metadata, status) = (&pod["metadata"], &pod["status"]);
-        format!("{} on {} {} {}", metadata["name"], pod["spec"]["nodeName"], status["phase"], status["containerStatuses"][0]["state"])
+        format!(
+            "{} on {} {} {}",
+            metadata["name"], pod["spec"]["nodeName"], status["phase"], status["containerStatuses"][0]["state"]
+        )
     };
     list["items"].as_array().into_iter().flatten().map(describe).collect::<Vec<_>>().join("; ")
 }
@@ -126,8 +164,10 @@ impl Drop for Cluster {
         if self.dir().join("cluster.json").exists() {
             let deleted = self.kubelab(&["delete"]);
             if deleted.code != Some(0) && !std::thread::panicking() {
+                end_turn();
                 panic!("delete failed: {deleted:?}");
             }
         }
+        end_turn();
     }
 }

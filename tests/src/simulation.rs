@@ -13,8 +13,8 @@ use apiserver::storage::{Change, Feed, Storage, StorageError};
 use apiserver::{ApiServer, Config, User};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::ListParams;
 use kubelet::{Kubelet, KubeletConfig};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 /// When simulated time begins: 2026-01-01T00:00:00Z.
 const EPOCH: i64 = 1_767_225_600;
-/// Between two looks of [`Simulation::until`], in virtual time.
+/// Between the first looks of [`Simulation::until`], in virtual time; later ones are as far apart as a tenth of the time waited.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A running cluster.
@@ -46,7 +46,8 @@ pub fn run<T, F>(seed: u64, nodes: usize, scenario: F) -> T
 where
     F: AsyncFnOnce(&mut Simulation) -> T,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {
         let mut simulation = Simulation::start(seed, nodes).await.expect("the cluster starts");
         let answer = scenario(&mut simulation).await;
@@ -77,7 +78,9 @@ impl Simulation {
     fn start_components(&mut self) {
         let (clock, token) = (self.clock, &self.token);
         let controllers = client_as(&self.server, "system:kube-controller-manager", &[]);
-        let config = controller_manager::Config::default();
+        // Pods wait for the ConfigMap with the authority's certificate; nobody reads it.
+        let config =
+            controller_manager::Config { root_ca: Some("none".into()), ..controller_manager::Config::default() };
         let controllers = controller_manager::start(controllers, config, clock, self.rng.fork(), token.child_token());
         let scheduler = client_as(&self.server, "system:kube-scheduler", &[]);
         let scheduler = scheduler::start(scheduler, clock, self.rng.fork(), token.child_token());
@@ -108,7 +111,7 @@ impl Simulation {
             if begun.elapsed() >= limit {
                 panic!("{what}: not within {limit:?} of virtual time; {}", self.summary().await);
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(LOOK.max(begun.elapsed() / 10)).await;
         }
     }
 
@@ -117,13 +120,28 @@ impl Simulation {
         let nodes: kube::Api<Node> = kube::Api::all(self.client.clone());
         let pods: kube::Api<Pod> = kube::Api::all(self.client.clone());
         let node = |node: &Node| {
-            let ready = node.status.iter().flat_map(|status| status.conditions.iter().flatten()).find(|one| one.type_ == "Ready");
-            let taints: Vec<_> = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| &taint.key).collect();
-            format!("{:?} ready {:?} taints {taints:?}", node.metadata.name, ready.map(|ready| (&ready.status, &ready.message)))
+            let ready = node
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .find(|one| one.type_ == "Ready");
+            let taints: Vec<_> =
+                node.spec.iter().flat_map(|spec| spec.taints.iter().flatten()).map(|taint| &taint.key).collect();
+            format!(
+                "{:?} ready {:?} taints {taints:?}",
+                node.metadata.name,
+                ready.map(|ready| (&ready.status, &ready.message))
+            )
         };
         let pod = |pod: &Pod| {
             let status = pod.status.clone().unwrap_or_default();
-            format!("{:?} on {:?}: {:?} {:?}", pod.metadata.name, pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()), status.phase, status.conditions)
+            format!(
+                "{:?} on {:?}: {:?} {:?}",
+                pod.metadata.name,
+                pod.spec.as_ref().and_then(|spec| spec.node_name.as_ref()),
+                status.phase,
+                status.conditions
+            )
         };
         let nodes = nodes.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         let pods = pods.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();

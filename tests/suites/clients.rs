@@ -43,15 +43,30 @@ async fn kube_rs() {
 
     let created = controllers.create(&PostParams::default(), &controller(2)).await.unwrap();
     let revision = created.metadata.resource_version.clone().unwrap();
-    let ready = |rc: &ReplicationController, count| rc.status.as_ref().and_then(|status| status.ready_replicas) == Some(count);
-    tokio::time::timeout(SOON, until_event(&controllers, &revision, |event| matches!(event, WatchEvent::Modified(rc) if ready(rc, 2)))).await.unwrap();
+    let ready =
+        |rc: &ReplicationController, count| rc.status.as_ref().and_then(|status| status.ready_replicas) == Some(count);
+    tokio::time::timeout(
+        SOON,
+        until_event(&controllers, &revision, |event| matches!(event, WatchEvent::Modified(rc) if ready(rc, 2))),
+    )
+    .await
+    .unwrap();
 
-    let patched = controllers.patch("web", &PatchParams::default(), &Patch::Merge(serde_json::json!({"spec": {"replicas": 1}}))).await.unwrap();
+    let patched = controllers
+        .patch("web", &PatchParams::default(), &Patch::Merge(serde_json::json!({"spec": {"replicas": 1}})))
+        .await
+        .unwrap();
     assert_eq!(patched.spec.unwrap().replicas, Some(1));
     let mut read = controllers.get("web").await.unwrap();
     read.metadata.labels.get_or_insert_with(BTreeMap::new).insert("a".into(), "b".into());
     controllers.replace("web", &PostParams::default(), &read).await.ok();
-    let stale = ReplicationController { metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta { resource_version: Some(revision), ..read.metadata.clone() }, ..read };
+    let stale = ReplicationController {
+        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+            resource_version: Some(revision),
+            ..read.metadata.clone()
+        },
+        ..read
+    };
     let conflict = controllers.replace("web", &PostParams::default(), &stale).await.unwrap_err();
     assert!(matches!(conflict, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"));
 
@@ -62,7 +77,11 @@ async fn kube_rs() {
     tokio::time::timeout(SOON, gone).await.unwrap().unwrap();
 }
 
-async fn until_event(api: &Api<ReplicationController>, revision: &str, wanted: impl Fn(&WatchEvent<ReplicationController>) -> bool) {
+async fn until_event(
+    api: &Api<ReplicationController>,
+    revision: &str,
+    wanted: impl Fn(&WatchEvent<ReplicationController>) -> bool,
+) {
     let mut stream = api.watch(&WatchParams::default(), revision).await.unwrap().boxed();
     while let Some(event) = stream.try_next().await.unwrap() {
         if wanted(&event) {

@@ -37,7 +37,10 @@ fn main_job(store: &str) {
     let cluster = Cluster::start(&["--store", store, "--runtime", "linux"]);
     cluster.kubelab(&["image", "load", files::nginx_image().to_str().unwrap()]).ok();
     let example = files::example("nginx-rc.yaml");
-    assert_eq!(cluster.official(&["apply", "-f", example.to_str().unwrap()]).ok(), "replicationcontroller/nginx created\n");
+    assert_eq!(
+        cluster.official(&["apply", "-f", example.to_str().unwrap()]).ok(),
+        "replicationcontroller/nginx created\n"
+    );
     let pods = cluster.until_pods("app=nginx", 3, SOON);
     pods.iter().for_each(serves_nginx);
 
@@ -67,7 +70,11 @@ fn a_deleted_pod_is_replaced(cluster: &Cluster, pod: &Value) {
     cluster.official(&["delete", "pod", name(pod), "--wait=false"]).ok();
     until("a new pod", Duration::from_secs(10), || {
         let ready = cluster.ready_pods("app=nginx");
-        if ready.len() == 3 && ready.iter().all(|other| name(other) != name(pod)) { Ok(()) } else { Err(format!("{} ready", ready.len())) }
+        if ready.len() == 3 && ready.iter().all(|other| name(other) != name(pod)) {
+            Ok(())
+        } else {
+            Err(format!("{} ready", ready.len()))
+        }
     });
     println!("a deleted pod was replaced by a ready one after {:?}", begun.elapsed());
     cluster.until_pods("app=nginx", 3, SOON);
@@ -97,7 +104,8 @@ fn survives_a_crash(cluster: &Cluster) {
     cluster.kubelab(&["start"]).ok();
     let after = cluster.until_pods("app=nginx", 3, SOON);
     let ids = |pods: &[Value]| -> Vec<String> {
-        let mut ids: Vec<String> = pods.iter().map(|pod| pod["status"]["containerStatuses"][0]["containerID"].to_string()).collect();
+        let mut ids: Vec<String> =
+            pods.iter().map(|pod| pod["status"]["containerStatuses"][0]["containerID"].to_string()).collect();
         ids.sort();
         ids
     };
@@ -111,7 +119,10 @@ fn nothing_is_left(cluster: Cluster) {
     cluster.until_pods("app=nginx", 0, SOON);
     let folder = cluster.dir();
     let mounts = || std::fs::read_to_string("/proc/self/mounts").unwrap();
-    let ours = |line: &&str| line.contains(folder.to_str().unwrap()) && (line.contains("overlay") || line.contains("nsfs") || line.contains("netns"));
+    let ours = |line: &&str| {
+        line.contains(folder.to_str().unwrap())
+            && (line.contains("overlay") || line.contains("nsfs") || line.contains("netns"))
+    };
     until("mounts of pods to go", SOON, || {
         let mounts = mounts();
         let left: Vec<&str> = mounts.lines().filter(ours).collect();
@@ -169,7 +180,8 @@ fn pods_leave_a_node_that_stops_heart_beating() {
 }
 
 fn pods_move(cluster: &Cluster) {
-    let mut rc: Value = serde_yaml::from_str(&std::fs::read_to_string(files::example("nginx-rc.yaml")).unwrap()).unwrap();
+    let mut rc: Value =
+        serde_yaml::from_str(&std::fs::read_to_string(files::example("nginx-rc.yaml")).unwrap()).unwrap();
     rc["spec"]["template"]["spec"]["tolerations"] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"]
         .map(|key| serde_json::json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 1}))
         .to_vec()
@@ -185,7 +197,12 @@ fn pods_move(cluster: &Cluster) {
     let node = pods[0]["spec"]["nodeName"].as_str().unwrap().to_owned();
 
     let status: Value = serde_json::from_str(&cluster.kubelab(&["status", "-o", "json"]).stdout).unwrap();
-    let kubelet = status["components"].as_array().unwrap().iter().find(|component| component["name"] == format!("kubelet-{node}")).unwrap();
+    let kubelet = status["components"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|component| component["name"] == format!("kubelet-{node}"))
+        .unwrap();
     run(Command::new("kill").args(["-KILL", &kubelet["pid"].to_string()])).ok();
     until("all pods on the other node", Duration::from_secs(60), || {
         let ready = cluster.ready_pods("app=nginx");
@@ -193,6 +210,7 @@ fn pods_move(cluster: &Cluster) {
         if elsewhere == 3 { Ok(()) } else { Err(format!("{elsewhere} elsewhere")) }
     });
     let dead = cluster.get(&["node", &node]);
-    let ready = dead["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
+    let ready =
+        dead["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == "Ready").unwrap();
     assert_eq!((ready["status"].as_str(), ready["reason"].as_str()), (Some("Unknown"), Some("NodeStatusUnknown")));
 }

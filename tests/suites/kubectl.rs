@@ -69,7 +69,10 @@ fn the_verbs_of_both_programs() {
 
 fn applying(kubectl: &Kubectl, nginx: &PathBuf) {
     let nginx = nginx.display();
-    kubectl.prints(&format!("apply -f {nginx} --dry-run=server"), "replicationcontroller/nginx created (server dry run)\n");
+    kubectl.prints(
+        &format!("apply -f {nginx} --dry-run=server"),
+        "replicationcontroller/nginx created (server dry run)\n",
+    );
     kubectl.prints(&format!("apply -f {nginx}"), "replicationcontroller/nginx created\n");
     kubectl.prints(&format!("apply -f {nginx}"), "replicationcontroller/nginx unchanged\n");
     kubectl.prints(
@@ -83,10 +86,7 @@ fn reading(kubectl: &Kubectl) {
     kubectl.prints("get rc nginx -o name", "replicationcontroller/nginx\n");
     kubectl.prints("get rc nginx -o jsonpath={.spec.replicas}", "3");
     kubectl.prints("get configmap settings -o jsonpath={.data.color}", "blue");
-    kubectl.prints(
-        "get rc -o custom-columns=NAME:.metadata.name,WANTED:.spec.replicas",
-        "NAME    WANTED\nnginx   3\n",
-    );
+    kubectl.prints("get rc -o custom-columns=NAME:.metadata.name,WANTED:.spec.replicas", "NAME    WANTED\nnginx   3\n");
     let table = kubectl.ok("get rc");
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let lines: Vec<&str> = table.lines().collect();
@@ -101,7 +101,14 @@ fn reading(kubectl: &Kubectl) {
     assert!(kubectl.ok("get rc,pods").contains("replicationcontroller/nginx"));
     assert!(kubectl.ok("get pods -A").lines().next().unwrap().starts_with("NAMESPACE"));
     let described = kubectl.ok("describe rc nginx");
-    for part in ["Name:", "app=nginx", "3 current / 3 desired", "3 Running / 0 Waiting / 0 Succeeded / 0 Failed", "SuccessfulCreate", "Created pod: nginx-"] {
+    for part in [
+        "Name:",
+        "app=nginx",
+        "3 current / 3 desired",
+        "3 Running / 0 Waiting / 0 Succeeded / 0 Failed",
+        "SuccessfulCreate",
+        "Created pod: nginx-",
+    ] {
         assert!(described.contains(part), "no {part:?} in {described}");
     }
     assert!(kubectl.ok("describe pods -l app=nginx").contains("Controlled By:"));
@@ -111,7 +118,9 @@ fn reading(kubectl: &Kubectl) {
 
 fn changing(kubectl: &Kubectl, nginx: &PathBuf) {
     kubectl.prints("scale rc nginx --replicas=5", "replicationcontroller/nginx scaled\n");
-    kubectl.until("get pods -l app=nginx --no-headers", |out| out.lines().filter(|line| line.contains("Running")).count() == 5);
+    kubectl.until("get pods -l app=nginx --no-headers", |out| {
+        out.lines().filter(|line| line.contains("Running")).count() == 5
+    });
     kubectl.prints(&format!("apply -f {}", nginx.display()), "replicationcontroller/nginx configured\n");
     kubectl.until("get pods -l app=nginx --no-headers", |out| out.lines().count() == 3);
 
@@ -122,8 +131,12 @@ fn changing(kubectl: &Kubectl, nginx: &PathBuf) {
     kubectl.prints("annotate rc nginx note=yes", "replicationcontroller/nginx annotated\n");
     kubectl.prints("get rc nginx -o jsonpath={.metadata.annotations.note}", "yes");
 
-    kubectl.prints(r#"patch configmap settings --type=merge -p {"data":{"color":"red"}}"#, "configmap/settings patched\n");
-    kubectl.prints(r#"patch configmap settings --type=json -p [{"op":"add","path":"/data/size","value":"big"}]"#, "configmap/settings patched\n");
+    kubectl
+        .prints(r#"patch configmap settings --type=merge -p {"data":{"color":"red"}}"#, "configmap/settings patched\n");
+    kubectl.prints(
+        r#"patch configmap settings --type=json -p [{"op":"add","path":"/data/size","value":"big"}]"#,
+        "configmap/settings patched\n",
+    );
     kubectl.prints("get configmap settings -o jsonpath={.data}", r#"{"color":"red","size":"big"}"#);
     edit(kubectl);
 }
@@ -136,7 +149,12 @@ fn edit(kubectl: &Kubectl) {
     let program = if kubectl.official { PathBuf::from("kubectl") } else { files::kubelab() };
     let prefix: &[&str] = if kubectl.official { &[] } else { &["kubectl", "--"] };
     let editor = format!("KUBE_EDITOR={}", script.display());
-    let args = [&[editor.as_str(), program.to_str().unwrap()], prefix, &["-n", kubectl.namespace, "edit", "configmap", "settings"]].concat();
+    let args = [
+        &[editor.as_str(), program.to_str().unwrap()],
+        prefix,
+        &["-n", kubectl.namespace, "edit", "configmap", "settings"],
+    ]
+    .concat();
     assert_eq!(kubectl.cluster.program(std::path::Path::new("env"), &args).ok(), "configmap/settings edited\n");
     kubectl.prints("get configmap settings -o jsonpath={.data.color}", "green");
 }
@@ -149,12 +167,19 @@ fn failing(kubectl: &Kubectl) {
     let bad = kubectl.cluster.folder().join("bad.yaml");
     std::fs::write(&bad, "apiVersion: v1\nkind: ReplicationController\nmetadata: {name: bad}\nspec: {replicas: -1, selector: {a: b}, template: {metadata: {labels: {a: c}}, spec: {containers: []}}}\n").unwrap();
     let error = kubectl.run(&format!("create -f {}", bad.display())).fails_with(1);
-    for part in ["The ReplicationController \"bad\" is invalid", "spec.replicas: Invalid value: -1: must be greater than or equal to 0", "spec.template.spec.containers: Required value"] {
+    for part in [
+        "The ReplicationController \"bad\" is invalid",
+        "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+        "spec.template.spec.containers: Required value",
+    ] {
         assert!(error.contains(part), "no {part:?} in {error}");
     }
     std::fs::write(&bad, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: bad}\ndatas: {}\n").unwrap();
     kubectl.fails(&format!("create -f {}", bad.display()), "unknown field \"datas\"");
-    kubectl.fails("wait rc/nginx --for=condition=Never --timeout=100ms", "timed out waiting for the condition on replicationcontrollers/nginx");
+    kubectl.fails(
+        "wait rc/nginx --for=condition=Never --timeout=100ms",
+        "timed out waiting for the condition on replicationcontrollers/nginx",
+    );
 }
 
 fn removing(kubectl: &Kubectl, nginx: &PathBuf) {
@@ -163,22 +188,32 @@ fn removing(kubectl: &Kubectl, nginx: &PathBuf) {
     kubectl.until("get pods -l app=nginx -o name", str::is_empty);
     assert!(kubectl.ok("delete configmap settings").starts_with("configmap \"settings\" deleted"));
     kubectl.fails("delete configmap settings", "configmaps \"settings\" not found");
-    assert!(kubectl.run("get pods").stderr.contains(&format!("No resources found in {} namespace.", kubectl.namespace)));
+    assert!(
+        kubectl.run("get pods").stderr.contains(&format!("No resources found in {} namespace.", kubectl.namespace))
+    );
 }
 
 fn about_the_cluster(kubectl: &Kubectl) {
     assert!(kubectl.ok("cluster-info").contains("is running at"));
     assert!(kubectl.ok("version").contains("Server Version: v1.36"));
     let resources = kubectl.ok("api-resources");
-    let line = resources.lines().find(|line| line.starts_with("replicationcontrollers")).expect("replicationcontrollers are listed");
-    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["replicationcontrollers", "rc", "v1", "true", "ReplicationController"]);
+    let line = resources
+        .lines()
+        .find(|line| line.starts_with("replicationcontrollers"))
+        .expect("replicationcontrollers are listed");
+    assert_eq!(
+        line.split_whitespace().collect::<Vec<_>>(),
+        ["replicationcontrollers", "rc", "v1", "true", "ReplicationController"]
+    );
 }
 
 /// Ours suggests what one may have meant.
 #[test]
 fn unknown_things_suggest_the_near_ones() {
     let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
-    for (args, near) in [(&["gte", "pods"][..], "\tget"), (&["get", "pds"][..], "\tpods"), (&["get", "serivces"][..], "\tservices")] {
+    for (args, near) in
+        [(&["gte", "pods"][..], "\tget"), (&["get", "pds"][..], "\tpods"), (&["get", "serivces"][..], "\tservices")]
+    {
         let error = cluster.ours(args).fails_with(1);
         assert!(error.contains("Did you mean this?") && error.contains(near), "{args:?}: {error}");
     }
@@ -189,7 +224,9 @@ fn unknown_things_suggest_the_near_ones() {
 fn watching_prints_changes() {
     let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
     cluster.official(&["create", "configmap", "a", "--from-literal=k=1"]).ok();
-    for command in [vec!["kubectl".to_owned()], vec![files::kubelab().display().to_string(), "kubectl".into(), "--".into()]] {
+    for command in
+        [vec!["kubectl".to_owned()], vec![files::kubelab().display().to_string(), "kubectl".into(), "--".into()]]
+    {
         let line = format!("timeout 3 {} get configmaps -w --no-headers; true", command.join(" "));
         let change = "sleep 1; kubectl label configmap a --overwrite seen=$$ >/dev/null";
         let printed = cluster.program(std::path::Path::new("sh"), &["-c", &format!("({change}) & {line}; wait")]).ok();

@@ -33,7 +33,11 @@ async fn spread(client: &kube::Client) -> Option<Vec<String>> {
 async fn node_failure(simulation: &mut Simulation) -> Vec<String> {
     let controllers: Api<ReplicationController> = Api::default_namespaced(simulation.client.clone());
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::default_namespaced(simulation.client.clone());
-    simulation.until("the default account", Duration::from_secs(10), async |_| accounts.get_opt("default").await.unwrap().is_some()).await;
+    simulation
+        .until("the default account", Duration::from_secs(10), async |_| {
+            accounts.get_opt("default").await.unwrap().is_some()
+        })
+        .await;
     controllers.create(&PostParams::default(), &controller()).await.unwrap();
     simulation.until("all pods ready", Duration::from_secs(30), async |client| spread(client).await.is_some()).await;
     let nodes: BTreeSet<String> = spread(&simulation.client).await.unwrap().into_iter().collect();
@@ -47,7 +51,10 @@ async fn node_failure(simulation: &mut Simulation) -> Vec<String> {
         })
         .await;
     let passed = simulation.now().duration_since(died).as_secs();
-    assert!((300..420).contains(&passed), "pods stay for their toleration of 300 s after the grace period, and no longer: {passed} s");
+    assert!(
+        (300..420).contains(&passed),
+        "pods stay for their toleration of 300 s after the grace period, and no longer: {passed} s"
+    );
     simulation.history()
 }
 

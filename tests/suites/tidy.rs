@@ -9,7 +9,9 @@ use tests::files::root;
 
 /// Files that git knows.
 fn tracked() -> Vec<PathBuf> {
-    let listed = run(Command::new("git").arg("-C").arg(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"])).ok();
+    let listed =
+        run(Command::new("git").arg("-C").arg(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]))
+            .ok();
     listed.lines().map(PathBuf::from).filter(|path| root().join(path).exists()).collect()
 }
 
@@ -25,7 +27,8 @@ fn sources() -> Vec<PathBuf> {
 #[test]
 fn every_source_is_part_of_a_crate() {
     let sources = sources();
-    let manifests: String = tracked().iter().filter(|path| path.ends_with("Cargo.toml")).map(|path| read(path)).collect();
+    let manifests: String =
+        tracked().iter().filter(|path| path.ends_with("Cargo.toml")).map(|path| read(path)).collect();
     let mut lost = Vec::new();
     for path in &sources {
         let name = path.file_stem().unwrap().to_str().unwrap();
@@ -36,10 +39,15 @@ fn every_source_is_part_of_a_crate() {
             || folder.iter().any(|part| part == "bin" || part == "benches" || part == "fuzz_targets")
             || manifests.contains(relative.to_str().unwrap());
         let word = |line: &str| {
-            let line = line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
+            let line = line
+                .trim()
+                .trim_start_matches("pub ")
+                .trim_start_matches("pub(crate) ")
+                .trim_start_matches("pub(super) ");
             line == format!("mod {name};") || line.starts_with(&format!("mod {name} {{"))
         };
-        let parents = [folder.join("mod.rs"), folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
+        let parents =
+            [folder.join("mod.rs"), folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
         let declared = parents.iter().any(|parent| read(parent).lines().any(word))
             || sources.iter().filter(|other| other.parent() == Some(folder)).any(|other| read(other).lines().any(word));
         if !is_root && !declared {
@@ -52,7 +60,8 @@ fn every_source_is_part_of_a_crate() {
 /// A file begins with what it is for.
 #[test]
 fn every_source_says_what_it_is_for() {
-    let silent: Vec<_> = sources().into_iter().filter(|path| !read(path).starts_with("//!") && !read(path).starts_with("#!")).collect();
+    let silent: Vec<_> =
+        sources().into_iter().filter(|path| !read(path).starts_with("//!") && !read(path).starts_with("#!")).collect();
     assert!(silent.is_empty(), "no //! at the beginning of {silent:?}");
 }
 
@@ -73,13 +82,23 @@ fn nothing_is_left_open() {
 fn time_and_chance_have_one_source() {
     // A shim is a program of its own, without a runtime whose clock it could follow.
     let edges = ["process/", "kubectl/", "kubelab/", "tests/", "cri/", "runtime/src/shim.rs"];
-    let marks = ["SystemTime::now", "std::time::Instant", "Instant::now()", "Timestamp::now()", "rand::rng()", "Uuid::new_v4", "thread_rng"];
+    let marks = [
+        "SystemTime::now",
+        "std::time::Instant",
+        "Instant::now()",
+        "Timestamp::now()",
+        "rand::rng()",
+        "Uuid::new_v4",
+        "thread_rng",
+    ];
     let mut found = Vec::new();
     for path in sources() {
         let text = read(&path);
         let production = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let uses_tokio_instant = production.contains("tokio::time::Instant") || production.contains("time::{") && production.contains("tokio");
-        let is_test = path.iter().any(|part| part == "tests" || part == "tests.rs" || part == "benches" || part == "examples");
+        let uses_tokio_instant = production.contains("tokio::time::Instant")
+            || production.contains("time::{") && production.contains("tokio");
+        let is_test =
+            path.iter().any(|part| part == "tests" || part == "tests.rs" || part == "benches" || part == "examples");
         if is_test || edges.iter().any(|edge| path.starts_with(edge)) {
             continue;
         }
@@ -107,14 +126,16 @@ fn every_example_is_applied_by_a_test() {
 /// Paths in the documents exist.
 #[test]
 fn documents_name_real_paths() {
-    let tops: BTreeSet<String> = tracked().iter().filter_map(|path| Some(path.iter().next()?.to_str()?.to_owned())).collect();
+    let tops: BTreeSet<String> =
+        tracked().iter().filter_map(|path| Some(path.iter().next()?.to_str()?.to_owned())).collect();
     for document in ["README.md", "ARCHITECTURE.md"] {
         let text = read(Path::new(document));
         assert!(!text.is_empty(), "{document} is missing");
         for quoted in text.split('`').skip(1).step_by(2) {
             let path = quoted.trim_end_matches('/');
             let first = path.split('/').next().unwrap_or_default();
-            let is_path = quoted.contains('/') && tops.contains(first) && !quoted.contains([' ', '<', '*', '{', '$', '(']);
+            let is_path =
+                quoted.contains('/') && tops.contains(first) && !quoted.contains([' ', '<', '*', '{', '$', '(']);
             assert!(!is_path || root().join(path).exists(), "{document} names {quoted}, which does not exist");
         }
     }

@@ -19,7 +19,12 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, _: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        _: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         let written = matches!(attributes.operation, Operation::Create | Operation::Update);
         if !written || !attributes.is("", "pods") {
             return Ok(());
@@ -34,8 +39,10 @@ impl Plugin for DefaultTolerationSeconds {
 }
 
 fn tolerate(tolerations: &mut Option<Vec<Toleration>>, taint: &str) {
-    let fits = |value: &Option<String>, wanted: &str| value.as_deref().is_none_or(|value| value.is_empty() || value == wanted);
-    let tolerated = |toleration: &Toleration| fits(&toleration.key, taint) && fits(&toleration.effect, taints::NO_EXECUTE);
+    let fits =
+        |value: &Option<String>, wanted: &str| value.as_deref().is_none_or(|value| value.is_empty() || value == wanted);
+    let tolerated =
+        |toleration: &Toleration| fits(&toleration.key, taint) && fits(&toleration.effect, taints::NO_EXECUTE);
     if tolerations.iter().flatten().any(tolerated) {
         return;
     }
@@ -55,7 +62,8 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_added() {
-        let added = |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        let added =
+            |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
         let all = json!({"operator": "Exists"});
         let own = json!({"key": taints::NOT_READY, "operator": "Exists", "effect": "NoExecute"});
         let other = json!({"key": taints::NOT_READY, "operator": "Exists", "effect": "NoSchedule"});

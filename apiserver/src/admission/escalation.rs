@@ -32,7 +32,12 @@ impl Plugin for Escalation {
         "RBACEscalation"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, _: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        _: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         let written = matches!(attributes.operation, Operation::Create | Operation::Update);
         let Some(object) = object.filter(|_| written && attributes.resource.group == GROUP) else { return Ok(()) };
         let object: &dyn Object = object;
@@ -88,13 +93,19 @@ mod tests {
         let reference = json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": "held"});
         let objects = Arc::new(Objects::with(&[
             (GROUP, "clusterroles", json!({"metadata": {"name": "held"}, "rules": pods()})),
-            (GROUP, "clusterrolebindings", json!({"metadata": {"name": "b"}, "roleRef": reference, "subjects": [{"kind": "User", "name": "alice"}]})),
+            (
+                GROUP,
+                "clusterrolebindings",
+                json!({"metadata": {"name": "b"}, "roleRef": reference, "subjects": [{"kind": "User", "name": "alice"}]}),
+            ),
         ]));
         let plugin = Escalation::new(Arc::new(Authorizers::new(objects.clone())));
         let user = User { name: "alice".to_owned(), ..User::default() };
         let refused = |answer: Result<(), ApiError>| answer.map_err(|error| error.code);
         let mut fine = role(json!({"metadata": {"name": "x"}, "rules": pods()}));
-        let mut wide = role(json!({"metadata": {"name": "x"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}));
+        let mut wide = role(
+            json!({"metadata": {"name": "x"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}),
+        );
         let mut open = role(json!({"metadata": {"name": "x"}, "aggregationRule": {"clusterRoleSelectors": []}}));
         let create = || create(&info, &user, "");
         assert_eq!(refused(plugin.mutate(&create(), Some(&mut fine), objects.as_ref()).await), Ok(()));

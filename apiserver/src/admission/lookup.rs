@@ -34,7 +34,11 @@ impl CacheLookup {
     fn select(&self, group: &str, plural: &str, selection: &Selection) -> Vec<Item> {
         let Some(resource) = self.resource(group, plural) else { return Vec::new() };
         let snapshot = resource.snapshot();
-        let item = |entry: &Arc<crate::cache::Entry>| Item { key: Arc::clone(&entry.key), revision: entry.revision, bytes: entry.stored().clone() };
+        let item = |entry: &Arc<crate::cache::Entry>| Item {
+            key: Arc::clone(&entry.key),
+            revision: entry.revision,
+            bytes: entry.stored().clone(),
+        };
         snapshot.select(selection, None).map(item).collect()
     }
 }
@@ -51,7 +55,9 @@ impl View for CacheLookup {
 
     fn pods_on(&self, node: &str) -> Vec<Item> {
         let on_node = FieldSelector::parse(&format!("spec.nodeName={node}"));
-        on_node.map(|fields| self.select("", "pods", &Selection::new(None, LabelSelector::default(), fields))).unwrap_or_default()
+        on_node
+            .map(|fields| self.select("", "pods", &Selection::new(None, LabelSelector::default(), fields)))
+            .unwrap_or_default()
     }
 
     fn version(&self, group: &str, plural: &str) -> u64 {
@@ -102,18 +108,33 @@ mod tests {
     async fn kinds_have_versions_and_pods_have_nodes() {
         let storage = Arc::new(Memory::new());
         let field = SelectableField { name: "spec.nodeName".to_owned(), pointers: vec!["/spec/nodeName".to_owned()] };
-        let spec = |plural: &str, fields| ResourceSpec { prefix: format!("/registry/{plural}/"), api_version: "v1".to_owned(), kind: "K".to_owned(), fields };
+        let spec = |plural: &str, fields| ResourceSpec {
+            prefix: format!("/registry/{plural}/"),
+            api_version: "v1".to_owned(),
+            kind: "K".to_owned(),
+            fields,
+        };
         let cache = Cache::new(storage.clone(), vec![spec("pods", vec![field]), spec("secrets", Vec::new())]);
         let token = CancellationToken::new();
         let running = tokio::spawn({
             let (cache, token) = (Arc::clone(&cache), token.clone());
             async move { cache.run(token).await }
         });
-        put(&storage, "/registry/pods/n/a", json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"nodeName": "one"}})).await;
+        put(
+            &storage,
+            "/registry/pods/n/a",
+            json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {"nodeName": "one"}}),
+        )
+        .await;
         cache.fresh().await.expect("fresh");
         let lookup = CacheLookup::new(Arc::clone(&cache));
         let (pods, secrets) = (lookup.version("", "pods"), lookup.version("", "secrets"));
-        put(&storage, "/registry/pods/n/b", json!({"metadata": {"name": "b", "namespace": "n"}, "spec": {"nodeName": "two"}})).await;
+        put(
+            &storage,
+            "/registry/pods/n/b",
+            json!({"metadata": {"name": "b", "namespace": "n"}, "spec": {"nodeName": "two"}}),
+        )
+        .await;
         let found = Lookup::get(&lookup, "", "pods", "n", "b").await.expect("no error");
         assert!(found.is_some(), "what was acknowledged is found");
         assert_ne!(lookup.version("", "pods"), pods);

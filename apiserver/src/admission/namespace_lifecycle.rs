@@ -20,7 +20,12 @@ impl Plugin for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         let is_namespace = attributes.is_any("", "namespaces");
         if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
             return Err(attributes.forbidden(None, "this namespace may not be deleted"));
@@ -30,7 +35,8 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let namespace = find::<Namespace>(lookup, "", "namespaces", "", attributes.namespace).await?;
-        let namespace = namespace.ok_or_else(|| ApiError::not_found(&GroupResource::new("", "namespaces"), attributes.namespace))?;
+        let namespace = namespace
+            .ok_or_else(|| ApiError::not_found(&GroupResource::new("", "namespaces"), attributes.namespace))?;
         if attributes.operation == Operation::Create && is_terminating(&namespace) {
             return Err(terminating(attributes, object.as_deref()));
         }
@@ -64,7 +70,8 @@ mod tests {
             ("", "namespaces", json!({"metadata": {"name": "live"}, "status": {"phase": "Active"}})),
             ("", "namespaces", json!({"metadata": {"name": "dying"}, "status": {"phase": "Terminating"}})),
         ]);
-        let (maps, all) = (resource("", "configmaps", "ConfigMap", true), resource("", "namespaces", "Namespace", false));
+        let (maps, all) =
+            (resource("", "configmaps", "ConfigMap", true), resource("", "namespaces", "Namespace", false));
         let user = User::default();
         let at = |operation, namespace| Attributes { operation, ..create(&maps, &user, namespace) };
         let delete = |name| Attributes { operation: Operation::Delete, name, ..create(&all, &user, "") };

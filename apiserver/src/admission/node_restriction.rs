@@ -24,7 +24,12 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         let Some(node) = node_of(attributes.user) else { return Ok(()) };
         let object = object.as_deref();
         if node.is_empty() {
@@ -35,7 +40,9 @@ impl Plugin for NodeRestriction {
         match (attributes.resource.group.as_str(), attributes.resource.plural.as_str()) {
             ("", "pods") => request.pods().await,
             ("", "nodes") => request.nodes(),
-            ("", "persistentvolumeclaims") if attributes.subresource != Some(Subresource::Status) => Err(request.no("may only update PVC status")),
+            ("", "persistentvolumeclaims") if attributes.subresource != Some(Subresource::Status) => {
+                Err(request.no("may only update PVC status"))
+            }
             ("", "serviceaccounts") => request.token().await,
             ("coordination.k8s.io", "leases") => request.leases(),
             ("storage.k8s.io", "csinodes") if request.object_name() != node => {
@@ -108,7 +115,8 @@ impl Request<'_> {
             }
             _ => return Ok(()),
         };
-        let forbidden = labels::forbidden(new.metadata.labels.as_ref(), old.and_then(|old| old.metadata.labels.as_ref()));
+        let forbidden =
+            labels::forbidden(new.metadata.labels.as_ref(), old.and_then(|old| old.metadata.labels.as_ref()));
         match forbidden.is_empty() {
             true => Ok(()),
             false => Err(self.node_may_not(&format!("is not allowed to {verb}: {}", forbidden.join(", ")))),
@@ -117,7 +125,9 @@ impl Request<'_> {
 
     fn leases(&self) -> Result<(), ApiError> {
         if self.attributes.namespace != namespaces::NODE_LEASE {
-            return Err(self.no(&format!("can only access leases in the \"{}\" system namespace", namespaces::NODE_LEASE)));
+            return Err(
+                self.no(&format!("can only access leases in the \"{}\" system namespace", namespaces::NODE_LEASE))
+            );
         }
         if self.object_name() != self.node {
             return Err(self.no("can only access node lease with the same name as the requesting node"));
@@ -130,10 +140,14 @@ impl Request<'_> {
         if self.attributes.operation != Operation::Create || self.attributes.subresource != Some(Subresource::Token) {
             return Ok(());
         }
-        let bound = self.object.and_then(downcast::<TokenRequest>).and_then(|request| request.spec.as_ref()?.bound_object_ref.as_ref());
+        let bound = self
+            .object
+            .and_then(downcast::<TokenRequest>)
+            .and_then(|request| request.spec.as_ref()?.bound_object_ref.as_ref());
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
-        let Some(bound) = bound.filter(|bound| text(&bound.api_version) == "v1" && text(&bound.kind) == "Pod" && !text(&bound.name).is_empty())
-        else {
+        let Some(bound) = bound.filter(|bound| {
+            text(&bound.api_version) == "v1" && text(&bound.kind) == "Pod" && !text(&bound.name).is_empty()
+        }) else {
             return Err(self.no("node requested token not bound to a pod"));
         };
         let wanted = text(&bound.uid);
@@ -167,11 +181,21 @@ mod tests {
     async fn refused(attributes: &Attributes<'_>, object: Option<&mut dyn Object>) -> Option<String> {
         let objects = Objects::with(&[
             ("", "nodes", json!({"metadata": {"name": "a", "uid": "u-a"}})),
-            ("", "pods", json!({"metadata": {"name": "mine", "namespace": "n", "uid": "u"}, "spec": {"containers": [], "nodeName": "a"}})),
-            ("", "pods", json!({"metadata": {"name": "other", "namespace": "n", "uid": "u"}, "spec": {"containers": [], "nodeName": "b"}})),
+            (
+                "",
+                "pods",
+                json!({"metadata": {"name": "mine", "namespace": "n", "uid": "u"}, "spec": {"containers": [], "nodeName": "a"}}),
+            ),
+            (
+                "",
+                "pods",
+                json!({"metadata": {"name": "other", "namespace": "n", "uid": "u"}, "spec": {"containers": [], "nodeName": "b"}}),
+            ),
         ]);
         let answer = NodeRestriction.mutate(attributes, object, &objects).await;
-        answer.err().map(|error| error.message.rsplit_once("is forbidden: ").map_or(error.message.clone(), |(_, why)| why.to_owned()))
+        answer.err().map(|error| {
+            error.message.rsplit_once("is forbidden: ").map_or(error.message.clone(), |(_, why)| why.to_owned())
+        })
     }
 
     #[tokio::test]
@@ -179,31 +203,55 @@ mod tests {
         let (nodes, user) = (resource("", "nodes", "Node", false), kubelet());
         let node = |value| serde_json::from_value::<Node>(value).expect("a node");
         let mut own = node(json!({"metadata": {"name": "a", "labels": {"kubernetes.io/hostname": "a", "team": "x"}}}));
-        let mut bad = node(json!({"metadata": {"name": "a", "labels": {"node-restriction.kubernetes.io/x": "", "node-role.kubernetes.io/master": ""}}}));
-        let mut tainted = node(json!({"metadata": {"name": "a"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}));
+        let mut bad = node(
+            json!({"metadata": {"name": "a", "labels": {"node-restriction.kubernetes.io/x": "", "node-role.kubernetes.io/master": ""}}}),
+        );
+        let mut tainted =
+            node(json!({"metadata": {"name": "a"}, "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}));
         let old = node(json!({"metadata": {"name": "a"}}));
         let create_a = || Attributes { name: "a", ..create(&nodes, &user, "") };
         let update = || Attributes { operation: Operation::Update, old: Some(&old), ..create_a() };
         assert_eq!(refused(&create_a(), Some(&mut own)).await, None);
-        assert_eq!(refused(&Attributes { name: "b", ..create_a() }, Some(&mut own)).await.as_deref(), Some("node \"a\" is not allowed to modify node \"b\""));
+        assert_eq!(
+            refused(&Attributes { name: "b", ..create_a() }, Some(&mut own)).await.as_deref(),
+            Some("node \"a\" is not allowed to modify node \"b\"")
+        );
         let labels = "node-restriction.kubernetes.io/x, node-role.kubernetes.io/master";
-        assert_eq!(refused(&create_a(), Some(&mut bad)).await, Some(format!("node \"a\" is not allowed to set the following labels: {labels}")));
-        assert_eq!(refused(&update(), Some(&mut bad)).await, Some(format!("node \"a\" is not allowed to modify labels: {labels}")));
-        assert_eq!(refused(&update(), Some(&mut tainted)).await.as_deref(), Some("node \"a\" is not allowed to modify taints"));
+        assert_eq!(
+            refused(&create_a(), Some(&mut bad)).await,
+            Some(format!("node \"a\" is not allowed to set the following labels: {labels}"))
+        );
+        assert_eq!(
+            refused(&update(), Some(&mut bad)).await,
+            Some(format!("node \"a\" is not allowed to modify labels: {labels}"))
+        );
+        assert_eq!(
+            refused(&update(), Some(&mut tainted)).await.as_deref(),
+            Some("node \"a\" is not allowed to modify taints")
+        );
     }
 
     #[tokio::test]
     async fn pods_are_the_nodes_own() {
         let (pods, user) = (resource("", "pods", "Pod", true), kubelet());
-        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"containers": [], "nodeName": "a"}})).expect("a pod");
+        let mut pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"containers": [], "nodeName": "a"}}))
+                .expect("a pod");
         let at = |operation, name| Attributes { operation, name, ..create(&pods, &user, "n") };
         let text = |why: &str| Some(why.to_owned());
         assert_eq!(refused(&at(Operation::Delete, "mine"), None).await, None);
-        assert_eq!(refused(&at(Operation::Delete, "other"), None).await, text("node \"a\" can only delete pods with spec.nodeName set to itself"));
-        let mirror = "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"a\" can only create mirror pods";
+        assert_eq!(
+            refused(&at(Operation::Delete, "other"), None).await,
+            text("node \"a\" can only delete pods with spec.nodeName set to itself")
+        );
+        let mirror =
+            "pod does not have \"kubernetes.io/config.mirror\" annotation, node \"a\" can only create mirror pods";
         assert_eq!(refused(&at(Operation::Create, "x"), Some(&mut pod)).await, text(mirror));
         pod.metadata.annotations = Some([("kubernetes.io/config.mirror".to_owned(), "h".to_owned())].into());
-        assert_eq!(refused(&at(Operation::Create, "x"), Some(&mut pod)).await, text("node \"a\" can only create pods with an owner reference set to itself"));
+        assert_eq!(
+            refused(&at(Operation::Create, "x"), Some(&mut pod)).await,
+            text("node \"a\" can only create pods with an owner reference set to itself")
+        );
         let owner = json!([{"apiVersion": "v1", "kind": "Node", "name": "a", "uid": "u-a", "controller": true}]);
         pod.metadata.owner_references = serde_json::from_value(owner).expect("owners");
         assert_eq!(refused(&at(Operation::Create, "x"), Some(&mut pod)).await, None);
@@ -215,14 +263,21 @@ mod tests {
         let attributes = Attributes { subresource: Some(Subresource::Token), ..create(&accounts, &user, "n") };
         let table = [
             (json!(null), Some("node requested token not bound to a pod")),
-            (json!({"kind": "Pod", "apiVersion": "v1", "name": "mine"}), Some("node requested token with a pod binding without a uid")),
+            (
+                json!({"kind": "Pod", "apiVersion": "v1", "name": "mine"}),
+                Some("node requested token with a pod binding without a uid"),
+            ),
             (json!({"kind": "Pod", "apiVersion": "v1", "name": "mine", "uid": "u"}), None),
-            (json!({"kind": "Pod", "apiVersion": "v1", "name": "other", "uid": "u"}), Some("node requested token bound to a pod scheduled on a different node")),
+            (
+                json!({"kind": "Pod", "apiVersion": "v1", "name": "other", "uid": "u"}),
+                Some("node requested token bound to a pod scheduled on a different node"),
+            ),
             (json!({"kind": "Pod", "apiVersion": "v1", "name": "gone", "uid": "u"}), Some("pods \"gone\" not found")),
         ];
         for (bound, expected) in table {
             let spec = json!({"audiences": [], "boundObjectRef": bound});
-            let mut request: TokenRequest = serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a request");
+            let mut request: TokenRequest =
+                serde_json::from_value(json!({"metadata": {}, "spec": spec})).expect("a request");
             assert_eq!(refused(&attributes, Some(&mut request)).await.as_deref(), expected);
         }
     }

@@ -30,7 +30,12 @@ impl Plugin for Priority {
         "Priority"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         if !attributes.is("", "pods") {
             return Ok(());
         }
@@ -52,7 +57,11 @@ impl Plugin for Priority {
 async fn resolve(name: Option<&str>, lookup: &dyn Lookup) -> Result<Result<Resolved, String>, ApiError> {
     match name.filter(|name| !name.is_empty()) {
         Some(name) => named(name, lookup).await,
-        None => Ok(Ok(default_class(lookup).await?.unwrap_or_else(|| Resolved { class: None, value: 0, policy: PREEMPT.to_owned() }))),
+        None => Ok(Ok(default_class(lookup).await?.unwrap_or_else(|| Resolved {
+            class: None,
+            value: 0,
+            policy: PREEMPT.to_owned(),
+        }))),
     }
 }
 
@@ -61,7 +70,11 @@ async fn named(name: &str, lookup: &dyn Lookup) -> Result<Result<Resolved, Strin
         return Ok(Ok(resolved(class)));
     }
     let system = SYSTEM.iter().find(|(system, _)| *system == name);
-    let system = system.map(|(name, value)| Resolved { class: Some((*name).to_owned()), value: *value, policy: PREEMPT.to_owned() });
+    let system = system.map(|(name, value)| Resolved {
+        class: Some((*name).to_owned()),
+        value: *value,
+        policy: PREEMPT.to_owned(),
+    });
     Ok(system.ok_or_else(|| format!("no PriorityClass with name {name} was found")))
 }
 
@@ -78,17 +91,25 @@ async fn default_class(lookup: &dyn Lookup) -> Result<Option<Resolved>, ApiError
 }
 
 fn resolved(class: PriorityClass) -> Resolved {
-    Resolved { class: class.metadata.name, value: class.value.unwrap_or_default(), policy: class.preemption_policy.unwrap_or_else(|| PREEMPT.to_owned()) }
+    Resolved {
+        class: class.metadata.name,
+        value: class.value.unwrap_or_default(),
+        policy: class.preemption_policy.unwrap_or_else(|| PREEMPT.to_owned()),
+    }
 }
 
 fn apply(spec: &mut PodSpec, resolved: Resolved) -> Result<(), String> {
     const RULE: &str = "must not be provided in pod spec; priority admission controller computed";
     let Resolved { class, value, policy } = resolved;
     if let Some(given) = spec.priority.filter(|given| *given != value) {
-        return Err(format!("the integer value of priority ({given}) {RULE} {value} from the given PriorityClass name"));
+        return Err(format!(
+            "the integer value of priority ({given}) {RULE} {value} from the given PriorityClass name"
+        ));
     }
     if let Some(given) = spec.preemption_policy.as_ref().filter(|given| **given != policy) {
-        return Err(format!("the string value of PreemptionPolicy ({given}) {RULE} {policy} from the given PriorityClass name"));
+        return Err(format!(
+            "the string value of PreemptionPolicy ({given}) {RULE} {policy} from the given PriorityClass name"
+        ));
     }
     spec.priority_class_name = class;
     spec.priority = Some(value);
@@ -119,7 +140,9 @@ mod tests {
         let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": spec})).expect("a pod");
         let answer = Priority.mutate(&create(&pods, &user, "n"), Some(&mut pod), &Objects::with(&classes)).await;
         let spec = pod.spec.unwrap_or_default();
-        answer.map(|()| json!([spec.priority_class_name, spec.priority, spec.preemption_policy])).map_err(|error| error.message)
+        answer
+            .map(|()| json!([spec.priority_class_name, spec.priority, spec.preemption_policy]))
+            .map_err(|error| error.message)
     }
 
     #[tokio::test]
@@ -130,12 +153,22 @@ mod tests {
             (json!({}), &classes[..0], Ok(json!([null, 0, PREEMPT]))),
             (json!({}), &classes, Ok(json!(["b", 5, "Never"]))),
             (json!({"priorityClassName": "a"}), &classes, Ok(json!(["a", 7, "Never"]))),
-            (json!({"priorityClassName": "system-node-critical"}), &classes[..0], Ok(json!(["system-node-critical", 2_000_001_000, PREEMPT]))),
-            (json!({"priorityClassName": "zz"}), &classes, Err("pods \"x\" is forbidden: no PriorityClass with name zz was found")),
+            (
+                json!({"priorityClassName": "system-node-critical"}),
+                &classes[..0],
+                Ok(json!(["system-node-critical", 2_000_001_000, PREEMPT])),
+            ),
+            (
+                json!({"priorityClassName": "zz"}),
+                &classes,
+                Err("pods \"x\" is forbidden: no PriorityClass with name zz was found"),
+            ),
             (
                 json!({"priorityClassName": "a", "priority": 3}),
                 &classes,
-                Err("pods \"x\" is forbidden: the integer value of priority (3) must not be provided in pod spec; priority admission controller computed 7 from the given PriorityClass name"),
+                Err(
+                    "pods \"x\" is forbidden: the integer value of priority (3) must not be provided in pod spec; priority admission controller computed 7 from the given PriorityClass name",
+                ),
             ),
         ];
         for (spec, classes, expected) in table {

@@ -4,8 +4,9 @@ use api::error::ApiError;
 use api::well_known::annotations;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{
-    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, Pod, PodSpec,
-    ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeMount, VolumeProjection,
+    ConfigMapProjection, Container, DownwardAPIProjection, DownwardAPIVolumeFile, KeyToPath, ObjectFieldSelector, Pod,
+    PodSpec, ProjectedVolumeSource, ServiceAccount, ServiceAccountTokenProjection, Volume, VolumeMount,
+    VolumeProjection,
 };
 use process::rng::Rng;
 
@@ -38,7 +39,12 @@ impl Plugin for ServiceAccounts {
         "ServiceAccount"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, lookup: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         if !attributes.is("", "pods") || attributes.operation != Operation::Create {
             return Ok(());
         }
@@ -47,13 +53,20 @@ impl Plugin for ServiceAccounts {
             return check_mirror(attributes, pod);
         }
         let spec = pod.spec.get_or_insert_default();
-        let name = spec.service_account_name.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
+        let name = spec
+            .service_account_name
+            .clone()
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
         let account = match find::<ServiceAccount>(lookup, "", "serviceaccounts", attributes.namespace, &name).await? {
             Some(account) => account,
             None => {
-                let why = format!("error looking up service account {}/{name}: serviceaccount \"{name}\" not found", attributes.namespace);
+                let why = format!(
+                    "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
+                    attributes.namespace
+                );
                 return Err(attributes.forbidden(Some(pod), &why));
             }
         };
@@ -61,7 +74,12 @@ impl Plugin for ServiceAccounts {
         Ok(())
     }
 
-    async fn validate(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>, _: &dyn Lookup) -> Result<(), ApiError> {
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        _: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         if !attributes.is("", "pods") || attributes.operation != Operation::Create {
             return Ok(());
         }
@@ -82,11 +100,19 @@ fn check_mirror(attributes: &Attributes<'_>, pod: &Pod) -> Result<(), ApiError> 
     let named = spec.service_account_name.as_deref().is_some_and(|name| !name.is_empty());
     let references = crate::authz::node::references(&Pod { metadata: Default::default(), ..pod.clone() });
     let secret = references.iter().any(|one| matches!(one, crate::authz::node::Reference::Secret(..)));
-    let sources = || spec.volumes.iter().flatten().filter_map(|volume| volume.projected.as_ref()).flat_map(|source| source.sources.iter().flatten());
+    let sources = || {
+        spec.volumes
+            .iter()
+            .flatten()
+            .filter_map(|volume| volume.projected.as_ref())
+            .flat_map(|source| source.sources.iter().flatten())
+    };
     let why = match () {
         () if named => "a mirror pod may not reference service accounts",
         () if secret => "a mirror pod may not reference secrets",
-        () if sources().any(|source| source.service_account_token.is_some()) => "a mirror pod may not use ServiceAccountToken volume projections",
+        () if sources().any(|source| source.service_account_token.is_some()) => {
+            "a mirror pod may not use ServiceAccountToken volume projections"
+        }
         () => return Ok(()),
     };
     Err(attributes.forbidden(Some(pod), why))
@@ -105,7 +131,8 @@ fn apply(spec: &mut PodSpec, account: &ServiceAccount, volume_name: impl FnOnce(
 }
 
 fn mount_token(spec: &mut PodSpec, volume_name: impl FnOnce() -> String) {
-    let present = spec.volumes.iter().flatten().map(|volume| &volume.name).find(|name| name.starts_with(VOLUME_PREFIX)).cloned();
+    let present =
+        spec.volumes.iter().flatten().map(|volume| &volume.name).find(|name| name.starts_with(VOLUME_PREFIX)).cloned();
     let has_volume = present.is_some();
     let name = present.unwrap_or_else(volume_name);
     let mut needed = false;
@@ -121,24 +148,40 @@ fn mount(container: &mut Container, volume: &str) -> bool {
     let mounts = container.volume_mounts.get_or_insert_default();
     let occupied = mounts.iter().any(|mount| mount.mount_path == MOUNT_PATH);
     if !occupied {
-        let mount = VolumeMount { name: volume.to_owned(), mount_path: MOUNT_PATH.to_owned(), read_only: Some(true), ..VolumeMount::default() };
+        let mount = VolumeMount {
+            name: volume.to_owned(),
+            mount_path: MOUNT_PATH.to_owned(),
+            read_only: Some(true),
+            ..VolumeMount::default()
+        };
         mounts.push(mount);
     }
     !occupied
 }
 
 fn token_volume(name: String) -> Volume {
-    let token = ServiceAccountTokenProjection { path: "token".to_owned(), expiration_seconds: Some(EXPIRATION_SECONDS), audience: None };
+    let token = ServiceAccountTokenProjection {
+        path: "token".to_owned(),
+        expiration_seconds: Some(EXPIRATION_SECONDS),
+        audience: None,
+    };
     let ca = KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), mode: None };
     let field = ObjectFieldSelector { api_version: Some("v1".to_owned()), field_path: "metadata.namespace".to_owned() };
-    let namespace = DownwardAPIVolumeFile { path: "namespace".to_owned(), field_ref: Some(field), ..DownwardAPIVolumeFile::default() };
+    let namespace = DownwardAPIVolumeFile {
+        path: "namespace".to_owned(),
+        field_ref: Some(field),
+        ..DownwardAPIVolumeFile::default()
+    };
     let sources = vec![
         VolumeProjection { service_account_token: Some(token), ..VolumeProjection::default() },
         VolumeProjection {
             config_map: Some(ConfigMapProjection { name: ROOT_CA.to_owned(), items: Some(vec![ca]), optional: None }),
             ..VolumeProjection::default()
         },
-        VolumeProjection { downward_api: Some(DownwardAPIProjection { items: Some(vec![namespace]) }), ..VolumeProjection::default() },
+        VolumeProjection {
+            downward_api: Some(DownwardAPIProjection { items: Some(vec![namespace]) }),
+            ..VolumeProjection::default()
+        },
     ];
     let projected = ProjectedVolumeSource { default_mode: Some(FILE_MODE), sources: Some(sources) };
     Volume { name, projected: Some(projected), ..Volume::default() }
@@ -155,10 +198,16 @@ mod tests {
     async fn admit(spec: Value, annotations: Value) -> Result<Value, String> {
         let objects = Objects::with(&[
             ("", "serviceaccounts", json!({"metadata": {"name": "default", "namespace": "n"}})),
-            ("", "serviceaccounts", json!({"metadata": {"name": "quiet", "namespace": "n"}, "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "p"}]})),
+            (
+                "",
+                "serviceaccounts",
+                json!({"metadata": {"name": "quiet", "namespace": "n"}, "automountServiceAccountToken": false, "imagePullSecrets": [{"name": "p"}]}),
+            ),
         ]);
         let (pods, user) = (resource("", "pods", "Pod", true), User::default());
-        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "x", "annotations": annotations}, "spec": spec})).expect("a pod");
+        let mut pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "x", "annotations": annotations}, "spec": spec}))
+                .expect("a pod");
         let plugin = ServiceAccounts::new(Rng::seeded(1));
         let answer = plugin.mutate(&create(&pods, &user, "n"), Some(&mut pod), &objects).await;
         answer.map(|()| serde_json::to_value(&pod.spec).unwrap()).map_err(|error| error.message)
@@ -170,7 +219,10 @@ mod tests {
         assert_eq!((&spec["serviceAccountName"], &spec["serviceAccount"]), (&json!("default"), &json!("default")));
         let volume = spec["volumes"][0]["name"].as_str().expect("a volume");
         assert!(volume.starts_with(VOLUME_PREFIX) && volume.len() == VOLUME_PREFIX.len() + 5);
-        assert_eq!(spec["containers"][0]["volumeMounts"], json!([{"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}]));
+        assert_eq!(
+            spec["containers"][0]["volumeMounts"],
+            json!([{"name": volume, "readOnly": true, "mountPath": MOUNT_PATH}])
+        );
         assert_eq!(spec["containers"][1]["volumeMounts"].as_array().map(Vec::len), Some(1));
         assert_eq!(
             spec["volumes"][0]["projected"],
@@ -185,13 +237,24 @@ mod tests {
     #[tokio::test]
     async fn accounts_and_pods_may_decline() {
         let containers = json!([{"name": "c"}]);
-        let spec = admit(json!({"containers": containers, "serviceAccountName": "quiet"}), json!({})).await.expect("admitted");
+        let spec =
+            admit(json!({"containers": containers, "serviceAccountName": "quiet"}), json!({})).await.expect("admitted");
         assert_eq!((&spec["volumes"], &spec["imagePullSecrets"]), (&Value::Null, &json!([{"name": "p"}])));
-        let spec = admit(json!({"containers": containers, "automountServiceAccountToken": false}), json!({})).await.expect("admitted");
+        let spec = admit(json!({"containers": containers, "automountServiceAccountToken": false}), json!({}))
+            .await
+            .expect("admitted");
         assert_eq!(spec["volumes"], Value::Null);
         let missing = admit(json!({"containers": containers, "serviceAccountName": "zz"}), json!({})).await;
-        assert_eq!(missing, Err("pods \"x\" is forbidden: error looking up service account n/zz: serviceaccount \"zz\" not found".to_owned()));
-        let mirror = admit(json!({"containers": containers, "serviceAccountName": "quiet"}), json!({"kubernetes.io/config.mirror": "h"})).await;
+        assert_eq!(
+            missing,
+            Err("pods \"x\" is forbidden: error looking up service account n/zz: serviceaccount \"zz\" not found"
+                .to_owned())
+        );
+        let mirror = admit(
+            json!({"containers": containers, "serviceAccountName": "quiet"}),
+            json!({"kubernetes.io/config.mirror": "h"}),
+        )
+        .await;
         assert_eq!(mirror, Err("pods \"x\" is forbidden: a mirror pod may not reference service accounts".to_owned()));
     }
 }

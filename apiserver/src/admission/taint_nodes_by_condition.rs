@@ -17,7 +17,12 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
-    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>, _: &dyn Lookup) -> Result<(), ApiError> {
+    async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&mut dyn Object>,
+        _: &dyn Lookup,
+    ) -> Result<(), ApiError> {
         if attributes.operation == Operation::Create
             && attributes.is("", "nodes")
             && let Some(node) = object.and_then(downcast_mut::<Node>)
@@ -46,6 +51,9 @@ mod tests {
         taint(&mut node);
         taint(&mut node);
         let found = node.spec.and_then(|spec| spec.taints).expect("taints");
-        assert_eq!(found.iter().map(|taint| (taint.key.as_str(), taint.effect.as_str())).collect::<Vec<_>>(), [(taints::NOT_READY, "NoSchedule")]);
+        assert_eq!(
+            found.iter().map(|taint| (taint.key.as_str(), taint.effect.as_str())).collect::<Vec<_>>(),
+            [(taints::NOT_READY, "NoSchedule")]
+        );
     }
 }

@@ -54,7 +54,8 @@ pub fn is_impersonation_header(name: &str) -> bool {
 
 fn read(headers: &HeaderMap) -> Wanted {
     let one = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    let all = |name: &str| headers.get_all(name).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
+    let all =
+        |name: &str| headers.get_all(name).iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
     let mut extra = BTreeMap::new();
     for name in headers.keys() {
         if let Some(key) = name.as_str().strip_prefix(EXTRA) {
@@ -159,7 +160,8 @@ impl Wanted {
             let values: Vec<_> = values.iter().map(|value| go_quote(value)).collect();
             if values.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{}}}", values.join(", ")) }
         };
-        let extra: Vec<_> = self.extra.iter().map(|(key, values)| format!("{}:{}", go_quote(key), strings(values))).collect();
+        let extra: Vec<_> =
+            self.extra.iter().map(|(key, values)| format!("{}:{}", go_quote(key), strings(values))).collect();
         let extra = match extra.as_slice() {
             [] => "map[string][]string(nil)".to_owned(),
             pairs => format!("map[string][]string{{{}}}", pairs.join(", ")),
@@ -178,13 +180,22 @@ mod tests {
     use std::sync::Arc;
 
     fn authorizers() -> Authorizers {
-        let role = |name: &str, rules: serde_json::Value| (rbac::GROUP, "clusterroles", json!({"metadata": {"name": name}, "rules": rules}));
+        let role = |name: &str, rules: serde_json::Value| {
+            (rbac::GROUP, "clusterroles", json!({"metadata": {"name": name}, "rules": rules}))
+        };
         let binding = |name: &str| {
             let role = json!({"apiGroup": rbac::GROUP, "kind": "ClusterRole", "name": name});
-            (rbac::GROUP, "clusterrolebindings", json!({"metadata": {"name": name}, "roleRef": role, "subjects": [{"kind": "User", "name": name}]}))
+            (
+                rbac::GROUP,
+                "clusterrolebindings",
+                json!({"metadata": {"name": name}, "roleRef": role, "subjects": [{"kind": "User", "name": name}]}),
+            )
         };
         Authorizers::new(Arc::new(Objects::with(&[
-            role("old", json!([{"apiGroups": [""], "resources": ["users"], "resourceNames": ["bob"], "verbs": ["impersonate"]}])),
+            role(
+                "old",
+                json!([{"apiGroups": [""], "resources": ["users"], "resourceNames": ["bob"], "verbs": ["impersonate"]}]),
+            ),
             binding("old"),
             role(
                 "new",
@@ -200,14 +211,17 @@ mod tests {
     fn carried_out_as(who: &str, group: &str, verb: &str, headers: &[(&'static str, &str)]) -> Result<User, String> {
         let user = User { name: who.to_owned(), groups: vec![group.to_owned()], ..User::default() };
         let asked = Attributes::new(&user, verb, Target::resource("", "pods", "", "n", ""));
-        let headers = headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
+        let headers =
+            headers.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect();
         impersonate(&authorizers(), &headers, &asked).map_err(|error| format!("{} {}", error.code, error.message))
     }
 
     #[test]
     fn rights_decide() {
         let denied = |who: &str, verb: &str| {
-            let what = format!("cannot impersonate-on:user-info:{verb} resource \"pods\" in API group \"\" in the namespace \"n\"");
+            let what = format!(
+                "cannot impersonate-on:user-info:{verb} resource \"pods\" in API group \"\" in the namespace \"n\""
+            );
             Err(format!("403 pods is forbidden: User \"{who}\" {what}"))
         };
         let bob: &[_] = &[("impersonate-user", "bob")];
@@ -229,14 +243,22 @@ mod tests {
     #[test]
     fn everything_of_the_user_is_taken_over() {
         let admin = |headers: &[_]| carried_out_as("admin", groups::MASTERS, "get", headers);
-        let headers = [("impersonate-user", "alice"), ("impersonate-group", "g1"), ("impersonate-uid", "u"), ("impersonate-extra-a%2fb", "c")];
+        let headers = [
+            ("impersonate-user", "alice"),
+            ("impersonate-group", "g1"),
+            ("impersonate-uid", "u"),
+            ("impersonate-extra-a%2fb", "c"),
+        ];
         let user = admin(&headers).expect("allowed");
         let extra = BTreeMap::from([("a/b".to_owned(), vec!["c".to_owned()])]);
         let groups = vec!["g1".to_owned(), "system:authenticated".to_owned()];
         assert_eq!(user, User { name: "alice".to_owned(), uid: "u".to_owned(), groups, extra });
         let account = admin(&[("impersonate-user", "system:serviceaccount:n:sa")]).expect("allowed");
         assert_eq!(account.groups, ["system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated"]);
-        assert_eq!(admin(&[("impersonate-user", "system:anonymous")]).expect("allowed").groups, ["system:unauthenticated"]);
+        assert_eq!(
+            admin(&[("impersonate-user", "system:anonymous")]).expect("allowed").groups,
+            ["system:unauthenticated"]
+        );
         let error = admin(&[("impersonate-group", "g")]).unwrap_err();
         let said = "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} without impersonating a user name";
         assert_eq!(error, format!("400 {said}"));

@@ -92,10 +92,21 @@ impl TokenAuthenticator {
         let found: Option<Secret> = view::get_as(self.objects.as_ref(), "", "secrets", namespace, &secret.name);
         let found = found.ok_or("service account token has been invalidated")?;
         let copy = found.data.as_ref().and_then(|data| data.get("token"));
-        if copy.is_some_and(|copy| copy.0 == token.as_bytes()) { Ok(()) } else { Err("token does not match server's copy".to_owned()) }
+        if copy.is_some_and(|copy| copy.0 == token.as_bytes()) {
+            Ok(())
+        } else {
+            Err("token does not match server's copy".to_owned())
+        }
     }
 
-    fn bound(&self, what: &str, plural: &str, namespace: &str, to: Option<&Named>, now: Timestamp) -> Result<(), String> {
+    fn bound(
+        &self,
+        what: &str,
+        plural: &str,
+        namespace: &str,
+        to: Option<&Named>,
+        now: Timestamp,
+    ) -> Result<(), String> {
         let Some(to) = to else { return Ok(()) };
         let found = self.find(plural, namespace, &to.name).filter(|meta| !gone(meta, now));
         let uid = found.ok_or("service account token has been invalidated")?.uid.unwrap_or_default();
@@ -168,9 +179,18 @@ mod tests {
         let table = [
             (vec![("serviceaccounts", object("sa", "u")), ("pods", object("p", "u-p"))], Ok(())),
             (vec![("pods", object("p", "u-p"))], Err("[invalid bearer token, serviceaccounts \"sa\" not found]")),
-            (vec![("serviceaccounts", object("sa", "new"))], Err("[invalid bearer token, service account UID (new) does not match claim (u)]")),
-            (vec![("serviceaccounts", object("sa", "u"))], Err("[invalid bearer token, service account token has been invalidated]")),
-            (vec![("serviceaccounts", object("sa", "u")), ("pods", dying)], Err("[invalid bearer token, service account token has been invalidated]")),
+            (
+                vec![("serviceaccounts", object("sa", "new"))],
+                Err("[invalid bearer token, service account UID (new) does not match claim (u)]"),
+            ),
+            (
+                vec![("serviceaccounts", object("sa", "u"))],
+                Err("[invalid bearer token, service account token has been invalidated]"),
+            ),
+            (
+                vec![("serviceaccounts", object("sa", "u")), ("pods", dying)],
+                Err("[invalid bearer token, service account token has been invalidated]"),
+            ),
             (
                 vec![("serviceaccounts", object("sa", "u")), ("pods", object("p", "new"))],
                 Err("[invalid bearer token, pod UID (new) does not match service account pod ref claim (u-p)]"),
@@ -200,12 +220,17 @@ mod tests {
             "kubernetes.io/serviceaccount/service-account.uid": "u",
         });
         let key = jsonwebtoken::EncodingKey::from_ec_pem(pem.as_bytes()).expect("a key");
-        let token = jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256), &claims, &key).expect("a token");
+        let token = jsonwebtoken::encode(&jsonwebtoken::Header::new(jsonwebtoken::Algorithm::ES256), &claims, &key)
+            .expect("a token");
         let who = |copy: &str| {
             let copy = base64::engine::general_purpose::STANDARD.encode(copy);
             let secret = json!({"metadata": {"name": "s", "namespace": "n"}, "data": {"token": copy}});
             let objects = Objects::with(&[("", "serviceaccounts", object("sa", "u")), ("", "secrets", secret)]);
-            let answer = TokenAuthenticator::new(Arc::clone(&tokens), Arc::new(objects)).user(&token, tokens.audiences(), Timestamp::from_second(2000).unwrap());
+            let answer = TokenAuthenticator::new(Arc::clone(&tokens), Arc::new(objects)).user(
+                &token,
+                tokens.audiences(),
+                Timestamp::from_second(2000).unwrap(),
+            );
             answer.map(|(user, _)| user.name).map_err(|error| error.to_string())
         };
         assert_eq!(who(&token), Ok("system:serviceaccount:n:sa".to_owned()));
@@ -217,7 +242,8 @@ mod tests {
         let mut claims = claims();
         claims.kubernetes.pod = Some(Named { name: "p".to_owned(), uid: "u-p".to_owned() });
         claims.kubernetes.node = Some(Named { name: "node".to_owned(), uid: String::new() });
-        let extra: Vec<_> = user(&claims).extra.into_iter().map(|(key, values)| format!("{key}={}", values.join(","))).collect();
+        let extra: Vec<_> =
+            user(&claims).extra.into_iter().map(|(key, values)| format!("{key}={}", values.join(","))).collect();
         let expected = ["credential-id=JTI=j", "node-name=node", "pod-name=p", "pod-uid=u-p"];
         assert_eq!(extra, expected.map(|pair| format!("authentication.kubernetes.io/{pair}")));
     }

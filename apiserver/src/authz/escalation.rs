@@ -21,7 +21,12 @@ pub struct Place<'a> {
 }
 
 /// Whether the user may write a role with these rules.
-pub fn check_role(authorizers: &Authorizers, user: &User, at: &Place<'_>, wanted: &[PolicyRule]) -> Result<(), ApiError> {
+pub fn check_role(
+    authorizers: &Authorizers,
+    user: &User,
+    at: &Place<'_>,
+    wanted: &[PolicyRule],
+) -> Result<(), ApiError> {
     if may(authorizers, user, "escalate", Target::resource(GROUP, at.plural, "", at.namespace, at.name)) {
         return Ok(());
     }
@@ -45,7 +50,12 @@ fn may(authorizers: &Authorizers, user: &User, verb: &str, target: Target) -> bo
         || matches!(authorizers.authorize(&Attributes::new(user, verb, target)), Decision::Allow(_))
 }
 
-fn refuse_unheld(authorizers: &Authorizers, user: &User, at: &Place<'_>, wanted: &[PolicyRule]) -> Result<(), ApiError> {
+fn refuse_unheld(
+    authorizers: &Authorizers,
+    user: &User,
+    at: &Place<'_>,
+    wanted: &[PolicyRule],
+) -> Result<(), ApiError> {
     let (held, errors) = authorizers.rbac().rules_of(user, at.namespace);
     let missing = rules::compact(rules::uncovered(&held, wanted));
     if missing.is_empty() {
@@ -73,14 +83,27 @@ mod tests {
 
     fn authorizers() -> Authorizers {
         let writer = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "get"]}]);
-        let binder = json!([{"apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["all"], "verbs": ["bind"]}]);
+        let binder =
+            json!([{"apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["all"], "verbs": ["bind"]}]);
         let role_ref = |name: &str| json!({"apiGroup": GROUP, "kind": "ClusterRole", "name": name});
         Authorizers::new(Arc::new(Objects::with(&[
-            (GROUP, "clusterroles", json!({"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})),
+            (
+                GROUP,
+                "clusterroles",
+                json!({"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}),
+            ),
             (GROUP, "clusterroles", json!({"metadata": {"name": "writer"}, "rules": writer})),
             (GROUP, "clusterroles", json!({"metadata": {"name": "binder"}, "rules": binder})),
-            (GROUP, "rolebindings", json!({"metadata": {"name": "w", "namespace": "n"}, "roleRef": role_ref("writer"), "subjects": [{"kind": "User", "name": "alice"}]})),
-            (GROUP, "rolebindings", json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": role_ref("binder"), "subjects": [{"kind": "User", "name": "bob"}]})),
+            (
+                GROUP,
+                "rolebindings",
+                json!({"metadata": {"name": "w", "namespace": "n"}, "roleRef": role_ref("writer"), "subjects": [{"kind": "User", "name": "alice"}]}),
+            ),
+            (
+                GROUP,
+                "rolebindings",
+                json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": role_ref("binder"), "subjects": [{"kind": "User", "name": "bob"}]}),
+            ),
         ])))
     }
 
@@ -92,7 +115,12 @@ mod tests {
     fn only_what_is_held_is_granted() {
         let authorizers = authorizers();
         let at = Place { plural: "roles", namespace: "n", name: "e" };
-        let rules = |resource: &str| vec![serde_json::from_value(json!({"apiGroups": [""], "resources": [resource], "verbs": ["get", "list"]})).unwrap()];
+        let rules = |resource: &str| {
+            vec![
+                serde_json::from_value(json!({"apiGroups": [""], "resources": [resource], "verbs": ["get", "list"]}))
+                    .unwrap(),
+            ]
+        };
         assert!(check_role(&authorizers, &user("alice"), &at, &rules("pods")).is_ok());
         let error = check_role(&authorizers, &user("alice"), &at, &rules("secrets")).unwrap_err();
         assert_eq!(
@@ -106,8 +134,18 @@ mod tests {
     fn bindings_need_the_rules_or_the_verb() {
         let authorizers = authorizers();
         let at = Place { plural: "rolebindings", namespace: "n", name: "e" };
-        let role = |name: &str| RoleRef { api_group: Some(GROUP.to_owned()), kind: "ClusterRole".to_owned(), name: name.to_owned() };
-        let table = [("alice", "writer", 0), ("alice", "all", 403), ("bob", "all", 0), ("bob", "writer", 403), ("alice", "none", 404)];
+        let role = |name: &str| RoleRef {
+            api_group: Some(GROUP.to_owned()),
+            kind: "ClusterRole".to_owned(),
+            name: name.to_owned(),
+        };
+        let table = [
+            ("alice", "writer", 0),
+            ("alice", "all", 403),
+            ("bob", "all", 0),
+            ("bob", "writer", 403),
+            ("alice", "none", 404),
+        ];
         for (name, bound, code) in table {
             let answer = check_binding(&authorizers, &user(name), &at, &role(bound));
             assert_eq!(answer.map_or_else(|error| error.code, |()| 0), code, "{name} binds {bound}");

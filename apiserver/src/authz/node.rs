@@ -123,7 +123,11 @@ impl NodeAuthorizer {
     fn volume(&self, node: &str, asked: &Asked<'_>) -> Decision {
         match (asked.verb, asked.subresource, asked.name) {
             ("get", "", "") => no("No Object name found"),
-            ("get", "", name) if self.references_of(node).iter().flat_map(|all| all.iter()).any(|one| self.binds(one, name)) => yes(),
+            ("get", "", name)
+                if self.references_of(node).iter().flat_map(|all| all.iter()).any(|one| self.binds(one, name)) =>
+            {
+                yes()
+            }
             ("get", "", _) => unrelated(node),
             ("get", _, _) => no("cannot get subresource"),
             _ => no("can only get individual resources of this type"),
@@ -132,7 +136,8 @@ impl NodeAuthorizer {
 
     fn binds(&self, reference: &Reference, volume: &str) -> bool {
         let Reference::Claim(namespace, name) = reference else { return false };
-        let claim: Option<PersistentVolumeClaim> = view::get_as(self.objects.as_ref(), "", "persistentvolumeclaims", namespace, name);
+        let claim: Option<PersistentVolumeClaim> =
+            view::get_as(self.objects.as_ref(), "", "persistentvolumeclaims", namespace, name);
         claim.and_then(|claim| claim.spec?.volume_name).is_some_and(|bound| bound == volume)
     }
 
@@ -141,7 +146,8 @@ impl NodeAuthorizer {
         if asked.verb != "get" || !asked.subresource.is_empty() {
             return no("can only get individual resources of this type");
         }
-        let found: Option<VolumeAttachment> = view::get_as(self.objects.as_ref(), "storage.k8s.io", "volumeattachments", "", asked.name);
+        let found: Option<VolumeAttachment> =
+            view::get_as(self.objects.as_ref(), "storage.k8s.io", "volumeattachments", "", asked.name);
         if found.is_some_and(|attachment| attachment.spec.node_name == node) { yes() } else { unrelated(node) }
     }
 
@@ -206,7 +212,9 @@ fn own_node(node: &str, asked: &Asked<'_>) -> Decision {
         ("", "get" | "list" | "watch") if asked.name.is_empty() => {
             no(format!("node '{node}' cannot read all nodes, only its own Node object"))
         }
-        ("", "get" | "list" | "watch") => no(format!("node '{node}' cannot read '{}', only its own Node object", asked.name)),
+        ("", "get" | "list" | "watch") => {
+            no(format!("node '{node}' cannot read '{}', only its own Node object", asked.name))
+        }
         _ => no(""),
     }
 }
@@ -215,7 +223,9 @@ fn own_node(node: &str, asked: &Asked<'_>) -> Decision {
 fn own_pods(node: &str, asked: &Asked<'_>, fields: &[(String, String)]) -> Decision {
     match (asked.subresource, asked.verb) {
         ("", "get" | "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => yes(),
-        ("", "list" | "watch") if fields.iter().any(|(field, value)| field == "spec.nodeName" && value == node) => yes(),
+        ("", "list" | "watch") if fields.iter().any(|(field, value)| field == "spec.nodeName" && value == node) => {
+            yes()
+        }
         ("", "list" | "watch") => no("can only list/watch pods with spec.nodeName field selector"),
         _ => no(""),
     }
@@ -246,7 +256,11 @@ mod tests {
         });
         NodeAuthorizer::new(Arc::new(Objects::with(&[
             ("", "pods", json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec})),
-            ("", "persistentvolumeclaims", json!({"metadata": {"name": "claim", "namespace": "n"}, "spec": {"volumeName": "pv"}})),
+            (
+                "",
+                "persistentvolumeclaims",
+                json!({"metadata": {"name": "claim", "namespace": "n"}, "spec": {"volumeName": "pv"}}),
+            ),
         ])))
     }
 
@@ -268,19 +282,38 @@ mod tests {
             ("a", "get", at("", "persistentvolumes", "", "", "pv"), None),
             ("b", "get", at("", "persistentvolumes", "", "", "pv"), unrelated("b")),
             ("a", "update", at("coordination.k8s.io", "leases", "", "kube-node-lease", "a"), None),
-            ("a", "update", at("coordination.k8s.io", "leases", "", "kube-node-lease", "b"), said("can only access node lease with the same name as the requesting node")),
+            (
+                "a",
+                "update",
+                at("coordination.k8s.io", "leases", "", "kube-node-lease", "b"),
+                said("can only access node lease with the same name as the requesting node"),
+            ),
             ("a", "get", at("", "nodes", "", "", "a"), None),
             ("a", "get", at("", "nodes", "", "", "b"), said("node 'a' cannot read 'b', only its own Node object")),
-            ("a", "list", at("", "nodes", "", "", ""), said("node 'a' cannot read all nodes, only its own Node object")),
+            (
+                "a",
+                "list",
+                at("", "nodes", "", "", ""),
+                said("node 'a' cannot read all nodes, only its own Node object"),
+            ),
             ("a", "patch", at("", "nodes", "status", "", "a"), None),
             ("a", "delete", at("", "nodes", "", "", "a"), said("")),
-            ("a", "list", at("", "pods", "", "", ""), said("can only list/watch pods with spec.nodeName field selector")),
+            (
+                "a",
+                "list",
+                at("", "pods", "", "", ""),
+                said("can only list/watch pods with spec.nodeName field selector"),
+            ),
             ("a", "list", at("", "services", "", "", ""), None),
             ("a", "create", at("", "events", "", "n", ""), None),
             ("a", "create", at("", "replicationcontrollers", "", "n", ""), said("")),
         ];
         for (node, verb, target, refused) in table {
-            let user = User { name: format!("system:node:{node}"), groups: vec!["system:nodes".to_owned()], ..User::default() };
+            let user = User {
+                name: format!("system:node:{node}"),
+                groups: vec!["system:nodes".to_owned()],
+                ..User::default()
+            };
             let expected = refused.map_or_else(yes, Decision::NoOpinion);
             let attributes = Attributes::new(&user, verb, target);
             assert_eq!(authorizer.authorize(&attributes), expected, "{attributes:?}");
@@ -290,7 +323,8 @@ mod tests {
     #[test]
     fn pods_are_listed_by_node_and_only_kubelets_are_nodes() {
         let authorizer = authorizer();
-        let node = User { name: "system:node:a".to_owned(), groups: vec!["system:nodes".to_owned()], ..User::default() };
+        let node =
+            User { name: "system:node:a".to_owned(), groups: vec!["system:nodes".to_owned()], ..User::default() };
         let list = Attributes::new(&node, "list", Target::resource("", "pods", "", "", ""));
         assert_eq!(authorizer.authorize(&list.clone().with_field_selector(Some("spec.nodeName=a"))), yes());
         assert_ne!(authorizer.authorize(&list.with_field_selector(Some("spec.nodeName=b"))), yes());

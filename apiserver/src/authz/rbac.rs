@@ -184,9 +184,18 @@ impl Index {
 }
 
 impl Grants {
-    fn add(&mut self, from: &str, role: &RoleRef, rules: &Result<Rules, String>, subjects: Option<&[Subject]>, namespace: &str) {
+    fn add(
+        &mut self,
+        from: &str,
+        role: &RoleRef,
+        rules: &Result<Rules, String>,
+        subjects: Option<&[Subject]>,
+        namespace: &str,
+    ) {
         for subject in subjects.unwrap_or_default() {
-            let reason = |to: &str| format!("RBAC: allowed by {from} of {} \"{}\" to {} \"{to}\"", role.kind, role.name, subject.kind);
+            let reason = |to: &str| {
+                format!("RBAC: allowed by {from} of {} \"{}\" to {} \"{to}\"", role.kind, role.name, subject.kind)
+            };
             let (holders, holder, to) = match subject.kind.as_str() {
                 "User" => (&mut self.users, subject.name.clone(), subject.name.clone()),
                 "Group" => (&mut self.groups, subject.name.clone(), subject.name.clone()),
@@ -234,11 +243,27 @@ mod tests {
     fn cluster() -> Arc<Objects> {
         let pods = json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]);
         Arc::new(Objects::with(&[
-            (GROUP, "clusterroles", json!({"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]})),
-            (GROUP, "clusterrolebindings", json!({"metadata": {"name": "ops"}, "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "all"}, "subjects": [{"kind": "Group", "name": "ops"}]})),
+            (
+                GROUP,
+                "clusterroles",
+                json!({"metadata": {"name": "all"}, "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}),
+            ),
+            (
+                GROUP,
+                "clusterrolebindings",
+                json!({"metadata": {"name": "ops"}, "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": "all"}, "subjects": [{"kind": "Group", "name": "ops"}]}),
+            ),
             (GROUP, "roles", json!({"metadata": {"name": "r", "namespace": "n"}, "rules": pods})),
-            (GROUP, "rolebindings", json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "alice"}, {"kind": "ServiceAccount", "name": "sa", "namespace": "m"}]})),
-            (GROUP, "rolebindings", json!({"metadata": {"name": "broken", "namespace": "n"}, "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "bob"}]})),
+            (
+                GROUP,
+                "rolebindings",
+                json!({"metadata": {"name": "b", "namespace": "n"}, "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "alice"}, {"kind": "ServiceAccount", "name": "sa", "namespace": "m"}]}),
+            ),
+            (
+                GROUP,
+                "rolebindings",
+                json!({"metadata": {"name": "broken", "namespace": "n"}, "roleRef": {"apiGroup": GROUP, "kind": "Role", "name": "gone"}, "subjects": [{"kind": "User", "name": "bob"}]}),
+            ),
         ]))
     }
 
@@ -252,12 +277,36 @@ mod tests {
     fn bindings_grant_and_say_why() {
         let rbac = Rbac::new(cluster());
         let table: [(&str, &[&str], &str, Decision); 6] = [
-            ("alice", &[], "n", Decision::Allow(r#"RBAC: allowed by RoleBinding "b/n" of Role "r" to User "alice""#.to_owned())),
+            (
+                "alice",
+                &[],
+                "n",
+                Decision::Allow(r#"RBAC: allowed by RoleBinding "b/n" of Role "r" to User "alice""#.to_owned()),
+            ),
             ("alice", &[], "m", Decision::NoOpinion(String::new())),
             ("alice", &[], "", Decision::NoOpinion(String::new())),
-            ("carol", &["ops"], "", Decision::Allow(r#"RBAC: allowed by ClusterRoleBinding "ops" of ClusterRole "all" to Group "ops""#.to_owned())),
-            ("system:serviceaccount:m:sa", &[], "n", Decision::Allow(r#"RBAC: allowed by RoleBinding "b/n" of Role "r" to ServiceAccount "sa/m""#.to_owned())),
-            ("bob", &[], "n", Decision::NoOpinion(r#"RBAC: role.rbac.authorization.k8s.io "gone" not found"#.to_owned())),
+            (
+                "carol",
+                &["ops"],
+                "",
+                Decision::Allow(
+                    r#"RBAC: allowed by ClusterRoleBinding "ops" of ClusterRole "all" to Group "ops""#.to_owned(),
+                ),
+            ),
+            (
+                "system:serviceaccount:m:sa",
+                &[],
+                "n",
+                Decision::Allow(
+                    r#"RBAC: allowed by RoleBinding "b/n" of Role "r" to ServiceAccount "sa/m""#.to_owned(),
+                ),
+            ),
+            (
+                "bob",
+                &[],
+                "n",
+                Decision::NoOpinion(r#"RBAC: role.rbac.authorization.k8s.io "gone" not found"#.to_owned()),
+            ),
         ];
         for (name, groups, namespace, decision) in table {
             assert_eq!(list_pods(&rbac, name, groups, namespace), decision, "{name} in {namespace}");

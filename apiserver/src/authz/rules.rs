@@ -132,7 +132,8 @@ fn covers(held: &PolicyRule, part: &PolicyRule) -> bool {
         list(&held.resources).iter().any(|pattern| resource_matches(pattern, resource, subresource))
     };
     let path = |wanted: &String| list(&held.non_resource_urls).iter().any(|pattern| path_matches(pattern, wanted));
-    let name_covered = names.is_empty() || !list(&part.resource_names).is_empty() && all(names, list(&part.resource_names));
+    let name_covered =
+        names.is_empty() || !list(&part.resource_names).is_empty() && all(names, list(&part.resource_names));
     all(&held.verbs, &part.verbs)
         && all(list(&held.api_groups), list(&part.api_groups))
         && list(&part.resources).iter().all(resource)
@@ -153,7 +154,8 @@ mod tests {
     #[test]
     fn what_a_rule_allows() {
         let pods = rule(json!({"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get"]}));
-        let named = rule(json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}));
+        let named =
+            rule(json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["a"], "verbs": ["get"]}));
         let scale = rule(json!({"apiGroups": ["*"], "resources": ["*/scale"], "verbs": ["*"]}));
         let paths = rule(json!({"nonResourceURLs": ["/api/*", "/version"], "verbs": ["get"]}));
         let at = |resource: &str, subresource: &str, name: &str| Target::resource("", resource, subresource, "n", name);
@@ -183,11 +185,27 @@ mod tests {
     fn what_rules_do_not_cover() {
         let secrets = json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list"]});
         let table = [
-            (json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}), secrets.clone(), r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#),
-            (json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}), secrets.clone(), r#"{APIGroups:[""], Resources:["secrets"], Verbs:["list"]}"#),
+            (
+                json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["*"]}),
+                secrets.clone(),
+                r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#,
+            ),
+            (
+                json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["get"]}),
+                secrets.clone(),
+                r#"{APIGroups:[""], Resources:["secrets"], Verbs:["list"]}"#,
+            ),
             (json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}), secrets.clone(), ""),
-            (json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": ["*"]}), secrets, r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#),
-            (json!({"nonResourceURLs": ["/a/*"], "verbs": ["get"]}), json!({"nonResourceURLs": ["/a/b", "/c"], "verbs": ["get"]}), r#"{NonResourceURLs:["/c"], Verbs:["get"]}"#),
+            (
+                json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["a"], "verbs": ["*"]}),
+                secrets,
+                r#"{APIGroups:[""], Resources:["secrets"], Verbs:["get" "list"]}"#,
+            ),
+            (
+                json!({"nonResourceURLs": ["/a/*"], "verbs": ["get"]}),
+                json!({"nonResourceURLs": ["/a/b", "/c"], "verbs": ["get"]}),
+                r#"{NonResourceURLs:["/c"], Verbs:["get"]}"#,
+            ),
         ];
         for (held, wanted, missing) in table {
             let missing_parts = compact(uncovered(&[rule(held)], &[rule(wanted)]));

@@ -18,7 +18,8 @@ pub(super) async fn aggregate(writer: &Writer) -> Result<(), ApiError> {
     let Some(resource) = writer.server.cache.resource(&prefix(GROUP, "clusterroles", "")) else { return Ok(()) };
     let snapshot = resource.snapshot();
     let everything = Selection::everything();
-    let roles = snapshot.select(&everything, None).filter_map(|entry| serde_json::from_slice(&entry.json()).ok()).collect();
+    let roles =
+        snapshot.select(&everything, None).filter_map(|entry| serde_json::from_slice(&entry.json()).ok()).collect();
     for role in plan(roles) {
         match writer.replace(role).await {
             // The change that was in the way wakes us again.
@@ -56,7 +57,10 @@ fn collected(roles: &[ClusterRole], of: usize) -> Option<Vec<PolicyRule>> {
     for selector in aggregation.cluster_role_selectors.iter().flatten() {
         let Ok(selector) = LabelSelector::from_meta(selector) else { continue };
         let empty = std::collections::BTreeMap::new();
-        let selected = roles.iter().enumerate().filter(|(i, role)| *i != of && selector.matches(role.metadata.labels.as_ref().unwrap_or(&empty)));
+        let selected = roles
+            .iter()
+            .enumerate()
+            .filter(|(i, role)| *i != of && selector.matches(role.metadata.labels.as_ref().unwrap_or(&empty)));
         for rule in selected.flat_map(|(_, role)| role.rules.iter().flatten()) {
             if !rules.contains(rule) {
                 rules.push(rule.clone());
@@ -74,15 +78,28 @@ mod tests {
     #[test]
     fn chains_end_in_one_step_and_then_stay() {
         let role = |name: &str, into: &str, from: &str, resource: &str| {
-            let rules = if resource.is_empty() { json!(null) } else { json!([{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}]) };
+            let rules = if resource.is_empty() {
+                json!(null)
+            } else {
+                json!([{"apiGroups": [""], "resources": [resource], "verbs": ["get"]}])
+            };
             let selector = json!({"clusterRoleSelectors": [{"matchLabels": {"to": from}}]});
             let aggregation = if from.is_empty() { json!(null) } else { selector };
             let value = json!({"metadata": {"name": name, "labels": {"to": into}}, "rules": rules, "aggregationRule": aggregation});
             serde_json::from_value::<ClusterRole>(value).expect("a role")
         };
-        let mut roles = vec![role("admin", "", "admin", ""), role("edit", "admin", "edit", ""), role("view", "edit", "view", ""), role("x", "view", "", "pods"), role("y", "edit", "", "secrets")];
+        let mut roles = vec![
+            role("admin", "", "admin", ""),
+            role("edit", "admin", "edit", ""),
+            role("view", "edit", "view", ""),
+            role("x", "view", "", "pods"),
+            role("y", "edit", "", "secrets"),
+        ];
         let planned = plan(roles.clone());
-        let shown: Vec<_> = planned.iter().map(|role| (role.metadata.name.as_deref().unwrap(), role.rules.as_ref().unwrap().len())).collect();
+        let shown: Vec<_> = planned
+            .iter()
+            .map(|role| (role.metadata.name.as_deref().unwrap(), role.rules.as_ref().unwrap().len()))
+            .collect();
         assert_eq!(shown, [("admin", 2), ("edit", 2), ("view", 1)]);
         for role in planned {
             let at = roles.iter().position(|known| known.metadata.name == role.metadata.name).unwrap();

@@ -70,7 +70,8 @@ async fn write(writer: &Writer, key: &str, write: Write) -> Result<(), ApiError>
 
 async fn publish(writer: &Writer) -> Result<(), ApiError> {
     let listed = writer.server.storage.list(LEASES, None, 0, None).await.map_err(storage_error)?;
-    let addresses = listed.items.iter().filter_map(|item| item.key.strip_prefix(LEASES)?.parse::<std::net::SocketAddr>().ok());
+    let addresses =
+        listed.items.iter().filter_map(|item| item.key.strip_prefix(LEASES)?.parse::<std::net::SocketAddr>().ok());
     let live: Live = addresses.map(|address| (address.ip(), address.port())).collect();
     // Endpoints that nobody answers are no worse than none, and clients that hold on to them may still be right.
     if live.is_empty() {
@@ -114,7 +115,12 @@ fn by_port(live: &Live) -> BTreeMap<u16, Vec<IpAddr>> {
 
 fn subsets(live: &Live) -> Vec<EndpointSubset> {
     let subset = |(port, addresses): (u16, Vec<IpAddr>)| EndpointSubset {
-        addresses: Some(addresses.into_iter().map(|ip| EndpointAddress { ip: ip.to_string(), ..EndpointAddress::default() }).collect()),
+        addresses: Some(
+            addresses
+                .into_iter()
+                .map(|ip| EndpointAddress { ip: ip.to_string(), ..EndpointAddress::default() })
+                .collect(),
+        ),
         not_ready_addresses: None,
         ports: Some(vec![EndpointPort {
             name: Some(PORT_NAME.to_owned()),
@@ -136,7 +142,12 @@ fn slices(live: &Live) -> Vec<EndpointSlice> {
             conditions: Some(EndpointConditions { ready: Some(true), ..EndpointConditions::default() }),
             ..Endpoint::default()
         };
-        let port = SlicePort { name: Some(PORT_NAME.to_owned()), port: Some(i32::from(port)), protocol: Some("TCP".to_owned()), app_protocol: None };
+        let port = SlicePort {
+            name: Some(PORT_NAME.to_owned()),
+            port: Some(i32::from(port)),
+            protocol: Some("TCP".to_owned()),
+            app_protocol: None,
+        };
         EndpointSlice {
             metadata: meta(name, labels::SERVICE_NAME, NAME),
             address_type: address_type.to_owned(),
@@ -162,12 +173,20 @@ mod tests {
 
     #[test]
     fn live_servers_are_grouped_by_port() {
-        let live: Live = [("10.0.0.2", 6443), ("10.0.0.1", 6443), ("10.0.0.1", 7443)].map(|(ip, port)| (ip.parse().unwrap(), port)).into();
-        let shown: Vec<_> = subsets(&live).iter().map(|subset| {
-            let addresses: Vec<_> = subset.addresses.iter().flatten().map(|address| address.ip.clone()).collect();
-            (subset.ports.as_ref().unwrap()[0].port, addresses)
-        }).collect();
-        assert_eq!(shown, [(6443, vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()]), (7443, vec!["10.0.0.1".to_owned()])]);
+        let live: Live = [("10.0.0.2", 6443), ("10.0.0.1", 6443), ("10.0.0.1", 7443)]
+            .map(|(ip, port)| (ip.parse().unwrap(), port))
+            .into();
+        let shown: Vec<_> = subsets(&live)
+            .iter()
+            .map(|subset| {
+                let addresses: Vec<_> = subset.addresses.iter().flatten().map(|address| address.ip.clone()).collect();
+                (subset.ports.as_ref().unwrap()[0].port, addresses)
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [(6443, vec!["10.0.0.1".to_owned(), "10.0.0.2".to_owned()]), (7443, vec!["10.0.0.1".to_owned()])]
+        );
         let names: Vec<_> = slices(&live).into_iter().filter_map(|slice| slice.metadata.name).collect();
         assert_eq!(names, ["kubernetes", "kubernetes-7443"]);
     }

@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use api::well_known::{annotations, labels};
-use k8s_openapi::api::rbac::v1::{AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject};
+use k8s_openapi::api::rbac::v1::{
+    AggregationRule, ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -72,9 +74,11 @@ struct Namespaced {
 pub fn policy() -> Policy {
     let namespaced: Namespaced = read(NAMESPACED);
     let controllers: Vec<RoleEntry> = read(CONTROLLERS);
-    let mut cluster_bindings: Vec<_> = read::<Vec<BindingEntry>>(CLUSTER_BINDINGS).into_iter().map(cluster_binding).collect();
+    let mut cluster_bindings: Vec<_> =
+        read::<Vec<BindingEntry>>(CLUSTER_BINDINGS).into_iter().map(cluster_binding).collect();
     cluster_bindings.extend(controllers.iter().flat_map(controller_bindings).map(cluster_binding));
-    let controllers = controllers.into_iter().map(|entry| RoleEntry { name: format!("{CONTROLLER}{}", entry.name), ..entry });
+    let controllers =
+        controllers.into_iter().map(|entry| RoleEntry { name: format!("{CONTROLLER}{}", entry.name), ..entry });
     Policy {
         cluster_roles: read::<Vec<RoleEntry>>(CLUSTER_ROLES).into_iter().chain(controllers).map(cluster_role).collect(),
         cluster_bindings,
@@ -99,7 +103,13 @@ fn meta(name: String, namespace: Option<String>, aggregate: Option<&str>) -> Obj
         all.insert(format!("{GROUP}/aggregate-to-{to}"), "true".to_owned());
     }
     let annotations = BTreeMap::from([(annotations::RBAC_AUTOUPDATE.to_owned(), "true".to_owned())]);
-    ObjectMeta { name: Some(name), namespace, labels: Some(all), annotations: Some(annotations), ..ObjectMeta::default() }
+    ObjectMeta {
+        name: Some(name),
+        namespace,
+        labels: Some(all),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    }
 }
 
 fn cluster_role(entry: RoleEntry) -> ClusterRole {
@@ -107,7 +117,8 @@ fn cluster_role(entry: RoleEntry) -> ClusterRole {
         match_labels: Some(BTreeMap::from([(format!("{GROUP}/aggregate-to-{from}"), "true".to_owned())])),
         match_expressions: None,
     };
-    let aggregation_rule = entry.aggregated_from.map(|from| AggregationRule { cluster_role_selectors: Some(vec![selector(from)]) });
+    let aggregation_rule =
+        entry.aggregated_from.map(|from| AggregationRule { cluster_role_selectors: Some(vec![selector(from)]) });
     ClusterRole { metadata: meta(entry.name, None, entry.aggregate.as_deref()), rules: entry.rules, aggregation_rule }
 }
 
@@ -149,7 +160,12 @@ fn subjects(entry: &BindingEntry) -> Option<Vec<Subject>> {
     };
     let account = |path: &String| {
         let (namespace, name) = path.split_once('/').unwrap_or(("", path));
-        Subject { api_group: None, kind: "ServiceAccount".to_owned(), name: name.to_owned(), namespace: Some(namespace.to_owned()) }
+        Subject {
+            api_group: None,
+            kind: "ServiceAccount".to_owned(),
+            name: name.to_owned(),
+            namespace: Some(namespace.to_owned()),
+        }
     };
     let users = entry.users.iter().map(|name| of_group("User", name));
     let groups = entry.groups.iter().map(|name| of_group("Group", name));
@@ -167,7 +183,8 @@ mod tests {
         let policy = policy();
         let names: BTreeSet<_> = policy.cluster_roles.iter().map(|role| role.metadata.name.clone().unwrap()).collect();
         assert_eq!(names.len(), policy.cluster_roles.len());
-        let bindings: BTreeSet<_> = policy.cluster_bindings.iter().map(|binding| binding.metadata.name.clone().unwrap()).collect();
+        let bindings: BTreeSet<_> =
+            policy.cluster_bindings.iter().map(|binding| binding.metadata.name.clone().unwrap()).collect();
         assert_eq!(bindings.len(), policy.cluster_bindings.len());
         for binding in &policy.cluster_bindings {
             assert!(names.contains(&binding.role_ref.name), "{}", binding.role_ref.name);
@@ -175,7 +192,11 @@ mod tests {
         for binding in &policy.bindings {
             let here = |role: &&Role| role.metadata.namespace == binding.metadata.namespace;
             let mut roles = policy.roles.iter().filter(here);
-            assert!(roles.any(|role| role.metadata.name.as_ref() == Some(&binding.role_ref.name)), "{}", binding.role_ref.name);
+            assert!(
+                roles.any(|role| role.metadata.name.as_ref() == Some(&binding.role_ref.name)),
+                "{}",
+                binding.role_ref.name
+            );
         }
     }
 
@@ -183,14 +204,18 @@ mod tests {
     fn roles_look_as_upstreams() {
         let policy = policy();
         let role = |name: &str| {
-            let role = policy.cluster_roles.iter().find(|role| role.metadata.name.as_deref() == Some(name)).expect(name);
+            let role =
+                policy.cluster_roles.iter().find(|role| role.metadata.name.as_deref() == Some(name)).expect(name);
             serde_json::to_value(role).unwrap()
         };
         let view = role("view");
         assert_eq!(view["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"], "true");
         assert_eq!(view["metadata"]["labels"]["kubernetes.io/bootstrapping"], "rbac-defaults");
         assert_eq!(view["metadata"]["annotations"]["rbac.authorization.kubernetes.io/autoupdate"], "true");
-        assert_eq!(view["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"]["rbac.authorization.k8s.io/aggregate-to-view"], "true");
+        assert_eq!(
+            view["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"]["rbac.authorization.k8s.io/aggregate-to-view"],
+            "true"
+        );
         assert_eq!(role("cluster-admin")["rules"][1]["nonResourceURLs"][0], "*");
         assert!(!node_rules().is_empty());
     }

@@ -23,13 +23,16 @@ pub(super) async fn reconcile(writer: &Writer, policy: Policy) -> Result<(), Api
 }
 
 async fn ensure<T: Reconciled>(writer: &Writer, wanted: T) -> Result<(), ApiError> {
-    let (namespace, name) = (wanted.metadata().namespace.clone().unwrap_or_default(), wanted.metadata().name.clone().unwrap_or_default());
+    let (namespace, name) =
+        (wanted.metadata().namespace.clone().unwrap_or_default(), wanted.metadata().name.clone().unwrap_or_default());
     match writer.get::<T>(&namespace, &name) {
         None => writer.create(wanted).await,
         Some(found) => match merged(&found, &wanted) {
             None => Ok(()),
             // Another server that starts now has done it.
-            Some(next) => writer.replace(next).await.or_else(|error| if error.is_conflict() { Ok(()) } else { Err(error) }),
+            Some(next) => {
+                writer.replace(next).await.or_else(|error| if error.is_conflict() { Ok(()) } else { Err(error) })
+            }
         },
     }
 }
@@ -119,7 +122,8 @@ mod tests {
     #[test]
     fn what_is_missing_comes_back_and_what_was_added_stays() {
         let rule = |resource: &str, verbs: &[&str]| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs});
-        let wanted = role(json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": [rule("pods", &["get", "list"])]}));
+        let wanted =
+            role(json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": [rule("pods", &["get", "list"])]}));
         assert_eq!(merged(&wanted, &wanted.clone()).map(|next| next.rules), None, "nothing is missing");
         let more = role(json!({"metadata": {"name": "r"}, "rules": [rule("pods", &["*"]), rule("nodes", &["get"])]}));
         let next = merged(&more, &wanted).expect("the label is missing");

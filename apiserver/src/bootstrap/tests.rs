@@ -97,7 +97,9 @@ async fn new_parts_reach_the_roles_they_are_for() {
         "rules": [{"nonResourceURLs": ["/part"], "verbs": ["get"]}],
     });
     running.writer().await.create::<ClusterRole>(serde_json::from_value(part).expect("a role")).await.expect("created");
-    let has = |role: Option<ClusterRole>| role.and_then(|role| role.rules).into_iter().flatten().any(|rule| rule.non_resource_urls.is_some());
+    let has = |role: Option<ClusterRole>| {
+        role.and_then(|role| role.rules).into_iter().flatten().any(|rule| rule.non_resource_urls.is_some())
+    };
     let arrived = async {
         while !has(running.writer().await.get("", "admin")) {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -70,14 +70,32 @@ impl Writer {
         let mut object: Box<dyn crate::object::Object> = Box::new(object);
         strategy.set_defaults(object.as_mut());
         let warnings = Warnings::default();
-        write::update(&self.place(strategy.as_ref(), &namespace, &name, &warnings), Replacement::Object(object)).await.map(drop)
+        write::update(&self.place(strategy.as_ref(), &namespace, &name, &warnings), Replacement::Object(object))
+            .await
+            .map(drop)
     }
 
     fn strategy<T: Kept>(&self) -> Option<Arc<dyn Strategy>> {
         self.server.resources.find(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT)
     }
 
-    fn place<'a>(&'a self, strategy: &'a dyn Strategy, namespace: &'a str, name: &'a str, warnings: &'a Warnings) -> Place<'a> {
-        Place { server: &self.server, strategy, namespace, name, subresource: None, user: &self.user, manager: MANAGER, dry_run: false, warnings }
+    fn place<'a>(
+        &'a self,
+        strategy: &'a dyn Strategy,
+        namespace: &'a str,
+        name: &'a str,
+        warnings: &'a Warnings,
+    ) -> Place<'a> {
+        Place {
+            server: &self.server,
+            strategy,
+            namespace,
+            name,
+            subresource: None,
+            user: &self.user,
+            manager: MANAGER,
+            dry_run: false,
+            warnings,
+        }
     }
 }

@@ -135,14 +135,19 @@ mod tests {
             kind: "Pod".into(),
             fields: vec![SelectableField::from(("spec.nodeName", &["/spec/nodeName"][..]))],
         };
-        let item = KeyValue { key: key.into(), value: Bytes::from_static(value.as_bytes()), revision: Revision(revision) };
+        let item =
+            KeyValue { key: key.into(), value: Bytes::from_static(value.as_bytes()), revision: Revision(revision) };
         Entry::read(&Arc::new(Resource::new(spec)), item).expect("an object")
     }
 
     #[test]
     fn the_revision_is_spliced_in() {
         let table = [
-            (r#"{"kind":"Pod","metadata":{"name":"a"},"spec":{}}"#, 7, r#"{"kind":"Pod","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}"#),
+            (
+                r#"{"kind":"Pod","metadata":{"name":"a"},"spec":{}}"#,
+                7,
+                r#"{"kind":"Pod","metadata":{"resourceVersion":"7","name":"a"},"spec":{}}"#,
+            ),
             (r#"{"metadata":{}}"#, 0, r#"{"metadata":{"resourceVersion":"0"}}"#),
             (r#"{"metadata":{ }}"#, u64::MAX, r#"{"metadata":{"resourceVersion":"18446744073709551615" }}"#),
         ];
@@ -161,6 +166,9 @@ mod tests {
         assert_eq!(entry.field("metadata.name"), Some("a"));
         assert_eq!(entry.field("spec.unknown"), None);
         assert_eq!(entry.labels["app"], "x");
-        assert_eq!(entry.at(Revision(9)).json(), r#"{"metadata":{"resourceVersion":"9","labels":{"app":"x"}},"spec":{"nodeName":"n"}}"#);
+        assert_eq!(
+            entry.at(Revision(9)).json(),
+            r#"{"metadata":{"resourceVersion":"9","labels":{"app":"x"}},"spec":{"nodeName":"n"}}"#
+        );
     }
 }

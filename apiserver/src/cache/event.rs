@@ -112,7 +112,14 @@ pub(super) struct Recorded {
 impl Recorded {
     /// A change; at least one side must be there.
     pub(super) fn new(revision: Revision, previous: Option<Arc<Entry>>, current: Option<Arc<Entry>>) -> Self {
-        Self { revision, previous, current, added: OnceLock::new(), modified: OnceLock::new(), deleted: OnceLock::new() }
+        Self {
+            revision,
+            previous,
+            current,
+            added: OnceLock::new(),
+            modified: OnceLock::new(),
+            deleted: OnceLock::new(),
+        }
     }
 
     /// The key of the object.
@@ -128,7 +135,9 @@ impl Recorded {
             (None, None) => return None,
             (None, Some(entry)) => self.added.get_or_init(|| Event::new(EventKind::Added, Arc::clone(entry))),
             (Some(_), Some(entry)) => self.modified.get_or_init(|| Event::new(EventKind::Modified, Arc::clone(entry))),
-            (Some(entry), None) => self.deleted.get_or_init(|| Event::new(EventKind::Deleted, Arc::new(entry.at(self.revision)))),
+            (Some(entry), None) => {
+                self.deleted.get_or_init(|| Event::new(EventKind::Deleted, Arc::new(entry.at(self.revision))))
+            }
         };
         Some(event.clone())
     }

@@ -116,7 +116,8 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
                 let raw: &'de RawValue = map.next_value()?;
                 if let Some(node) = below {
                     let walk = Walk { node, found: self.found };
-                    walk.deserialize(&mut serde_json::Deserializer::from_str(raw.get())).map_err(serde::de::Error::custom)?;
+                    walk.deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
+                        .map_err(serde::de::Error::custom)?;
                 }
                 metadata = Some(raw.get());
             } else if let Some(node) = below {
@@ -243,9 +244,18 @@ mod tests {
         ]);
         let table: [(&str, [Option<&str>; 5]); 4] = [
             (r#"{"metadata":{}}"#, [None, Some("false"), None, Some("0"), None]),
-            (r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"n\"1","unschedulable":true}}"#, [Some("n\"1"), Some("true"), None, Some("0"), Some("u")]),
-            (r#"{"source":{"host":"h"},"reportingComponent":"r","metadata":{},"status":{"replicas":3}}"#, [None, Some("false"), Some("r"), Some("3"), None]),
-            (r#"{"source":{"component":"c"},"reportingComponent":"r","metadata":{},"spec":{"nodeName":null},"status":[{"replicas":1}]}"#, [None, Some("false"), Some("c"), Some("0"), None]),
+            (
+                r#"{"metadata":{"uid":"u"},"spec":{"nodeName":"n\"1","unschedulable":true}}"#,
+                [Some("n\"1"), Some("true"), None, Some("0"), Some("u")],
+            ),
+            (
+                r#"{"source":{"host":"h"},"reportingComponent":"r","metadata":{},"status":{"replicas":3}}"#,
+                [None, Some("false"), Some("r"), Some("3"), None],
+            ),
+            (
+                r#"{"source":{"component":"c"},"reportingComponent":"r","metadata":{},"spec":{"nodeName":null},"status":[{"replicas":1}]}"#,
+                [None, Some("false"), Some("c"), Some("0"), None],
+            ),
         ];
         for (json, expected) in table {
             let found = paths.extract(json.as_bytes()).unwrap_or_else(|error| panic!("{json}: {error}"));
@@ -257,7 +267,11 @@ mod tests {
     fn metadata_is_found_wherever_it_is() {
         let table = [
             (r#"{"metadata":{}}"#, "}}", false),
-            (r#"{"spec":{"metadata":{"a":"}"}},"x":"\"metadata\":{","metadata": { "name":"n"}}"#, r#" "name":"n"}}"#, true),
+            (
+                r#"{"spec":{"metadata":{"a":"}"}},"x":"\"metadata\":{","metadata": { "name":"n"}}"#,
+                r#" "name":"n"}}"#,
+                true,
+            ),
             ("{ \"kind\" : \"Pod\", \"metadata\" :\n{ \n } }", " \n } }", false),
         ];
         for (json, rest, members) in table {

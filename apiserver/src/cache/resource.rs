@@ -100,8 +100,19 @@ struct State {
 impl ResourceCache {
     /// An empty cache that waits for its objects.
     pub(super) fn new(spec: ResourceSpec, storage: Arc<dyn Storage>) -> Arc<Self> {
-        let state = State { now: Snapshot::empty(&spec.prefix, Revision(0)), ring: Ring::new(Revision(0)), watchers: Watchers::default(), loaded: Revision(0), early: Some(Vec::new()) };
-        Arc::new_cyclic(|this| Self { resource: Arc::new(Resource::new(spec)), storage, state: RwLock::new(state), this: Weak::clone(this) })
+        let state = State {
+            now: Snapshot::empty(&spec.prefix, Revision(0)),
+            ring: Ring::new(Revision(0)),
+            watchers: Watchers::default(),
+            loaded: Revision(0),
+            early: Some(Vec::new()),
+        };
+        Arc::new_cyclic(|this| Self {
+            resource: Arc::new(Resource::new(spec)),
+            storage,
+            state: RwLock::new(state),
+            this: Weak::clone(this),
+        })
     }
 
     /// What is cached here.

@@ -47,7 +47,11 @@ impl Selection {
     /// Whether the object is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
         self.namespace.as_deref().is_none_or(|namespace| entry.namespace() == namespace)
-            && self.fields.requirements().iter().all(|wanted| (entry.field(&wanted.field).unwrap_or_default() == wanted.value) == wanted.equal)
+            && self
+                .fields
+                .requirements()
+                .iter()
+                .all(|wanted| (entry.field(&wanted.field).unwrap_or_default() == wanted.value) == wanted.equal)
             && self.labels.matches(&entry.labels)
     }
 
@@ -93,7 +97,8 @@ mod tests {
             (Some("ns"), "spec.nodeName=n,status.phase!=Failed", Group::Indexed("n".into())),
         ];
         for (namespace, fields, expected) in table {
-            let selection = Selection::new(namespace, LabelSelector::everything(), FieldSelector::parse(fields).expect(fields));
+            let selection =
+                Selection::new(namespace, LabelSelector::everything(), FieldSelector::parse(fields).expect(fields));
             assert_eq!(selection.group(), expected, "{namespace:?} {fields}");
         }
     }

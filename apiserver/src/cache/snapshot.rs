@@ -48,7 +48,11 @@ impl Snapshot {
     }
 
     /// The selected objects in key order, behind a key if one is given.
-    pub fn select<'a>(&'a self, selection: &'a Selection, after: Option<&'a str>) -> Box<dyn Iterator<Item = &'a Arc<Entry>> + Send + 'a> {
+    pub fn select<'a>(
+        &'a self,
+        selection: &'a Selection,
+        after: Option<&'a str>,
+    ) -> Box<dyn Iterator<Item = &'a Arc<Entry>> + Send + 'a> {
         let behind = move |entry: &&'a Arc<Entry>| after.is_none_or(|after| &*entry.key > after);
         let matching = move |entry: &&'a Arc<Entry>| selection.matches(entry);
         match (selection.group(), &self.index) {
@@ -63,7 +67,12 @@ impl Snapshot {
             _ => match selection.namespace() {
                 Some(namespace) => {
                     let within = format!("{}{namespace}/", self.prefix);
-                    Box::new(self.from(&within, after).take_while(move |entry| entry.key.starts_with(&within)).filter(behind).filter(matching))
+                    Box::new(
+                        self.from(&within, after)
+                            .take_while(move |entry| entry.key.starts_with(&within))
+                            .filter(behind)
+                            .filter(matching),
+                    )
                 }
                 None => Box::new(self.from(&self.prefix, after).filter(behind).filter(matching)),
             },
@@ -113,7 +122,9 @@ impl Snapshot {
 
     fn reindex(&mut self, previous: Option<&Entry>, current: Option<&Entry>) {
         let Some(index) = &mut self.index else { return };
-        let value = |entry: Option<&Entry>| entry.and_then(|entry| entry.field(INDEXED)).filter(|value| !value.is_empty()).map(Arc::<str>::from);
+        let value = |entry: Option<&Entry>| {
+            entry.and_then(|entry| entry.field(INDEXED)).filter(|value| !value.is_empty()).map(Arc::<str>::from)
+        };
         let (old, new) = (value(previous), value(current));
         if old == new {
             return;

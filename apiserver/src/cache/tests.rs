@@ -85,11 +85,19 @@ fn pod(app: &str, node: &str) -> Bytes {
 }
 
 fn select(namespace: Option<&str>, labels: &str, fields: &str) -> Selection {
-    Selection::new(namespace, LabelSelector::parse(labels).expect("labels"), FieldSelector::parse(fields).expect("fields"))
+    Selection::new(
+        namespace,
+        LabelSelector::parse(labels).expect("labels"),
+        FieldSelector::parse(fields).expect("fields"),
+    )
 }
 
 fn names(snapshot: &Snapshot, selection: &Selection) -> String {
-    snapshot.select(selection, None).map(|entry| format!("{}/{}", entry.namespace(), entry.name())).collect::<Vec<_>>().join(" ")
+    snapshot
+        .select(selection, None)
+        .map(|entry| format!("{}/{}", entry.namespace(), entry.name()))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The next events in short: `ADDED ns/a@3`.
@@ -97,7 +105,8 @@ async fn events(watcher: &mut Watcher, count: usize) -> Vec<String> {
     let mut seen = Vec::new();
     for _ in 0..count {
         let event = timeout(Duration::from_secs(5), watcher.next()).await.expect("no event").expect("ended");
-        let entry = event.entry.as_ref().map_or(String::new(), |entry| format!(" {}/{}", entry.namespace(), entry.name()));
+        let entry =
+            event.entry.as_ref().map_or(String::new(), |entry| format!(" {}/{}", entry.namespace(), entry.name()));
         seen.push(format!("{}{entry}@{}", event.kind.as_str(), event.revision));
     }
     seen
@@ -116,7 +125,11 @@ async fn a_fresh_read_sees_what_was_acknowledged() {
         assert!(fixture.cache.fresh().await.expect("fresh") >= revision);
         let entry = fixture.pods().get(&format!("{PODS}ns/{n}")).expect("cached");
         assert_eq!(entry.revision, revision);
-        assert!(entry.json().starts_with(format!(r#"{{"kind":"Pod","metadata":{{"resourceVersion":"{revision}","labels""#).as_bytes()));
+        assert!(
+            entry.json().starts_with(
+                format!(r#"{{"kind":"Pod","metadata":{{"resourceVersion":"{revision}","labels""#).as_bytes()
+            )
+        );
     }
     assert_eq!(fixture.pods().snapshot().len(), 5);
     assert_eq!(fixture.pods().revision(), Revision(6));
@@ -180,9 +193,15 @@ async fn a_selector_sees_objects_come_and_go() {
     fixture.put("other/b", "y", "").await;
     fixture.put("ns/b", "y", "").await;
     fixture.delete("ns/a").await;
-    assert_eq!(events(&mut by_label, 5).await, ["ADDED ns/a@2", "MODIFIED ns/a@3", "DELETED ns/a@4", "ADDED ns/a@5", "DELETED ns/a@8"]);
+    assert_eq!(
+        events(&mut by_label, 5).await,
+        ["ADDED ns/a@2", "MODIFIED ns/a@3", "DELETED ns/a@4", "ADDED ns/a@5", "DELETED ns/a@8"]
+    );
     assert_eq!(events(&mut by_node, 3).await, ["ADDED ns/a@3", "MODIFIED ns/a@4", "DELETED ns/a@5"]);
-    assert_eq!(events(&mut without_node, 4).await, ["ADDED ns/a@2", "DELETED ns/a@3", "ADDED other/b@6", "ADDED ns/b@7"]);
+    assert_eq!(
+        events(&mut without_node, 4).await,
+        ["ADDED ns/a@2", "DELETED ns/a@3", "ADDED other/b@6", "ADDED ns/b@7"]
+    );
     assert_eq!(events(&mut by_namespace, 1).await, ["ADDED other/b@6"]);
     assert_eq!(events(&mut by_name, 1).await, ["ADDED ns/b@7"]);
     for watcher in [&mut by_label, &mut by_node, &mut without_node, &mut by_namespace, &mut by_name] {
@@ -197,7 +216,8 @@ async fn a_watch_list_sends_the_state_then_a_marked_bookmark() {
     fixture.put("ns/a", "x", "").await;
     fixture.put("ns/c", "y", "").await;
     fixture.cache.fresh().await.expect("fresh");
-    let mut watcher = fixture.pods().watch(WatchFrom::State { end_bookmark: true }, select(None, "app=x", "")).expect("watch");
+    let mut watcher =
+        fixture.pods().watch(WatchFrom::State { end_bookmark: true }, select(None, "app=x", "")).expect("watch");
     fixture.put("ns/c", "x", "").await;
     assert_eq!(events(&mut watcher, 2).await, ["ADDED ns/a@3", "ADDED ns/b@2"]);
     let end = watcher.next().await.expect("bookmark");
@@ -220,7 +240,10 @@ async fn bookmarks_tell_how_far_a_quiet_watch_has_come() {
     assert!(watcher.bookmark().is_none(), "an event still waits");
     assert_eq!(events(&mut watcher, 1).await, ["ADDED ns/a@3"]);
     let bookmark = watcher.bookmark().expect("bookmark");
-    assert_eq!(bookmark.frame(), "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"3\"}}}\n");
+    assert_eq!(
+        bookmark.frame(),
+        "{\"type\":\"BOOKMARK\",\"object\":{\"kind\":\"Pod\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"3\"}}}\n"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -229,7 +252,8 @@ async fn a_watcher_that_does_not_read_is_ended_alone() {
     fixture.cache.fresh().await.expect("fresh");
     let mut slow = fixture.pods().watch(WatchFrom::After(Revision(1)), Selection::everything()).expect("watch");
     let mut quick = fixture.pods().watch(WatchFrom::After(Revision(1)), Selection::everything()).expect("watch");
-    let mut elsewhere = fixture.pods().watch(WatchFrom::After(Revision(1)), select(Some("quiet"), "", "")).expect("watch");
+    let mut elsewhere =
+        fixture.pods().watch(WatchFrom::After(Revision(1)), select(Some("quiet"), "", "")).expect("watch");
     for n in 0..3000 {
         fixture.put("ns/a", &n.to_string(), "").await;
         fixture.cache.fresh().await.expect("fresh");
@@ -277,7 +301,8 @@ async fn pages_come_from_one_revision() {
     assert_eq!(names(&now, &select(Some("ns"), "", "")), "ns/a ns/bb ns/c");
     let earlier = fixture.pods().snapshot_at(first.revision).await.expect("recent");
     let everything = select(Some("ns"), "", "");
-    let rest: Vec<_> = earlier.select(&everything, Some("/registry/pods/ns/a")).map(|entry| entry.name().to_owned()).collect();
+    let rest: Vec<_> =
+        earlier.select(&everything, Some("/registry/pods/ns/a")).map(|entry| entry.name().to_owned()).collect();
     assert_eq!((rest.join(" "), earlier.revision), ("b c".into(), first.revision));
     assert_eq!(earlier.get("/registry/pods/ns/a").map(|entry| entry.labels["app"].clone()), Some("x".into()));
     let error = fixture.pods().snapshot_at(Revision(99)).await.expect_err("future");
@@ -360,7 +385,13 @@ impl Storage for Fragile {
     async fn get(&self, key: &str) -> Result<(Option<KeyValue>, Revision), StorageError> {
         self.store.get(key).await
     }
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         self.up()?;
         self.store.list(prefix, after, limit, at).await
     }
@@ -371,7 +402,11 @@ impl Storage for Fragile {
         self.up()?;
         self.store.revision().await
     }
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
         self.up()?;
         let cut = self.cut.lock().expect("lock").clone();
         Ok(self.store.watch(prefix, after).await?.take_until(cut.cancelled_owned()).boxed())

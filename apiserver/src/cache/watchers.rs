@@ -35,7 +35,12 @@ struct Registered {
 
 impl Watchers {
     /// Registers a watcher of changes after a revision.
-    pub(super) fn register(&mut self, cache: Weak<ResourceCache>, selection: Arc<Selection>, after: Revision) -> Watcher {
+    pub(super) fn register(
+        &mut self,
+        cache: Weak<ResourceCache>,
+        selection: Arc<Selection>,
+        after: Revision,
+    ) -> Watcher {
         let (sender, queue) = mpsc::channel(QUEUE);
         let (group, id) = (selection.group(), self.next_id);
         self.next_id += 1;

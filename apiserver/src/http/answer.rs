@@ -73,7 +73,9 @@ impl ListMeta {
 /// An error as a Status; `page` is the token that goes on after an expired one.
 pub fn error(error: &ApiError, accepted: Accepted, page: Option<String>) -> Response {
     let bytes = match accepted.format {
-        Format::Json | Format::PrettyJson => status::json(error, page.as_deref(), accepted.format == Format::PrettyJson),
+        Format::Json | Format::PrettyJson => {
+            status::json(error, page.as_deref(), accepted.format == Format::PrettyJson)
+        }
         Format::Yaml => yaml::write(&status::value(error, page.as_deref())),
     };
     let mut response = raw(error.code, accepted.format, bytes.into());
@@ -198,7 +200,8 @@ pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Res
             (format!("{}List", info.kind), info.api_version(), items)
         }
     };
-    let list = json!({"kind": kind, "apiVersion": api_version, "metadata": meta.to_value(), "items": Value::Array(items)});
+    let list =
+        json!({"kind": kind, "apiVersion": api_version, "metadata": meta.to_value(), "items": Value::Array(items)});
     Ok(of_kind(200, form, &list))
 }
 
@@ -215,7 +218,12 @@ fn list_item(strategy: &dyn Strategy, bytes: &[u8]) -> Result<Value, ApiError> {
 /// The list as a stream of chunks copied from the cache's bytes.
 fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response {
     let prefix = type_prefix(info);
-    let mut head = format!("{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[", info.kind, info.api_version(), meta.to_value());
+    let mut head = format!(
+        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        info.kind,
+        info.api_version(),
+        meta.to_value()
+    );
     let total: usize = entries.iter().map(|entry| entry.json_len()).sum();
     if total <= CHUNK {
         let mut body = Vec::with_capacity(head.len() + total + 2);
@@ -231,7 +239,10 @@ fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -
             for (i, entry) in entries.by_ref() {
                 append_item(&mut chunk, i == 0, &entry, &prefix);
                 if chunk.len() >= CHUNK {
-                    return (Ok::<_, Infallible>(Bytes::from(chunk)), Some((entries, Vec::with_capacity(CHUNK + CHUNK / 4))));
+                    return (
+                        Ok::<_, Infallible>(Bytes::from(chunk)),
+                        Some((entries, Vec::with_capacity(CHUNK + CHUNK / 4))),
+                    );
                 }
             }
             chunk.extend_from_slice(b"]}");

@@ -64,7 +64,8 @@ impl Document {
                 Ok(Self { value, ordered: None, yaml_duplicates: Vec::new() })
             }
             BodyFormat::Json => {
-                let parsed = json::parse(bytes).map_err(|why| format!("couldn't get version/kind; json parse error: {why}"))?;
+                let parsed =
+                    json::parse(bytes).map_err(|why| format!("couldn't get version/kind; json parse error: {why}"))?;
                 let ordered = Ordered::parse(bytes);
                 Ok(Self { value: parsed.value, ordered, yaml_duplicates: Vec::new() })
             }
@@ -104,12 +105,15 @@ pub fn decode_object(
     validation: FieldValidation,
 ) -> Result<Decoded, ApiError> {
     let info = strategy.info();
-    let document = Document::read(format_of(headers)?, bytes, &info.api_version(), &info.kind).and_then(|document| match type_problem(&document.value) {
-        None => Ok(document),
-        Some(problem) => Err(problem),
+    let document = Document::read(format_of(headers)?, bytes, &info.api_version(), &info.kind).and_then(|document| {
+        match type_problem(&document.value) {
+            None => Ok(document),
+            Some(problem) => Err(problem),
+        }
     });
     let document = document.map_err(|why| {
-        let message = format!("the object provided is unrecognized (must be of type {}): {why} ({})", info.kind, summary(bytes));
+        let message =
+            format!("the object provided is unrecognized (must be of type {}): {why} ({})", info.kind, summary(bytes));
         ApiError::bad_request(message)
     })?;
     check_kind(&document.value, info, resources)?;
@@ -169,7 +173,10 @@ pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<O
 /// Reads a small object of another kind than the resource's (Scale, Binding, TokenRequest).
 pub fn decode_other(headers: &HeaderMap, bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, ApiError> {
     let unrecognized = |why: String| {
-        ApiError::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({})", summary(bytes)))
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+            summary(bytes)
+        ))
     };
     let document = Document::read(format_of(headers)?, bytes, api_version, kind).map_err(unrecognized)?;
     match type_problem(&document.value) {
@@ -185,12 +192,15 @@ fn check_other(value: Value, api_version: &str, kind: &str) -> Result<Value, Api
     if given.is_empty() || given == kind {
         return Ok(value);
     }
-    let (short, package) = (version.rsplit('/').next().unwrap_or_default(), api_version.split(['/', '.']).next().unwrap_or_default());
+    let (short, package) =
+        (version.rsplit('/').next().unwrap_or_default(), api_version.split(['/', '.']).next().unwrap_or_default());
     let package = if api_version.contains('/') { package } else { "core" };
     let why = if schema::of(version, given).is_some() {
         format!("converting ({short}.{given}) to ({package}.{kind}): unknown conversion")
     } else {
-        format!("no kind \"{given}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+        format!(
+            "no kind \"{given}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
     };
     Err(ApiError::bad_request(format!("{given} in version \"{short}\" cannot be handled as a {kind}: {why}")))
 }
@@ -245,14 +255,20 @@ fn check_kind(value: &Value, info: &ResourceInfo, resources: &Resources) -> Resu
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let refuse = |why: String| {
-        Err(ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {}: {why}", info.kind)))
+        Err(ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {}: {why}",
+            info.kind
+        )))
     };
     if !is_registered(resources, api_version, kind) {
         let scheme = "pkg/api/legacyscheme/scheme.go:30";
-        return refuse(format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"{scheme}\""));
+        return refuse(format!(
+            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"{scheme}\""
+        ));
     }
     if kind == info.kind && group == info.group {
-        let message = format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
+        let message =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
         return Err(ApiError::bad_request(message));
     }
     let package = if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or_default() };
@@ -260,7 +276,10 @@ fn check_kind(value: &Value, info: &ResourceInfo, resources: &Resources) -> Resu
 }
 
 fn is_registered(resources: &Resources, api_version: &str, kind: &str) -> bool {
-    if matches!(kind, "List" | "Status" | "DeleteOptions" | "ListOptions" | "CreateOptions" | "PatchOptions" | "UpdateOptions") {
+    if matches!(
+        kind,
+        "List" | "Status" | "DeleteOptions" | "ListOptions" | "CreateOptions" | "PatchOptions" | "UpdateOptions"
+    ) {
         return true;
     }
     let served = resources.served();

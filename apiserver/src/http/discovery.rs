@@ -90,7 +90,8 @@ pub fn aggregated(served: &Served, core: bool) -> Value {
 
 /// All groups but the core one, in upstream's order.
 fn group_names(served: &Served) -> Vec<String> {
-    let mut names: Vec<String> = served.rows().iter().map(|row| row.info().group.clone()).filter(|group| !group.is_empty()).collect();
+    let mut names: Vec<String> =
+        served.rows().iter().map(|row| row.info().group.clone()).filter(|group| !group.is_empty()).collect();
     let rank = |name: &String| GROUP_ORDER.iter().position(|group| group == name).unwrap_or(GROUP_ORDER.len());
     names.sort_by_key(|name| (rank(name), name.clone()));
     names.dedup();
@@ -184,7 +185,8 @@ fn legacy_entries(row: &dyn Strategy) -> Vec<Value> {
 
 fn aggregated_group(served: &Served, group: &str) -> Value {
     let version = |version: &String| {
-        let resources: Vec<Value> = rows_of(served, group, version).iter().map(|row| aggregated_resource(row.as_ref())).collect();
+        let resources: Vec<Value> =
+            rows_of(served, group, version).iter().map(|row| aggregated_resource(row.as_ref())).collect();
         json!({"version": version, "resources": resources, "freshness": "Current"})
     };
     let versions: Vec<Value> = versions(served, group).iter().map(version).collect();
@@ -240,7 +242,12 @@ fn describe(subresource: Subresource, info: &ResourceInfo) -> Described {
     const CREATE: &[&str] = &["create"];
     let own = info.kind.clone();
     let described = |name, kind: &str, verbs| Described { name, kind: kind.to_owned(), verbs, group_version: None };
-    let foreign = |name, kind: &str, verbs, group_version| Described { name, kind: kind.to_owned(), verbs, group_version: Some(group_version) };
+    let foreign = |name, kind: &str, verbs, group_version| Described {
+        name,
+        kind: kind.to_owned(),
+        verbs,
+        group_version: Some(group_version),
+    };
     match subresource {
         Subresource::Status => described("status", &own, OBJECT),
         Subresource::Scale => foreign("scale", "Scale", OBJECT, ("autoscaling", "v1")),

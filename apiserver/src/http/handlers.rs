@@ -21,8 +21,8 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{self, Form, Include};
-use super::options::WriteOptions;
 use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Shape, check_accept};
+use super::options::WriteOptions;
 use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
 use super::{InProcess, body};
@@ -132,7 +132,8 @@ impl Call {
 
     /// Requests that last as long as somebody listens.
     fn is_stream(&self, at: &ResourcePath) -> bool {
-        self.info.verb == "watch" || matches!(at.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.info.verb == "watch"
+            || matches!(at.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
     }
 
     async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
@@ -183,7 +184,8 @@ impl Call {
 
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {
         axum::body::to_bytes(body, BODY_LIMIT).await.map_err(|error| {
-            let limited = std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+            let limited =
+                std::error::Error::source(&error).is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
             if limited {
                 ApiError::request_entity_too_large(format_args!("limit is {BODY_LIMIT}"))
             } else {
@@ -209,7 +211,9 @@ fn route<'a>(
     }
     let subresource = match at.subresource.as_str() {
         "" => None,
-        name => Some(info.subresources.iter().copied().find(|sub| sub.as_str() == name).ok_or_else(ApiError::path_not_found)?),
+        name => Some(
+            info.subresources.iter().copied().find(|sub| sub.as_str() == name).ok_or_else(ApiError::path_not_found)?,
+        ),
     };
     if !at.rest.is_empty() && subresource != Some(Subresource::Proxy) {
         return Err(ApiError::path_not_found());
@@ -228,7 +232,9 @@ fn route<'a>(
     if !allowed.contains(&"*") && !allowed.contains(&method.as_str()) {
         return Err(ApiError::method_not_allowed());
     }
-    if at.named && let [first, ..] = api::names::path_segment(&at.name).as_slice() {
+    if at.named
+        && let [first, ..] = api::names::path_segment(&at.name).as_slice()
+    {
         let quoted = api::field::go_quote(&at.name);
         return Err(ApiError::bad_request(format!("Name parameter invalid: {quoted}: {first}")));
     }

@@ -34,7 +34,8 @@ impl Checks {
     pub fn new(mut own: Vec<Check>) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
         let stopping = draining.clone();
-        let look = move || if stopping.load(Ordering::Relaxed) { Err("process is shutting down".to_owned()) } else { Ok(()) };
+        let look =
+            move || if stopping.load(Ordering::Relaxed) { Err("process is shutting down".to_owned()) } else { Ok(()) };
         own.insert(0, Check { name: "ping", live: true, look: Box::new(|| Ok(())) });
         own.push(Check { name: "shutdown", live: false, look: Box::new(look) });
         Self { checks: own, draining }
@@ -48,7 +49,8 @@ impl Checks {
     /// The answer to a path below `/healthz`, `/livez` or `/readyz`; `endpoint` is the first part, `check` the rest, if any.
     pub fn answer(&self, endpoint: &str, check: Option<&str>, query: &[(String, String)]) -> Response<Body> {
         let counts = |check: &&Check| check.live || endpoint != "livez";
-        let excluded: Vec<&str> = query.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| value.as_str()).collect();
+        let excluded: Vec<&str> =
+            query.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| value.as_str()).collect();
         let verbose = query.iter().any(|(name, _)| name == "verbose");
         if let Some(name) = check {
             let found = self.checks.iter().filter(counts).find(|check| check.name == name);
@@ -143,7 +145,12 @@ mod tests {
         for (endpoint, check, query, wanted) in [
             ("livez", None, vec![], (200, "ok")),
             ("livez", None, vec![pair("verbose")], (200, "[+]ping ok\nlivez check passed\n")),
-            ("readyz", None, vec![], (500, "[+]ping ok\n[-]store failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n")),
+            (
+                "readyz",
+                None,
+                vec![],
+                (500, "[+]ping ok\n[-]store failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n"),
+            ),
             ("readyz", None, vec![("exclude".to_owned(), "store".to_owned())], (200, "ok")),
             ("readyz", Some("ping"), vec![], (200, "ok")),
             ("readyz", Some("none"), vec![], (404, "404 page not found\n")),

@@ -87,7 +87,8 @@ impl Accepted {
 
 /// What go-restful refuses before a handler runs: no clause names a type of the route.
 pub fn check_accept(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
-    let acceptable = clauses(accept(headers)).iter().any(|c| c.media_type == "*/*" || types.contains(&c.media_type.as_str()));
+    let acceptable =
+        clauses(accept(headers)).iter().any(|c| c.media_type == "*/*" || types.contains(&c.media_type.as_str()));
     if acceptable {
         return Ok(());
     }
@@ -151,7 +152,9 @@ impl Clause {
             _ => return None,
         };
         match kind {
-            "Table" if tables && self.media_type != "application/vnd.kubernetes.protobuf" => Some(Shape::Table(version)),
+            "Table" if tables && self.media_type != "application/vnd.kubernetes.protobuf" => {
+                Some(Shape::Table(version))
+            }
             "PartialObjectMetadata" => Some(Shape::Metadata(version)),
             "PartialObjectMetadataList" => Some(Shape::MetadataList(version)),
             _ => None,

@@ -29,7 +29,13 @@ use crate::read;
 const ERROR_BYTES: usize = 2048;
 
 /// Answers a request for `pods/{log,exec,attach,portforward,proxy}`, `nodes/proxy` or `services/proxy`.
-pub async fn serve(server: &ApiServer, at: &ResourcePath, query: &Query, parts: &Parts, body: Body) -> Result<Response, ApiError> {
+pub async fn serve(
+    server: &ApiServer,
+    at: &ResourcePath,
+    query: &Query,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
     match (at.resource.as_str(), at.subresource.as_str()) {
         ("pods", "log") => log(server, at, query).await,
         ("pods", "exec" | "attach") => {
@@ -40,7 +46,14 @@ pub async fn serve(server: &ApiServer, at: &ResourcePath, query: &Query, parts: 
         }
         ("pods", "portforward") => {
             let pod: Pod = find(server, "pods", &at.namespace, &at.name).await?;
-            upgrade(server, &pod, format!("/portForward/{}/{}", at.namespace, at.name), &target::port_query(query), parts).await
+            upgrade(
+                server,
+                &pod,
+                format!("/portForward/{}/{}", at.namespace, at.name),
+                &target::port_query(query),
+                parts,
+            )
+            .await
         }
         (_, "proxy") => match redirect(at, parts) {
             Some(redirect) => Ok(redirect),
@@ -61,7 +74,9 @@ async fn log(server: &ApiServer, at: &ResourcePath, query: &Query) -> Result<Res
     let path = format!("/containerLogs/{}/{}/{container}", at.namespace, at.name);
     let location = kubelet(server, &pod, path, options).await?;
     let forward = Forward { method: Method::GET, headers: HeaderMap::new(), body: Body::empty() };
-    let answer = connection::request(server, &location, forward).await.map_err(|error| ApiError::unclassified(error.of_get(&location)))?;
+    let answer = connection::request(server, &location, forward)
+        .await
+        .map_err(|error| ApiError::unclassified(error.of_get(&location)))?;
     if !(200..=206).contains(&answer.status().as_u16()) {
         return Err(refusal(answer, &at.name).await);
     }
@@ -87,7 +102,13 @@ async fn refusal(answer: Response, name: &str) -> ApiError {
 }
 
 /// exec, attach and port-forward: the connection becomes the kubelet's.
-async fn upgrade(server: &ApiServer, pod: &Pod, path: String, query: &str, parts: &Parts) -> Result<Response, ApiError> {
+async fn upgrade(
+    server: &ApiServer,
+    pod: &Pod,
+    path: String,
+    query: &str,
+    parts: &Parts,
+) -> Result<Response, ApiError> {
     if target::node_name(pod).is_empty() {
         let name = pod.metadata.name.as_deref().unwrap_or_default();
         return Err(ApiError::bad_request(format!("pod {name} does not have a host assigned")));
@@ -109,7 +130,8 @@ async fn kubelet(server: &ApiServer, pod: &Pod, path: String, query: String) -> 
 
 /// `…/proxy` of a page: without the slash its links would lead elsewhere.
 fn redirect(at: &ResourcePath, parts: &Parts) -> Option<Response> {
-    let plain = at.rest.is_empty() && !parts.uri.path().ends_with('/') && matches!(parts.method, Method::GET | Method::HEAD);
+    let plain =
+        at.rest.is_empty() && !parts.uri.path().ends_with('/') && matches!(parts.method, Method::GET | Method::HEAD);
     if !plain || connection::wants_upgrade(&parts.headers) {
         return None;
     }
@@ -128,11 +150,17 @@ async fn proxy(server: &ApiServer, at: &ResourcePath, parts: &Parts, body: Body)
         "pods" => target::of_pod(&find::<Pod>(server, "pods", &at.namespace, named.name).await?, &named)?,
         _ => {
             let service: Service = find(server, "services", &at.namespace, named.name).await?;
-            let endpoints: Endpoints = find(server, "endpoints", &at.namespace, named.name).await.map_err(|error| no_endpoints(error, &named))?;
+            let endpoints: Endpoints = find(server, "endpoints", &at.namespace, named.name)
+                .await
+                .map_err(|error| no_endpoints(error, &named))?;
             target::of_service(&service, &endpoints, &named, |count| server.rng.range(0..count))?
         }
     };
-    let location = Location { path: target::rest_of(parts.uri.path(), at), query: parts.uri.query().unwrap_or_default().to_owned(), ..found };
+    let location = Location {
+        path: target::rest_of(parts.uri.path(), at),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        ..found
+    };
     let forward = Forward { method: parts.method.clone(), headers: parts.headers.clone(), body };
     let answered = if connection::wants_upgrade(&parts.headers) {
         connection::upgrade(server, &location, forward, parts).await
@@ -147,7 +175,12 @@ fn no_endpoints(error: ApiError, named: &Named<'_>) -> ApiError {
 }
 
 /// One object of the core group, as new as the caller can know it.
-async fn find<T: DeserializeOwned>(server: &ApiServer, plural: &str, namespace: &str, name: &str) -> Result<T, ApiError> {
+async fn find<T: DeserializeOwned>(
+    server: &ApiServer,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<T, ApiError> {
     let strategy = server.resources.find("", "v1", plural).ok_or_else(ApiError::path_not_found)?;
     let entry = read::get(server, strategy.info(), &strategy.info().key(namespace, name), name, "").await?;
     serde_json::from_slice(&entry.json()).map_err(ApiError::internal)

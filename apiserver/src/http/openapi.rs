@@ -6,12 +6,12 @@
 //! that clients may keep them. A kind that is defined at run time is in the documents as soon as its row is served.
 
 mod definitions;
-mod required;
 mod names;
 mod operation;
 mod operations;
 mod parameters;
 mod plain;
+mod required;
 mod subresources;
 mod v2;
 mod v3;

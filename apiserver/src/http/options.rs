@@ -54,7 +54,8 @@ impl ListOptions {
         let labels = LabelSelector::parse(query.text("labelSelector")).map_err(parse_error)?;
         let fields = FieldSelector::parse(query.text("fieldSelector")).map_err(parse_error)?;
         let send_initial_events = query.optional_boolean("sendInitialEvents");
-        let errors = if watch { watch_errors(query, send_initial_events) } else { list_errors(query, send_initial_events) };
+        let errors =
+            if watch { watch_errors(query, send_initial_events) } else { list_errors(query, send_initial_events) };
         options_error("ListOptions", errors)?;
         check_fields(&fields, info)?;
         let version_match = match query.text("resourceVersionMatch") {
@@ -82,7 +83,10 @@ fn list_errors(query: &Query, send_initial_events: Option<bool>) -> FieldErrors 
     let (wanted, version) = (query.text("resourceVersionMatch"), query.text("resourceVersion"));
     if !wanted.is_empty() {
         if version.is_empty() {
-            errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden unless resourceVersion is provided"));
+            errors.push(FieldError::forbidden(
+                &path,
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
         }
         if !query.text("continue").is_empty() {
             errors.push(FieldError::forbidden(&path, "resourceVersionMatch is forbidden when continue is provided"));
@@ -129,10 +133,14 @@ fn watch_errors(query: &Query, send_initial_events: Option<bool>) -> FieldErrors
 fn check_fields(fields: &FieldSelector, info: &ResourceInfo) -> Result<(), ApiError> {
     for requirement in fields.requirements() {
         let field = requirement.field.as_str();
-        let known = matches!(field, "metadata.name" | "metadata.namespace") || info.fields.iter().any(|(name, _)| *name == field);
+        let known = matches!(field, "metadata.name" | "metadata.namespace")
+            || info.fields.iter().any(|(name, _)| *name == field);
         if !known {
             return Err(ApiError::bad_request(if info.fields.is_empty() {
-                format!("{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"", go_quote(field))
+                format!(
+                    "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+                    go_quote(field)
+                )
             } else {
                 format!("field label not supported: {field}")
             }));
@@ -175,7 +183,8 @@ impl WriteOptions {
                 errors.push(FieldError::required(&FieldPath::root("fieldManager"), "is required for apply patch"));
             }
             if !apply && query.first("force").is_some() {
-                errors.push(FieldError::forbidden(&FieldPath::root("force"), "may not be specified for non-apply patch"));
+                errors
+                    .push(FieldError::forbidden(&FieldPath::root("force"), "may not be specified for non-apply patch"));
             }
         }
         check_manager(manager, &mut errors);
@@ -192,7 +201,12 @@ impl WriteOptions {
         };
         options_error(kind, errors)?;
         let field_manager = if manager.is_empty() { manager_of(user_agent) } else { manager.to_owned() };
-        Ok(Self { dry_run: query.first("dryRun").is_some(), field_manager, field_validation, force: query.boolean("force") })
+        Ok(Self {
+            dry_run: query.first("dryRun").is_some(),
+            field_manager,
+            field_validation,
+            force: query.boolean("force"),
+        })
     }
 }
 
@@ -273,9 +287,14 @@ impl DeleteOptions {
         let path = FieldPath::root("propagationPolicy");
         let policy = wire.propagation_policy.as_deref();
         if let (Some(policy), Some(_)) = (policy, wire.orphan_dependents) {
-            errors.push(FieldError::invalid(&path, policy, "orphanDependents and deletionPropagation cannot be both set"));
+            errors.push(FieldError::invalid(
+                &path,
+                policy,
+                "orphanDependents and deletionPropagation cannot be both set",
+            ));
         }
-        let mut propagation = wire.orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
+        let mut propagation =
+            wire.orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
         match policy {
             None => {}
             Some("Background") => propagation = Some(Propagation::Background),
@@ -348,6 +367,10 @@ mod tests {
         let options = DeleteOptions::parse(Some(body), &query).unwrap();
         assert_eq!((options.uid.as_deref(), options.propagation), (Some("u"), None));
         let error = DeleteOptions::parse(None, &Query::parse("propagationPolicy=Sideways")).unwrap_err();
-        assert!(error.message.ends_with("supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""), "{}", error.message);
+        assert!(
+            error.message.ends_with("supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""),
+            "{}",
+            error.message
+        );
     }
 }

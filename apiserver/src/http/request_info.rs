@@ -176,7 +176,11 @@ mod tests {
             let info = parse(method, path, query);
             let at = info.resource.expect(path);
             assert_eq!(info.verb, verb, "{path}");
-            assert_eq!(format!("{}|{}|{}|{}|{}", at.version, at.namespace, at.resource, at.name, at.subresource), parts, "{path}");
+            assert_eq!(
+                format!("{}|{}|{}|{}|{}", at.version, at.namespace, at.resource, at.name, at.subresource),
+                parts,
+                "{path}"
+            );
         }
     }
 

@@ -68,7 +68,10 @@ struct Stream {
     ended: bool,
 }
 
-fn events(watcher: Watcher, form: WatchForm) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+fn events(
+    watcher: Watcher,
+    form: WatchForm,
+) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
     let start = Instant::now();
     let end = start + form.lasts;
     let first = BOOKMARK_EVERY.min(form.lasts.saturating_sub(BOOKMARK_BEFORE_END));

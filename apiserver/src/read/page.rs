@@ -4,7 +4,7 @@ use api::ApiError;
 use api::names::Revision;
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
-use base64::engine::{GeneralPurpose, GeneralPurposeConfig, DecodePaddingMode};
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Value, json};
 
 use crate::http::body::json;
@@ -83,7 +83,9 @@ impl PageToken {
         };
         let start = token["start"].as_str().unwrap_or_default().to_owned();
         if start.is_empty() {
-            return Err(invalid("continue key is not valid: encoded start key empty (version meta.k8s.io/v1)".to_owned()));
+            return Err(invalid(
+                "continue key is not valid: encoded start key empty (version meta.k8s.io/v1)".to_owned(),
+            ));
         }
         if start.split('/').any(|part| part == "..") {
             return Err(invalid("continue key is not valid: invalid start key".to_owned()));
@@ -107,6 +109,9 @@ mod tests {
     #[test]
     fn rubbish_is_refused_in_upstreams_words() {
         let error = PageToken::decode("rubbish").unwrap_err();
-        assert_eq!(error.message, "invalid continue token: continue key is not valid: invalid character '\\xae' looking for beginning of value");
+        assert_eq!(
+            error.message,
+            "invalid continue token: continue key is not valid: invalid character '\\xae' looking for beginning of value"
+        );
     }
 }

@@ -84,7 +84,8 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     }
 
     fn decode(&self, mut value: Value) -> Result<Box<dyn Object>, ApiError> {
-        wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value).map_err(|error| self.malformed(&error.to_string()))?;
+        wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value)
+            .map_err(|error| self.malformed(&error.to_string()))?;
         match serde_json::from_value::<K::Object>(value) {
             Ok(object) => Ok(Box::new(object)),
             Err(error) => Err(self.malformed(&format!("json: {error}"))),
@@ -94,7 +95,9 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError> {
         match serde_json::from_slice::<K::Object>(bytes) {
             Ok(object) => Ok(Box::new(object)),
-            Err(error) => Err(ApiError::internal(format_args!("unable to decode a stored {}: {error}", self.info.kind))),
+            Err(error) => {
+                Err(ApiError::internal(format_args!("unable to decode a stored {}: {error}", self.info.kind)))
+            }
         }
     }
 

@@ -15,9 +15,29 @@ pub struct CertificateSigningRequest;
 
 const MIN_SECONDS: i32 = 600;
 const USAGES: &[&str] = &[
-    "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment", "decipher only",
-    "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel", "ipsec user", "key agreement",
-    "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime", "server auth", "signing", "timestamping",
+    "any",
+    "cert sign",
+    "client auth",
+    "code signing",
+    "content commitment",
+    "crl sign",
+    "data encipherment",
+    "decipher only",
+    "digital signature",
+    "email protection",
+    "encipher only",
+    "ipsec end system",
+    "ipsec tunnel",
+    "ipsec user",
+    "key agreement",
+    "key encipherment",
+    "microsoft sgc",
+    "netscape sgc",
+    "ocsp signing",
+    "s/mime",
+    "server auth",
+    "signing",
+    "timestamping",
 ];
 
 impl Kind for CertificateSigningRequest {
@@ -69,22 +89,40 @@ impl Kind for CertificateSigningRequest {
         let columns = vec![
             NAME,
             AGE,
-            printing::text("SignerName", "signerName indicates the requested signer, and is a qualified name. List/watch requests for CertificateSigningRequests can filter on this field using a \"spec.signerName=NAME\" fieldSelector."),
-            printing::text("Requestor", "username contains the name of the user that created the CertificateSigningRequest. Populated by the API server on creation and immutable."),
-            printing::text("RequestedDuration", "expirationSeconds is the requested duration of validity of the issued certificate."),
-            printing::text("Condition", "conditions applied to the request. Known conditions are \"Approved\", \"Denied\", and \"Failed\"."),
+            printing::text(
+                "SignerName",
+                "signerName indicates the requested signer, and is a qualified name. List/watch requests for CertificateSigningRequests can filter on this field using a \"spec.signerName=NAME\" fieldSelector.",
+            ),
+            printing::text(
+                "Requestor",
+                "username contains the name of the user that created the CertificateSigningRequest. Populated by the API server on creation and immutable.",
+            ),
+            printing::text(
+                "RequestedDuration",
+                "expirationSeconds is the requested duration of validity of the issued certificate.",
+            ),
+            printing::text(
+                "Condition",
+                "conditions applied to the request. Known conditions are \"Approved\", \"Denied\", and \"Failed\".",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let duration = object.spec.expiration_seconds.map_or("<none>".to_owned(), |s| printing::human_duration(i64::from(s)));
-            vec![
-                printing::name(&object.metadata),
-                printing::age(&object.metadata, now),
-                Value::from(printing::or_none(&object.spec.signer_name)),
-                Value::from(object.spec.username.clone().unwrap_or_default()),
-                Value::from(duration),
-                Value::from(condition(object)),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let duration = object
+                    .spec
+                    .expiration_seconds
+                    .map_or("<none>".to_owned(), |s| printing::human_duration(i64::from(s)));
+                vec![
+                    printing::name(&object.metadata),
+                    printing::age(&object.metadata, now),
+                    Value::from(printing::or_none(&object.spec.signer_name)),
+                    Value::from(object.spec.username.clone().unwrap_or_default()),
+                    Value::from(duration),
+                    Value::from(condition(object)),
+                ]
+            },
+        }
     }
 }
 
@@ -128,7 +166,11 @@ fn signer_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
         Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
             errors.push_invalid(path, name, names::is_dns1123_subdomain(domain));
             if domain.split('.').count() < 2 {
-                errors.push(FieldError::invalid(path, name, "should be a domain with at least two segments separated by dots"));
+                errors.push(FieldError::invalid(
+                    path,
+                    name,
+                    "should be a domain with at least two segments separated by dots",
+                ));
             }
         }
         Some(_) | None => {
@@ -148,9 +190,20 @@ mod tests {
         let read = |spec: Value| serde_json::from_value::<Object>(json!({"spec": spec})).expect("a request");
         let not_pem = "spec.request: Invalid value: \"aGVsbG8=\": PEM block type must be CERTIFICATE REQUEST";
         let table = [
-            (json!({"request": "aGVsbG8=", "signerName": "example.org/s", "usages": ["client auth"]}), not_pem.to_owned()),
-            (json!({"request": "aGVsbG8=", "signerName": "example.org/s"}), format!("[{not_pem}, spec.usages: Required value]")),
-            (json!({"request": "aGVsbG8=", "signerName": "nosign", "usages": ["client auth"]}), format!("[{not_pem}, spec.signerName: Invalid value: \"nosign\": must be a fully qualified domain and path of the form 'example.com/signer-name']")),
+            (
+                json!({"request": "aGVsbG8=", "signerName": "example.org/s", "usages": ["client auth"]}),
+                not_pem.to_owned(),
+            ),
+            (
+                json!({"request": "aGVsbG8=", "signerName": "example.org/s"}),
+                format!("[{not_pem}, spec.usages: Required value]"),
+            ),
+            (
+                json!({"request": "aGVsbG8=", "signerName": "nosign", "usages": ["client auth"]}),
+                format!(
+                    "[{not_pem}, spec.signerName: Invalid value: \"nosign\": must be a fully qualified domain and path of the form 'example.com/signer-name']"
+                ),
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(CertificateSigningRequest::validate(&read(spec)).to_string(), message);

@@ -135,14 +135,19 @@ pub fn label_selector(errors: &mut FieldErrors, path: &FieldPath, selector: Opti
         let values = expression.values.as_deref().unwrap_or_default();
         match expression.operator.as_str() {
             "In" | "NotIn" if values.is_empty() => {
-                errors.push(FieldError::required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+                errors.push(FieldError::required(
+                    &path.child("values"),
+                    "must be specified when `operator` is 'In' or 'NotIn'",
+                ));
             }
             "Exists" | "DoesNotExist" if !values.is_empty() => {
                 let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
                 errors.push(FieldError::forbidden(&path.child("values"), detail));
             }
             "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            operator => errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator")),
+            operator => {
+                errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator"))
+            }
         }
         label_key(errors, &path.child("key"), &expression.key);
         for (i, value) in values.iter().enumerate() {
@@ -245,15 +250,26 @@ pub fn resource_quantity(errors: &mut FieldErrors, path: &FieldPath, resource: &
 
 fn is_integer_resource(resource: &str) -> bool {
     let counted = [
-        "pods", "persistentvolumeclaims", "services", "replicationcontrollers", "resourcequotas", "secrets", "configmaps",
-        "services.nodeports", "services.loadbalancers", "requests.hugepages", "limits.hugepages",
+        "pods",
+        "persistentvolumeclaims",
+        "services",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "configmaps",
+        "services.nodeports",
+        "services.loadbalancers",
+        "requests.hugepages",
+        "limits.hugepages",
     ];
     counted.contains(&resource) || resource.starts_with("count/") || is_extended_resource(resource)
 }
 
 /// `example.org/gpu`: not kubernetes.io, and not the name of a quota.
 pub fn is_extended_resource(resource: &str) -> bool {
-    !is_native_resource(resource) && !resource.starts_with("requests.") && names::qualified_name(&format!("requests.{resource}")).is_empty()
+    !is_native_resource(resource)
+        && !resource.starts_with("requests.")
+        && names::qualified_name(&format!("requests.{resource}")).is_empty()
 }
 
 /// Unprefixed, or under kubernetes.io.
@@ -269,14 +285,32 @@ pub fn is_huge_pages(resource: &str) -> bool {
 /// The name of some resource: qualified, and a known one if it has no prefix.
 pub fn resource_name(errors: &mut FieldErrors, path: &FieldPath, resource: &str) {
     const STANDARD: &[&str] = &[
-        "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.ephemeral-storage", "limits.cpu",
-        "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers", "secrets",
-        "configmaps", "persistentvolumeclaims", "storage", "requests.storage", "services.nodeports", "services.loadbalancers",
+        "cpu",
+        "memory",
+        "ephemeral-storage",
+        "requests.cpu",
+        "requests.memory",
+        "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+        "pods",
+        "resourcequotas",
+        "services",
+        "replicationcontrollers",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "storage",
+        "requests.storage",
+        "services.nodeports",
+        "services.loadbalancers",
     ];
     let messages = names::qualified_name(resource);
     let wellformed = messages.is_empty();
     errors.push_invalid(path, resource, messages);
-    let standard = STANDARD.contains(&resource) || is_huge_pages(resource) || resource.starts_with("requests.hugepages-");
+    let standard =
+        STANDARD.contains(&resource) || is_huge_pages(resource) || resource.starts_with("requests.hugepages-");
     if wellformed && !resource.contains('/') && !standard {
         errors.push(FieldError::invalid(path, resource, "must be a standard resource type or fully qualified"));
     }
@@ -299,14 +333,35 @@ mod tests {
             {"key": "a", "operator": "Near"}, {"key": "b", "operator": "In"}, {"key": "c", "operator": "Exists", "values": ["x"]}]}))
         .expect("a selector");
         let table = [
-            (found(|e, p| one_of(e, p, "x", &["B", "A"])), "f: Unsupported value: \"x\": supported values: \"B\", \"A\""),
+            (
+                found(|e, p| one_of(e, p, "x", &["B", "A"])),
+                "f: Unsupported value: \"x\": supported values: \"B\", \"A\"",
+            ),
             (found(|e, p| in_range(e, p, 0, 1, 9)), "f: Invalid value: 0: must be between 1 and 9, inclusive"),
-            (found(|e, p| endpoint_ip(e, p, "127.0.0.1")), "f: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-            (found(|e, p| cidr(e, p, "10.0.0.0/33")), "f: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
-            (found(|e, p| at_most_hundred_percent(e, p, &IntOrString::String("150%".to_owned()))), "f: Invalid value: \"150%\": must not be greater than 100%"),
-            (found(|e, p| resource_name(e, p, "moons")), "f: Invalid value: \"moons\": must be a standard resource type or fully qualified"),
-            (found(|e, p| resource_quantity(e, p, "example.org/gpu", &Wire("1500m".to_owned()))), "f: Invalid value: \"1500m\": must be an integer"),
-            (found(|e, p| label_selector(e, p, Some(&selector))), "[f.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator, f.matchExpressions[1].values: Required value: must be specified when `operator` is 'In' or 'NotIn', f.matchExpressions[2].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist']"),
+            (
+                found(|e, p| endpoint_ip(e, p, "127.0.0.1")),
+                "f: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ),
+            (
+                found(|e, p| cidr(e, p, "10.0.0.0/33")),
+                "f: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                found(|e, p| at_most_hundred_percent(e, p, &IntOrString::String("150%".to_owned()))),
+                "f: Invalid value: \"150%\": must not be greater than 100%",
+            ),
+            (
+                found(|e, p| resource_name(e, p, "moons")),
+                "f: Invalid value: \"moons\": must be a standard resource type or fully qualified",
+            ),
+            (
+                found(|e, p| resource_quantity(e, p, "example.org/gpu", &Wire("1500m".to_owned()))),
+                "f: Invalid value: \"1500m\": must be an integer",
+            ),
+            (
+                found(|e, p| label_selector(e, p, Some(&selector))),
+                "[f.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator, f.matchExpressions[1].values: Required value: must be specified when `operator` is 'In' or 'NotIn', f.matchExpressions[2].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist']",
+            ),
         ];
         for (found, expected) in table {
             assert_eq!(found, expected);

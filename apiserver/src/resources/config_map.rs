@@ -14,7 +14,10 @@ pub const MAX_DATA: usize = 1024 * 1024;
 /// See the module.
 pub struct ConfigMap;
 
-const DATA: Column = printing::text("Data", "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'. Values with non-UTF-8 byte sequences must use the BinaryData field. The keys stored in Data must not overlap with the keys in the BinaryData field, this is enforced during validation process.");
+const DATA: Column = printing::text(
+    "Data",
+    "Data contains the configuration data. Each key must consist of alphanumeric characters, '-', '_' or '.'. Values with non-UTF-8 byte sequences must use the BinaryData field. The keys stored in Data must not overlap with the keys in the BinaryData field, this is enforced during validation process.",
+);
 
 impl Kind for ConfigMap {
     type Object = Object;
@@ -60,10 +63,14 @@ impl Kind for ConfigMap {
     }
 
     fn columns() -> Columns<Object> {
-        Columns { columns: vec![NAME, DATA, AGE], cells: |object, now| {
-            let keys = object.data.as_ref().map_or(0, |d| d.len()) + object.binary_data.as_ref().map_or(0, |d| d.len());
-            vec![printing::name(&object.metadata), Value::from(keys), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns: vec![NAME, DATA, AGE],
+            cells: |object, now| {
+                let keys =
+                    object.data.as_ref().map_or(0, |d| d.len()) + object.binary_data.as_ref().map_or(0, |d| d.len());
+                vec![printing::name(&object.metadata), Value::from(keys), printing::age(&object.metadata, now)]
+            },
+        }
     }
 }
 
@@ -84,11 +91,27 @@ mod tests {
     fn what_is_refused() {
         let frozen = json!({"immutable": true, "data": {"k": "x"}});
         let table = [
-            (json!({"data": {"k": "v"}, "binaryData": {"k": "AAEC"}}), None, "data[k]: Invalid value: \"k\": duplicate of key present in binaryData"),
+            (
+                json!({"data": {"k": "v"}, "binaryData": {"k": "AAEC"}}),
+                None,
+                "data[k]: Invalid value: \"k\": duplicate of key present in binaryData",
+            ),
             (json!({"data": {"..": "v"}}), None, "data[..]: Invalid value: \"..\": must not be '..'"),
-            (json!({"data": {"k": "v".repeat(MAX_DATA + 1)}}), None, "[]: Too long: may not be more than 1048576 bytes"),
-            (json!({"immutable": true, "data": {"k": "y"}}), Some(frozen.clone()), "data: Forbidden: field is immutable when `immutable` is set"),
-            (json!({"data": {"k": "x"}}), Some(frozen.clone()), "immutable: Forbidden: field is immutable when `immutable` is set"),
+            (
+                json!({"data": {"k": "v".repeat(MAX_DATA + 1)}}),
+                None,
+                "[]: Too long: may not be more than 1048576 bytes",
+            ),
+            (
+                json!({"immutable": true, "data": {"k": "y"}}),
+                Some(frozen.clone()),
+                "data: Forbidden: field is immutable when `immutable` is set",
+            ),
+            (
+                json!({"data": {"k": "x"}}),
+                Some(frozen.clone()),
+                "immutable: Forbidden: field is immutable when `immutable` is set",
+            ),
             (frozen.clone(), Some(frozen), "[]"),
         ];
         for (new, old, message) in table {

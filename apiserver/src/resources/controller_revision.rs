@@ -40,13 +40,21 @@ impl Kind for ControllerRevision {
             printing::text("Revision", "Revision indicates the revision of the state represented by Data."),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let controller = controller_of(&object.metadata).map_or("<none>".to_owned(), |owner| {
-                let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
-                format!("{}/{}", GroupKind::new(group, &owner.kind.to_lowercase()), owner.name)
-            });
-            vec![printing::name(&object.metadata), Value::from(controller), Value::from(object.revision), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let controller = controller_of(&object.metadata).map_or("<none>".to_owned(), |owner| {
+                    let group = owner.api_version.split_once('/').map_or("", |(group, _)| group);
+                    format!("{}/{}", GroupKind::new(group, &owner.kind.to_lowercase()), owner.name)
+                });
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(controller),
+                    Value::from(object.revision),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -58,7 +66,8 @@ mod tests {
     #[test]
     fn data_is_frozen() {
         let read = |value: Value| serde_json::from_value::<Object>(value).expect("a revision");
-        let (old, new) = (read(json!({"data": {"a": 1}, "revision": 1})), read(json!({"data": {"a": 2}, "revision": -1})));
+        let (old, new) =
+            (read(json!({"data": {"a": 1}, "revision": 1})), read(json!({"data": {"a": 2}, "revision": -1})));
         let message = "[revision: Invalid value: -1: must be greater than or equal to 0, data: Invalid value: {\"a\":2}: field is immutable]";
         assert_eq!(ControllerRevision::validate_update(&new, &old).to_string(), message);
     }

@@ -60,7 +60,11 @@ impl Kind for CronJob {
         } else if let Err(why) = schedule::parse(&spec.schedule) {
             errors.push(FieldError::invalid(&path.child("schedule"), &spec.schedule, why.to_string()));
         }
-        checks::non_negative_option(&mut errors, &path.child("startingDeadlineSeconds"), spec.starting_deadline_seconds);
+        checks::non_negative_option(
+            &mut errors,
+            &path.child("startingDeadlineSeconds"),
+            spec.starting_deadline_seconds,
+        );
         if let Some(zone) = &spec.time_zone {
             time_zone(&mut errors, &path.child("timeZone"), zone);
         }
@@ -68,7 +72,11 @@ impl Kind for CronJob {
         checks::required_one_of(&mut errors, &path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
         let template = spec.job_template.spec.unwrap_or_default();
         job::validate_template_spec(&mut errors, &path.child("jobTemplate").child("spec"), &template);
-        checks::non_negative_option(&mut errors, &path.child("successfulJobsHistoryLimit"), spec.successful_jobs_history_limit);
+        checks::non_negative_option(
+            &mut errors,
+            &path.child("successfulJobsHistoryLimit"),
+            spec.successful_jobs_history_limit,
+        );
         checks::non_negative_option(&mut errors, &path.child("failedJobsHistoryLimit"), spec.failed_jobs_history_limit);
         let name = object.metadata.name.as_deref().unwrap_or_default();
         if name.len() > MAX_NAME {
@@ -86,38 +94,51 @@ impl Kind for CronJob {
         let columns = vec![
             NAME,
             printing::text("Schedule", "The schedule in Cron format, see https://en.wikipedia.org/wiki/Cron."),
-            printing::text("Timezone", "The time zone name for the given schedule, see https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. If not specified, this will default to the time zone of the kube-controller-manager process. The set of valid time zone names and the time zone offset is loaded from the system-wide time zone database by the API server during CronJob validation and the controller manager during execution. If no system-wide time zone database can be found a bundled version of the database is used instead. If the time zone name becomes invalid during the lifetime of a CronJob or due to a change in host configuration, the controller will stop creating new new Jobs and will create a system event with the reason UnknownTimeZone. More information can be found in https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones"),
-            printing::boolean("Suspend", "This flag tells the controller to suspend subsequent executions, it does not apply to already started executions. Defaults to false."),
+            printing::text(
+                "Timezone",
+                "The time zone name for the given schedule, see https://en.wikipedia.org/wiki/List_of_tz_database_time_zones. If not specified, this will default to the time zone of the kube-controller-manager process. The set of valid time zone names and the time zone offset is loaded from the system-wide time zone database by the API server during CronJob validation and the controller manager during execution. If no system-wide time zone database can be found a bundled version of the database is used instead. If the time zone name becomes invalid during the lifetime of a CronJob or due to a change in host configuration, the controller will stop creating new new Jobs and will create a system event with the reason UnknownTimeZone. More information can be found in https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/#time-zones",
+            ),
+            printing::boolean(
+                "Suspend",
+                "This flag tells the controller to suspend subsequent executions, it does not apply to already started executions. Defaults to false.",
+            ),
             printing::integer("Active", "A list of pointers to currently running jobs."),
             printing::text("Last Schedule", "Information when was the last time the job was successfully scheduled."),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+            printing::wide(
+                "Selector",
+                "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone(), object.status.clone().unwrap_or_default());
-            let job = spec.job_template.spec.unwrap_or_default();
-            let (containers, images) = printing::containers(job.template.spec.as_ref());
-            let suspended = match spec.suspend {
-                Some(true) => "True",
-                Some(false) => "False",
-                None => "<unset>",
-            };
-            let last = status.last_schedule_time.map_or("<none>".to_owned(), |time| printing::since(Some(time.0), now));
-            vec![
-                printing::name(&object.metadata),
-                Value::from(spec.schedule),
-                Value::from(spec.time_zone.unwrap_or_else(|| "<none>".to_owned())),
-                Value::from(suspended),
-                Value::from(status.active.map_or(0, |active| active.len())),
-                Value::from(last),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::selector(job.selector.as_ref())),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) = (object.spec.clone(), object.status.clone().unwrap_or_default());
+                let job = spec.job_template.spec.unwrap_or_default();
+                let (containers, images) = printing::containers(job.template.spec.as_ref());
+                let suspended = match spec.suspend {
+                    Some(true) => "True",
+                    Some(false) => "False",
+                    None => "<unset>",
+                };
+                let last =
+                    status.last_schedule_time.map_or("<none>".to_owned(), |time| printing::since(Some(time.0), now));
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(spec.schedule),
+                    Value::from(spec.time_zone.unwrap_or_else(|| "<none>".to_owned())),
+                    Value::from(suspended),
+                    Value::from(status.active.map_or(0, |active| active.len())),
+                    Value::from(last),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::selector(job.selector.as_ref())),
+                ]
+            },
+        }
     }
 }
 
@@ -125,7 +146,11 @@ fn time_zone(errors: &mut FieldErrors, path: &FieldPath, zone: &str) {
     if zone.is_empty() {
         errors.push(FieldError::invalid(path, zone, "timeZone must be nil or non-empty string"));
     } else if zone.eq_ignore_ascii_case("local") {
-        errors.push(FieldError::invalid(path, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"));
+        errors.push(FieldError::invalid(
+            path,
+            zone,
+            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
+        ));
     } else if TimeZone::get(zone).is_err() {
         errors.push(FieldError::invalid(path, zone, format!("unknown time zone {zone}")));
     }
@@ -150,11 +175,23 @@ mod tests {
     fn what_is_refused() {
         let table = [
             (json!({}), "[]"),
-            (json!({"schedule": "every day"}), "spec.schedule: Invalid value: \"every day\": expected exactly 5 fields, found 2: [every day]"),
-            (json!({"schedule": "TZ=UTC * * * * *"}), "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead"),
+            (
+                json!({"schedule": "every day"}),
+                "spec.schedule: Invalid value: \"every day\": expected exactly 5 fields, found 2: [every day]",
+            ),
+            (
+                json!({"schedule": "TZ=UTC * * * * *"}),
+                "spec.schedule: Invalid value: \"TZ=UTC * * * * *\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+            ),
             (json!({"schedule": ""}), "spec.schedule: Required value"),
-            (json!({"timeZone": "Mars/North"}), "spec.timeZone: Invalid value: \"Mars/North\": unknown time zone Mars/North"),
-            (json!({"concurrencyPolicy": "Twice"}), "spec.concurrencyPolicy: Unsupported value: \"Twice\": supported values: \"Allow\", \"Forbid\", \"Replace\""),
+            (
+                json!({"timeZone": "Mars/North"}),
+                "spec.timeZone: Invalid value: \"Mars/North\": unknown time zone Mars/North",
+            ),
+            (
+                json!({"concurrencyPolicy": "Twice"}),
+                "spec.concurrencyPolicy: Unsupported value: \"Twice\": supported values: \"Allow\", \"Forbid\", \"Replace\"",
+            ),
         ];
         for (fields, message) in table {
             assert_eq!(CronJob::validate(&cron(fields)).to_string(), message);
@@ -164,6 +201,9 @@ mod tests {
     #[test]
     fn cells() {
         let row = (CronJob::columns().cells)(&cron(json!({"suspend": true})), k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!(Value::from(row), json!(["c", "*/5 * * * *", "<none>", "True", 0, "<none>", "<unknown>", "c", "i", "<none>"]));
+        assert_eq!(
+            Value::from(row),
+            json!(["c", "*/5 * * * *", "<none>", "True", 0, "<none>", "<unknown>", "c", "i", "<none>"])
+        );
     }
 }

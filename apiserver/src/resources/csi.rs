@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::storage::v1::{CSIDriver as DriverObject, CSINode as NodeObject, CSIStorageCapacity as CapacityObject};
+use k8s_openapi::api::storage::v1::{
+    CSIDriver as DriverObject, CSINode as NodeObject, CSIStorageCapacity as CapacityObject,
+};
 use k8s_openapi::api::storage::v1::{VolumeAttachment as AttachmentObject, VolumeAttachmentStatus};
 use serde_json::Value;
 
@@ -44,9 +46,18 @@ impl Kind for CsiDriver {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let spec = &object.spec;
-        driver_name(&mut errors, &FieldPath::root("metadata").child("name"), object.metadata.name.as_deref().unwrap_or_default());
+        driver_name(
+            &mut errors,
+            &FieldPath::root("metadata").child("name"),
+            object.metadata.name.as_deref().unwrap_or_default(),
+        );
         if let Some(policy) = &spec.fs_group_policy {
-            checks::one_of(&mut errors, &path.child("fsGroupPolicy"), policy, &["File", "None", "ReadWriteOnceWithFSType"]);
+            checks::one_of(
+                &mut errors,
+                &path.child("fsGroupPolicy"),
+                policy,
+                &["File", "None", "ReadWriteOnceWithFSType"],
+            );
         }
         for mode in spec.volume_lifecycle_modes.iter().flatten() {
             checks::one_of(&mut errors, &path.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"]);
@@ -54,7 +65,10 @@ impl Kind for CsiDriver {
         let mut audiences = BTreeSet::new();
         for (i, request) in spec.token_requests.iter().flatten().enumerate() {
             if !audiences.insert(&request.audience) {
-                errors.push(FieldError::duplicate(&path.child("tokenRequests").index(i).child("audience"), &request.audience));
+                errors.push(FieldError::duplicate(
+                    &path.child("tokenRequests").index(i).child("audience"),
+                    &request.audience,
+                ));
             }
         }
         errors
@@ -63,7 +77,12 @@ impl Kind for CsiDriver {
     fn validate_update(new: &DriverObject, old: &DriverObject) -> FieldErrors {
         let mut errors = Self::validate(new);
         let path = FieldPath::root("spec");
-        checks::immutable(&mut errors, &path.child("attachRequired"), &new.spec.attach_required, &old.spec.attach_required);
+        checks::immutable(
+            &mut errors,
+            &path.child("attachRequired"),
+            &new.spec.attach_required,
+            &old.spec.attach_required,
+        );
         let (new_modes, old_modes) = (&new.spec.volume_lifecycle_modes, &old.spec.volume_lifecycle_modes);
         checks::immutable(&mut errors, &path.child("volumeLifecycleModes"), new_modes, old_modes);
         errors
@@ -72,29 +91,51 @@ impl Kind for CsiDriver {
     fn columns() -> Columns<DriverObject> {
         let columns = vec![
             NAME,
-            printing::boolean("AttachRequired", "attachRequired indicates this CSI volume driver requires an attach operation (because it implements the CSI ControllerPublishVolume() method), and that the Kubernetes attach detach controller should call the attach volume interface which checks the volumeattachment status and waits until the volume is attached before proceeding to mounting."),
-            printing::boolean("PodInfoOnMount", "podInfoOnMount indicates this CSI volume driver requires additional pod information (like podName, podUID, etc.) during mount operations, if set to true. If set to false, pod information will not be passed on mount. Default is false."),
-            printing::boolean("StorageCapacity", "storageCapacity indicates that the CSI volume driver wants pod scheduling to consider the storage capacity that the driver deployment will report by creating CSIStorageCapacity objects with capacity information, if set to true."),
-            printing::text("TokenRequests", "tokenRequests indicates the CSI driver needs pods' service account tokens it is mounting volume for to do necessary authentication."),
-            printing::boolean("RequiresRepublish", "requiresRepublish indicates the CSI driver wants `NodePublishVolume` being periodically called to reflect any possible change in the mounted volume. This field defaults to false."),
-            printing::text("Modes", "volumeLifecycleModes defines what kind of volumes this CSI volume driver supports."),
+            printing::boolean(
+                "AttachRequired",
+                "attachRequired indicates this CSI volume driver requires an attach operation (because it implements the CSI ControllerPublishVolume() method), and that the Kubernetes attach detach controller should call the attach volume interface which checks the volumeattachment status and waits until the volume is attached before proceeding to mounting.",
+            ),
+            printing::boolean(
+                "PodInfoOnMount",
+                "podInfoOnMount indicates this CSI volume driver requires additional pod information (like podName, podUID, etc.) during mount operations, if set to true. If set to false, pod information will not be passed on mount. Default is false.",
+            ),
+            printing::boolean(
+                "StorageCapacity",
+                "storageCapacity indicates that the CSI volume driver wants pod scheduling to consider the storage capacity that the driver deployment will report by creating CSIStorageCapacity objects with capacity information, if set to true.",
+            ),
+            printing::text(
+                "TokenRequests",
+                "tokenRequests indicates the CSI driver needs pods' service account tokens it is mounting volume for to do necessary authentication.",
+            ),
+            printing::boolean(
+                "RequiresRepublish",
+                "requiresRepublish indicates the CSI driver wants `NodePublishVolume` being periodically called to reflect any possible change in the mounted volume. This field defaults to false.",
+            ),
+            printing::text(
+                "Modes",
+                "volumeLifecycleModes defines what kind of volumes this CSI volume driver supports.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let spec = &object.spec;
-            let audiences = spec.token_requests.iter().flatten().map(|request| request.audience.clone()).collect::<Vec<_>>();
-            let audiences = if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") };
-            vec![
-                printing::name(&object.metadata),
-                Value::from(spec.attach_required.unwrap_or(true)),
-                Value::from(spec.pod_info_on_mount.unwrap_or_default()),
-                Value::from(spec.storage_capacity.unwrap_or_default()),
-                Value::from(audiences),
-                Value::from(spec.requires_republish.unwrap_or_default()),
-                Value::from(printing::or_none(&spec.volume_lifecycle_modes.clone().unwrap_or_default().join(","))),
-                printing::age(&object.metadata, now),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let spec = &object.spec;
+                let audiences =
+                    spec.token_requests.iter().flatten().map(|request| request.audience.clone()).collect::<Vec<_>>();
+                let audiences = if audiences.is_empty() { "<unset>".to_owned() } else { audiences.join(",") };
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(spec.attach_required.unwrap_or(true)),
+                    Value::from(spec.pod_info_on_mount.unwrap_or_default()),
+                    Value::from(spec.storage_capacity.unwrap_or_default()),
+                    Value::from(audiences),
+                    Value::from(spec.requires_republish.unwrap_or_default()),
+                    Value::from(printing::or_none(&spec.volume_lifecycle_modes.clone().unwrap_or_default().join(","))),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -125,12 +166,22 @@ impl Kind for CsiNode {
     fn columns() -> Columns<NodeObject> {
         let columns = vec![
             NAME,
-            printing::integer("Drivers", "drivers is a list of information of all CSI Drivers existing on a node. If all drivers in the list are uninstalled, this can become empty."),
+            printing::integer(
+                "Drivers",
+                "drivers is a list of information of all CSI Drivers existing on a node. If all drivers in the list are uninstalled, this can become empty.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            vec![printing::name(&object.metadata), Value::from(object.spec.drivers.len()), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(object.spec.drivers.len()),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -162,13 +213,26 @@ impl Kind for CsiStorageCapacity {
     fn columns() -> Columns<CapacityObject> {
         let columns = vec![
             NAME,
-            printing::text("StorageClassName", "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable."),
-            printing::text("Capacity", "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields."),
+            printing::text(
+                "StorageClassName",
+                "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
+            ),
+            printing::text(
+                "Capacity",
+                "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.",
+            ),
         ];
-        Columns { columns, cells: |object, _| {
-            let capacity = object.capacity.as_ref().map_or("<unset>".to_owned(), |amount| amount.0.clone());
-            vec![printing::name(&object.metadata), Value::from(object.storage_class_name.clone()), Value::from(capacity)]
-        } }
+        Columns {
+            columns,
+            cells: |object, _| {
+                let capacity = object.capacity.as_ref().map_or("<unset>".to_owned(), |amount| amount.0.clone());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(object.storage_class_name.clone()),
+                    Value::from(capacity),
+                ]
+            },
+        }
     }
 }
 
@@ -201,11 +265,19 @@ impl Kind for VolumeAttachment {
         }
         let source = path.child("source");
         match (&spec.source.persistent_volume_name, &spec.source.inline_volume_spec) {
-            (None, None) => errors.push(FieldError::required(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName")),
+            (None, None) => errors.push(FieldError::required(
+                &source,
+                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+            )),
             (Some(_), Some(_)) => {
-                errors.push(FieldError::forbidden(&source, "must specify exactly one of inlineVolumeSpec and persistentVolumeName"));
+                errors.push(FieldError::forbidden(
+                    &source,
+                    "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
+                ));
             }
-            (Some(name), None) if name.is_empty() => errors.push(FieldError::required(&source.child("persistentVolumeName"), "")),
+            (Some(name), None) if name.is_empty() => {
+                errors.push(FieldError::required(&source.child("persistentVolumeName"), ""))
+            }
             (Some(_), None) | (None, Some(_)) => {}
         }
         errors.push_invalid(&path.child("nodeName"), &spec.node_name, names::is_dns1123_subdomain(&spec.node_name));
@@ -221,22 +293,31 @@ impl Kind for VolumeAttachment {
     fn columns() -> Columns<AttachmentObject> {
         let columns = vec![
             NAME,
-            printing::text("Attacher", "attacher indicates the name of the volume driver that MUST handle this request. This is the name returned by GetPluginName()."),
+            printing::text(
+                "Attacher",
+                "attacher indicates the name of the volume driver that MUST handle this request. This is the name returned by GetPluginName().",
+            ),
             printing::text("PV", "source represents the volume that should be attached."),
             printing::text("Node", "nodeName represents the node that the volume should be attached to."),
-            printing::boolean("Attached", "attached indicates the volume is successfully attached. This field must only be set by the entity completing the attach operation, i.e. the external-attacher."),
+            printing::boolean(
+                "Attached",
+                "attached indicates the volume is successfully attached. This field must only be set by the entity completing the attach operation, i.e. the external-attacher.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            vec![
-                printing::name(&object.metadata),
-                Value::from(object.spec.attacher.clone()),
-                Value::from(object.spec.source.persistent_volume_name.clone().unwrap_or_default()),
-                Value::from(object.spec.node_name.clone()),
-                Value::from(object.status.as_ref().is_some_and(|status| status.attached)),
-                printing::age(&object.metadata, now),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(object.spec.attacher.clone()),
+                    Value::from(object.spec.source.persistent_volume_name.clone().unwrap_or_default()),
+                    Value::from(object.spec.node_name.clone()),
+                    Value::from(object.status.as_ref().is_some_and(|status| status.attached)),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -258,7 +339,8 @@ mod tests {
 
     #[test]
     fn drivers() {
-        let mut object: DriverObject = serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {}})).expect("a driver");
+        let mut object: DriverObject =
+            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {}})).expect("a driver");
         CsiDriver::set_defaults(&mut object);
         assert_eq!(CsiDriver::validate(&object).to_string(), "[]");
         let expected = json!({"attachRequired": true, "fsGroupPolicy": "ReadWriteOnceWithFSType", "podInfoOnMount": false, "requiresRepublish": false,
@@ -270,8 +352,11 @@ mod tests {
     fn what_is_refused() {
         let node: NodeObject = serde_json::from_value(json!({"spec": {"drivers": [{"name": "d"}]}})).expect("a node");
         assert_eq!(CsiNode::validate(&node).to_string(), "spec.drivers[0].nodeID: Required value");
-        let attachment: AttachmentObject = serde_json::from_value(json!({"spec": {"attacher": "a", "nodeName": "n", "source": {}}})).expect("an attachment");
-        let message = "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+        let attachment: AttachmentObject =
+            serde_json::from_value(json!({"spec": {"attacher": "a", "nodeName": "n", "source": {}}}))
+                .expect("an attachment");
+        let message =
+            "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         assert_eq!(VolumeAttachment::validate(&attachment).to_string(), message);
     }
 }

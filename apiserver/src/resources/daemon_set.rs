@@ -96,35 +96,57 @@ impl Kind for DaemonSet {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::integer("Desired", "The total number of nodes that should be running the daemon pod (including nodes correctly running the daemon pod). More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/"),
-            printing::integer("Current", "The number of nodes that are running at least 1 daemon pod and are supposed to run the daemon pod. More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/"),
-            printing::integer("Ready", "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon pod running with a Ready Condition."),
+            printing::integer(
+                "Desired",
+                "The total number of nodes that should be running the daemon pod (including nodes correctly running the daemon pod). More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+            ),
+            printing::integer(
+                "Current",
+                "The number of nodes that are running at least 1 daemon pod and are supposed to run the daemon pod. More info: https://kubernetes.io/docs/concepts/workloads/controllers/daemonset/",
+            ),
+            printing::integer(
+                "Ready",
+                "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon pod running with a Ready Condition.",
+            ),
             printing::integer("Up-to-date", "The total number of nodes that are running updated daemon pod"),
-            printing::integer("Available", "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and available (ready for at least spec.minReadySeconds)"),
-            printing::text("Node Selector", "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/"),
+            printing::integer(
+                "Available",
+                "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and available (ready for at least spec.minReadySeconds)",
+            ),
+            printing::text(
+                "Node Selector",
+                "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/",
+            ),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "A label query over pods that are managed by the daemon set. Must match in order to be controlled. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+            printing::wide(
+                "Selector",
+                "A label query over pods that are managed by the daemon set. Must match in order to be controlled. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let template = spec.template.spec.as_ref();
-            let (containers, images) = printing::containers(template);
-            vec![
-                printing::name(&object.metadata),
-                Value::from(status.desired_number_scheduled),
-                Value::from(status.current_number_scheduled),
-                Value::from(status.number_ready),
-                Value::from(status.updated_number_scheduled.unwrap_or_default()),
-                Value::from(status.number_available.unwrap_or_default()),
-                Value::from(printing::labels(template.and_then(|spec| spec.node_selector.as_ref()))),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::selector(Some(&spec.selector))),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let template = spec.template.spec.as_ref();
+                let (containers, images) = printing::containers(template);
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(status.desired_number_scheduled),
+                    Value::from(status.current_number_scheduled),
+                    Value::from(status.number_ready),
+                    Value::from(status.updated_number_scheduled.unwrap_or_default()),
+                    Value::from(status.number_available.unwrap_or_default()),
+                    Value::from(printing::labels(template.and_then(|spec| spec.node_selector.as_ref()))),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::selector(Some(&spec.selector))),
+                ]
+            },
+        }
     }
 }
 
@@ -135,10 +157,14 @@ fn update_strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &Daemon
         ("RollingUpdate", Some(rolling)) => {
             let path = path.child("rollingUpdate");
             let zero = IntOrString::Int(0);
-            let (unavailable, surge) = (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
-            let is_zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
+            let (unavailable, surge) =
+                (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
+            let is_zero =
+                |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
             match (is_zero(unavailable), is_zero(surge)) {
-                (true, true) => errors.push(FieldError::required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0")),
+                (true, true) => {
+                    errors.push(FieldError::required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
+                }
                 (false, false) => {
                     let detail = "may not be set when maxUnavailable is non-zero";
                     errors.push(FieldError::invalid(&path.child("maxSurge"), surge, detail));
@@ -167,9 +193,11 @@ mod tests {
         DaemonSet::set_defaults(&mut object);
         DaemonSet::prepare_for_create(&mut object);
         assert_eq!(DaemonSet::validate(&object).to_string(), "[]");
-        let counted = |object: &Object| object.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION)).cloned();
+        let counted =
+            |object: &Object| object.metadata.annotations.as_ref().and_then(|a| a.get(TEMPLATE_GENERATION)).cloned();
         let mut new = object.clone();
-        new.spec.as_mut().expect("a spec").template.spec.as_mut().expect("a pod").containers[0].image = Some("j".to_owned());
+        new.spec.as_mut().expect("a spec").template.spec.as_mut().expect("a pod").containers[0].image =
+            Some("j".to_owned());
         DaemonSet::prepare_for_update(&mut new, &object);
         assert_eq!((counted(&object).as_deref(), counted(&new).as_deref()), (Some("1"), Some("2")));
     }

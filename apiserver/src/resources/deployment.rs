@@ -1,7 +1,9 @@
 //! Deployment: replica sets that replace each other step by step.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
-use k8s_openapi::api::apps::v1::{Deployment as Object, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::apps::v1::{
+    Deployment as Object, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -70,7 +72,11 @@ impl Kind for Deployment {
             ("readyReplicas", status.ready_replicas.unwrap_or_default()),
             ("availableReplicas", status.available_replicas.unwrap_or_default()),
         ];
-        checks::non_negative_option(&mut errors, &FieldPath::root("status").child("observedGeneration"), status.observed_generation);
+        checks::non_negative_option(
+            &mut errors,
+            &FieldPath::root("status").child("observedGeneration"),
+            status.observed_generation,
+        );
         workload::parts_of(&mut errors, status.replicas.unwrap_or_default(), &parts);
         if status.available_replicas > status.ready_replicas {
             let path = FieldPath::root("status").child("availableReplicas");
@@ -90,27 +96,44 @@ impl Kind for Deployment {
         let columns = vec![
             NAME,
             printing::text("Ready", "Number of the pod with ready state"),
-            printing::text("Up-to-date", "Total number of non-terminating pods targeted by this deployment that have the desired template spec."),
-            printing::text("Available", "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment."),
+            printing::text(
+                "Up-to-date",
+                "Total number of non-terminating pods targeted by this deployment that have the desired template spec.",
+            ),
+            printing::text(
+                "Available",
+                "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
+            ),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels."),
+            printing::wide(
+                "Selector",
+                "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels.",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let (containers, images) = printing::containers(spec.template.spec.as_ref());
-            vec![
-                printing::name(&object.metadata),
-                Value::from(format!("{}/{}", status.ready_replicas.unwrap_or_default(), spec.replicas.unwrap_or_default())),
-                Value::from(status.updated_replicas.unwrap_or_default()),
-                Value::from(status.available_replicas.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::selector(Some(&spec.selector))),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let (containers, images) = printing::containers(spec.template.spec.as_ref());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(format!(
+                        "{}/{}",
+                        status.ready_replicas.unwrap_or_default(),
+                        spec.replicas.unwrap_or_default()
+                    )),
+                    Value::from(status.updated_replicas.unwrap_or_default()),
+                    Value::from(status.available_replicas.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::selector(Some(&spec.selector))),
+                ]
+            },
+        }
     }
 
     fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
@@ -142,7 +165,8 @@ fn strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DeploymentStr
         }
         ("Recreate", None) => {}
         ("RollingUpdate", None) => {
-            errors.push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil"));
+            errors
+                .push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil"));
         }
         ("RollingUpdate", Some(rolling)) => rolling_update(errors, &path.child("rollingUpdate"), rolling),
         (_, _) => errors.push(checks::unsupported(path, strategy, &["Recreate", "RollingUpdate"])),
@@ -151,12 +175,17 @@ fn strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DeploymentStr
 
 fn rolling_update(errors: &mut FieldErrors, path: &FieldPath, rolling: &RollingUpdateDeployment) {
     let zero = IntOrString::Int(0);
-    let (unavailable, surge) = (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
+    let (unavailable, surge) =
+        (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
     checks::number_or_percent(errors, &path.child("maxUnavailable"), unavailable);
     checks::number_or_percent(errors, &path.child("maxSurge"), surge);
     let is_zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
     if is_zero(unavailable) && is_zero(surge) {
-        errors.push(FieldError::invalid(&path.child("maxUnavailable"), unavailable, "may not be 0 when `maxSurge` is 0"));
+        errors.push(FieldError::invalid(
+            &path.child("maxUnavailable"),
+            unavailable,
+            "may not be 0 when `maxSurge` is 0",
+        ));
     }
     checks::at_most_hundred_percent(errors, &path.child("maxUnavailable"), unavailable);
 }
@@ -182,13 +211,31 @@ mod tests {
     fn what_is_refused() {
         let table = [
             (json!({}), "[]"),
-            (json!({"selector": null}), "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`]"),
+            (
+                json!({"selector": null}),
+                "[spec.selector: Required value, spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`]",
+            ),
             (json!({"selector": {}}), "spec.selector: Invalid value: {}: empty selector is invalid for deployment"),
-            (json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}), "[spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator, spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Near\"}]}: invalid label selector]"),
-            (json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}), "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0"),
-            (json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}), "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'"),
-            (json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}), "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%"),
-            (json!({"minReadySeconds": 10, "progressDeadlineSeconds": 5}), "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds"),
+            (
+                json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]}}),
+                "[spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator, spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Near\"}]}: invalid label selector]",
+            ),
+            (
+                json!({"strategy": {"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 0}}}),
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0",
+            ),
+            (
+                json!({"strategy": {"type": "Recreate", "rollingUpdate": {"maxSurge": 1}}}),
+                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            ),
+            (
+                json!({"strategy": {"rollingUpdate": {"maxUnavailable": "150%"}}}),
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"150%\": must not be greater than 100%",
+            ),
+            (
+                json!({"minReadySeconds": 10, "progressDeadlineSeconds": 5}),
+                "spec.progressDeadlineSeconds: Invalid value: 5: must be greater than minReadySeconds",
+            ),
         ];
         for (fields, message) in table {
             assert_eq!(Deployment::validate(&deployment(fields)).to_string(), message);

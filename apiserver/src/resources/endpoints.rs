@@ -16,7 +16,8 @@ impl Kind for Endpoints {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["ep"];
     const CREATE_ON_UPDATE: bool = true;
-    const DEPRECATION: Option<&'static str> = Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+    const DEPRECATION: Option<&'static str> =
+        Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
 
     fn set_defaults(object: &mut Object) {
         for port in object.subsets.iter_mut().flatten().flat_map(|subset| subset.ports.iter_mut().flatten()) {
@@ -37,13 +38,19 @@ impl Kind for Endpoints {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Endpoints", "The set of all endpoints is the union of all subsets. Addresses are placed into subsets according to the IPs they share. A single address with multiple ports, some of which are ready and some of which are not (because they come from different containers) will result in the address being displayed in different subsets for the different ports. No address will appear in both Addresses and NotReadyAddresses in the same subset. Sets of addresses and ports that comprise a service."),
+            printing::text(
+                "Endpoints",
+                "The set of all endpoints is the union of all subsets. Addresses are placed into subsets according to the IPs they share. A single address with multiple ports, some of which are ready and some of which are not (because they come from different containers) will result in the address being displayed in different subsets for the different ports. No address will appear in both Addresses and NotReadyAddresses in the same subset. Sets of addresses and ports that comprise a service.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let shown = first_endpoints(object.subsets.as_deref().unwrap_or_default());
-            vec![printing::name(&object.metadata), Value::from(shown), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let shown = first_endpoints(object.subsets.as_deref().unwrap_or_default());
+                vec![printing::name(&object.metadata), Value::from(shown), printing::age(&object.metadata, now)]
+            },
+        }
     }
 }
 
@@ -99,7 +106,9 @@ fn first_endpoints(subsets: &[EndpointSubset]) -> String {
         let addresses = subset.addresses.as_deref().unwrap_or_default();
         match subset.ports.as_deref().unwrap_or_default() {
             [] => all.extend(addresses.iter().map(|address| address.ip.clone())),
-            ports => all.extend(ports.iter().flat_map(|port| addresses.iter().map(|address| host_port(address, port.port)))),
+            ports => {
+                all.extend(ports.iter().flat_map(|port| addresses.iter().map(|address| host_port(address, port.port))))
+            }
         }
     }
     match all.len() {
@@ -115,7 +124,8 @@ mod tests {
     use serde_json::json;
 
     fn endpoints(subset: Value) -> Object {
-        let mut object = serde_json::from_value(json!({"metadata": {"name": "e"}, "subsets": [subset]})).expect("endpoints");
+        let mut object =
+            serde_json::from_value(json!({"metadata": {"name": "e"}, "subsets": [subset]})).expect("endpoints");
         Endpoints::set_defaults(&mut object);
         object
     }
@@ -123,10 +133,22 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 80}]}), "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)"),
-            (json!({"addresses": [{"ip": "abc"}]}), "[subsets[0].addresses[0].ip: Invalid value: \"abc\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), subsets[0].addresses[0].ip: Invalid value: \"abc\": must be a valid IP address]"),
-            (json!({"ports": [{"port": 80}]}), "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"),
-            (json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}, {"port": 81}]}), "[subsets[0].ports[0].name: Required value, subsets[0].ports[1].name: Required value]"),
+            (
+                json!({"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 80}]}),
+                "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+            ),
+            (
+                json!({"addresses": [{"ip": "abc"}]}),
+                "[subsets[0].addresses[0].ip: Invalid value: \"abc\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff), subsets[0].addresses[0].ip: Invalid value: \"abc\": must be a valid IP address]",
+            ),
+            (
+                json!({"ports": [{"port": 80}]}),
+                "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`",
+            ),
+            (
+                json!({"addresses": [{"ip": "10.0.0.1"}], "ports": [{"port": 80}, {"port": 81}]}),
+                "[subsets[0].ports[0].name: Required value, subsets[0].ports[1].name: Required value]",
+            ),
         ];
         for (subset, message) in table {
             assert_eq!(Endpoints::validate(&endpoints(subset)).to_string(), message);
@@ -135,9 +157,14 @@ mod tests {
 
     #[test]
     fn cells() {
-        let shown = |subset| (Endpoints::columns().cells)(&endpoints(subset), k8s_openapi::jiff::Timestamp::UNIX_EPOCH)[1].clone();
+        let shown = |subset| {
+            (Endpoints::columns().cells)(&endpoints(subset), k8s_openapi::jiff::Timestamp::UNIX_EPOCH)[1].clone()
+        };
         let addresses = json!([{"ip": "10.9.9.1"}, {"ip": "10.9.9.2"}]);
-        assert_eq!(shown(json!({"addresses": addresses, "ports": [{"port": 80}, {"port": 81}]})), "10.9.9.1:80,10.9.9.2:80,10.9.9.1:81 + 1 more...");
+        assert_eq!(
+            shown(json!({"addresses": addresses, "ports": [{"port": 80}, {"port": 81}]})),
+            "10.9.9.1:80,10.9.9.2:80,10.9.9.1:81 + 1 more..."
+        );
         assert_eq!(shown(json!({"addresses": addresses})), "10.9.9.1,10.9.9.2");
         assert_eq!(shown(json!({"notReadyAddresses": addresses})), "<none>");
     }

@@ -199,7 +199,11 @@ fn common(errors: &mut FieldErrors, object: &Object, controller: &str) {
         }
     }
     if object.message.as_ref().is_some_and(|message| message.len() > MESSAGE) {
-        errors.push(FieldError::invalid(&FieldPath::root("message"), "", format!("can have at most {MESSAGE} characters")));
+        errors.push(FieldError::invalid(
+            &FieldPath::root("message"),
+            "",
+            format!("can have at most {MESSAGE} characters"),
+        ));
     }
 }
 
@@ -207,46 +211,63 @@ fn columns() -> Columns<Object> {
     let columns = vec![
         printing::text("Last Seen", "The time at which the most recent occurrence of this event was recorded."),
         printing::text("Type", "Type of this event (Normal, Warning), new types could be added in the future"),
-        printing::text("Reason", "This should be a short, machine understandable string that gives the reason for the transition into the object's current status."),
+        printing::text(
+            "Reason",
+            "This should be a short, machine understandable string that gives the reason for the transition into the object's current status.",
+        ),
         printing::text("Object", "The object that this event is about."),
-        printing::wide("Subobject", "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement, such as desiredState.manifest.containers[2]."),
-        printing::wide("Source", "The component reporting this event. Should be a short machine understandable string."),
+        printing::wide(
+            "Subobject",
+            "If referring to a piece of an object instead of an entire object, this string should contain a valid JSON/Go field access statement, such as desiredState.manifest.containers[2].",
+        ),
+        printing::wide(
+            "Source",
+            "The component reporting this event. Should be a short machine understandable string.",
+        ),
         printing::text("Message", "A human-readable description of the status of this operation."),
-        printing::wide("First Seen", "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)"),
+        printing::wide(
+            "First Seen",
+            "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
+        ),
         printing::wide("Count", "The number of times this event has occurred."),
         Column { priority: 1, ..NAME },
     ];
-    Columns { columns, cells: |object, now| {
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        let first_time = object.first_timestamp.as_ref().map(|time| time.0).or(object.event_time.as_ref().map(|time| time.0));
-        let first = printing::since(first_time, now);
-        let mut last = object.last_timestamp.as_ref().map_or_else(|| first.clone(), |time| printing::since(Some(time.0), now));
-        let mut count = object.count.unwrap_or_default().max(1);
-        if let Some(series) = &object.series {
-            last = printing::since(series.last_observed_time.as_ref().map(|time| time.0), now);
-            count = series.count.unwrap_or_default();
-        }
-        let involved = &object.involved_object;
-        let kind = text(&involved.kind).to_lowercase();
-        let about = match text(&involved.name) {
-            name if name.is_empty() => kind,
-            name => format!("{kind}/{name}"),
-        };
-        let source = object.source.clone().unwrap_or_default();
-        let either = |a: Option<String>, b: &Option<String>| a.filter(|a| !a.is_empty()).unwrap_or_else(|| text(b));
-        let component = either(source.component, &object.reporting_component);
-        let source = match either(source.host, &object.reporting_instance) {
-            host if host.is_empty() => component,
-            host => format!("{component}, {host}"),
-        };
-        let fields = [last, text(&object.type_), text(&object.reason), about, text(&involved.field_path), source];
-        let mut cells: Vec<Value> = fields.into_iter().map(Value::from).collect();
-        cells.push(Value::from(text(&object.message).trim()));
-        cells.push(Value::from(first));
-        cells.push(Value::from(count));
-        cells.push(printing::name(&object.metadata));
-        cells
-    } }
+    Columns {
+        columns,
+        cells: |object, now| {
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            let first_time =
+                object.first_timestamp.as_ref().map(|time| time.0).or(object.event_time.as_ref().map(|time| time.0));
+            let first = printing::since(first_time, now);
+            let mut last =
+                object.last_timestamp.as_ref().map_or_else(|| first.clone(), |time| printing::since(Some(time.0), now));
+            let mut count = object.count.unwrap_or_default().max(1);
+            if let Some(series) = &object.series {
+                last = printing::since(series.last_observed_time.as_ref().map(|time| time.0), now);
+                count = series.count.unwrap_or_default();
+            }
+            let involved = &object.involved_object;
+            let kind = text(&involved.kind).to_lowercase();
+            let about = match text(&involved.name) {
+                name if name.is_empty() => kind,
+                name => format!("{kind}/{name}"),
+            };
+            let source = object.source.clone().unwrap_or_default();
+            let either = |a: Option<String>, b: &Option<String>| a.filter(|a| !a.is_empty()).unwrap_or_else(|| text(b));
+            let component = either(source.component, &object.reporting_component);
+            let source = match either(source.host, &object.reporting_instance) {
+                host if host.is_empty() => component,
+                host => format!("{component}, {host}"),
+            };
+            let fields = [last, text(&object.type_), text(&object.reason), about, text(&involved.field_path), source];
+            let mut cells: Vec<Value> = fields.into_iter().map(Value::from).collect();
+            cells.push(Value::from(text(&object.message).trim()));
+            cells.push(Value::from(first));
+            cells.push(Value::from(count));
+            cells.push(printing::name(&object.metadata));
+            cells
+        },
+    }
 }
 
 #[cfg(test)]
@@ -273,27 +294,42 @@ mod tests {
     fn what_is_refused() {
         let about = json!({"kind": "Pod", "namespace": "ns", "name": "p"});
         let meta = json!({"name": "x", "namespace": "ns"});
-        let old = event(json!({"metadata": meta, "involvedObject": {"kind": "Pod", "namespace": "default"}, "reason": "R"}));
-        assert_eq!(CoreEvent::validate(&old).to_string(), "involvedObject.namespace: Invalid value: \"default\": does not match event.namespace");
+        let old =
+            event(json!({"metadata": meta, "involvedObject": {"kind": "Pod", "namespace": "default"}, "reason": "R"}));
+        assert_eq!(
+            CoreEvent::validate(&old).to_string(),
+            "involvedObject.namespace: Invalid value: \"default\": does not match event.namespace"
+        );
         let old = event(json!({"metadata": meta, "involvedObject": {}, "reason": "R"}));
-        assert_eq!(CoreEvent::validate(&old).to_string(), "involvedObject.namespace: Invalid value: \"\": does not match event.namespace");
+        assert_eq!(
+            CoreEvent::validate(&old).to_string(),
+            "involvedObject.namespace: Invalid value: \"\": does not match event.namespace"
+        );
         let new = event(json!({"metadata": meta, "involvedObject": about, "reason": "R", "type": "Normal"}));
         assert_eq!(Event::validate(&new).to_string(), "eventTime: Required value");
-        let loud = event(json!({"metadata": meta, "involvedObject": about, "reason": "R", "type": "Loud", "eventTime": "2020-01-01T00:00:00.000001Z",
-            "action": "Do", "reportingComponent": "x.io/c", "reportingInstance": "i"}));
+        let loud = event(
+            json!({"metadata": meta, "involvedObject": about, "reason": "R", "type": "Loud", "eventTime": "2020-01-01T00:00:00.000001Z",
+            "action": "Do", "reportingComponent": "x.io/c", "reportingInstance": "i"}),
+        );
         assert_eq!(Event::validate(&loud).to_string(), "type: Invalid value: \"\": has invalid value: Loud");
         let mut other = loud.clone();
         other.message = Some("other".to_owned());
-        assert_eq!(Event::validate_update(&other, &loud).to_string(), "message: Invalid value: \"other\": field is immutable");
+        assert_eq!(
+            Event::validate_update(&other, &loud).to_string(),
+            "message: Invalid value: \"other\": field is immutable"
+        );
     }
 
     #[test]
     fn cells() {
-        let object = event(json!({"metadata": {"name": "ev"}, "involvedObject": {"kind": "Pod", "name": "p1", "fieldPath": "spec.containers{c}"}, "reason": "Because",
+        let object = event(
+            json!({"metadata": {"name": "ev"}, "involvedObject": {"kind": "Pod", "name": "p1", "fieldPath": "spec.containers{c}"}, "reason": "Because",
             "message": "it happened ", "type": "Normal", "count": 3, "source": {"component": "me", "host": "h"},
-            "firstTimestamp": "2020-01-01T00:00:00Z", "lastTimestamp": "2020-01-01T00:01:00Z"}));
+            "firstTimestamp": "2020-01-01T00:00:00Z", "lastTimestamp": "2020-01-01T00:01:00Z"}),
+        );
         let row = (columns().cells)(&object, "2020-01-01T00:03:00Z".parse().expect("a time"));
-        let expected = json!(["2m", "Normal", "Because", "pod/p1", "spec.containers{c}", "me, h", "it happened", "3m", 3, "ev"]);
+        let expected =
+            json!(["2m", "Normal", "Because", "pod/p1", "spec.containers{c}", "me, h", "it happened", "3m", 3, "ev"]);
         assert_eq!(Value::from(row), expected);
     }
 }

@@ -2,8 +2,12 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler as Object, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus};
-use k8s_openapi::api::autoscaling::v2::{HPAScalingPolicy, HPAScalingRules, MetricSpec, MetricTarget, ResourceMetricSource};
+use k8s_openapi::api::autoscaling::v2::{
+    HPAScalingPolicy, HPAScalingRules, MetricSpec, MetricTarget, ResourceMetricSource,
+};
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscaler as Object, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
+};
 use serde_json::{Map, Value, json};
 
 use super::printing::{self, AGE, NAME};
@@ -27,9 +31,17 @@ impl Kind for HorizontalPodAutoscaler {
         let spec = &mut object.spec;
         spec.min_replicas.get_or_insert(1);
         if spec.metrics.as_ref().is_none_or(Vec::is_empty) {
-            let target = MetricTarget { type_: "Utilization".to_owned(), average_utilization: Some(CPU_TARGET), ..MetricTarget::default() };
+            let target = MetricTarget {
+                type_: "Utilization".to_owned(),
+                average_utilization: Some(CPU_TARGET),
+                ..MetricTarget::default()
+            };
             let resource = ResourceMetricSource { name: "cpu".to_owned(), target };
-            spec.metrics = Some(vec![MetricSpec { type_: "Resource".to_owned(), resource: Some(resource), ..MetricSpec::default() }]);
+            spec.metrics = Some(vec![MetricSpec {
+                type_: "Resource".to_owned(),
+                resource: Some(resource),
+                ..MetricSpec::default()
+            }]);
         }
         if let Some(behavior) = &mut spec.behavior {
             let policy = |kind: &str, value| HPAScalingPolicy { type_: kind.to_owned(), value, period_seconds: 15 };
@@ -131,7 +143,9 @@ const CONDITIONS_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/conditions"
 const CURRENT_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 
 fn is_cpu_target(metric: &Value) -> bool {
-    metric["type"] == "Resource" && metric["resource"]["name"] == "cpu" && metric["resource"]["target"]["type"] == "Utilization"
+    metric["type"] == "Resource"
+        && metric["resource"]["name"] == "cpu"
+        && metric["resource"]["target"]["type"] == "Utilization"
 }
 
 fn to_v1(mut stored: Value) -> Value {
@@ -149,9 +163,12 @@ fn to_v1(mut stored: Value) -> Value {
     }
     if let Some(status) = stored.get_mut("status").and_then(Value::as_object_mut) {
         status.entry("currentReplicas").or_insert(Value::from(0));
-        let current = status.remove("currentMetrics").and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
+        let current =
+            status.remove("currentMetrics").and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
         let of_cpu = |metric: &&Value| metric["type"] == "Resource" && metric["resource"]["name"] == "cpu";
-        if let Some(cpu) = current.iter().find(of_cpu).and_then(|metric| metric["resource"]["current"].get("averageUtilization")) {
+        if let Some(cpu) =
+            current.iter().find(of_cpu).and_then(|metric| metric["resource"]["current"].get("averageUtilization"))
+        {
             status.insert("currentCPUUtilizationPercentage".to_owned(), cpu.clone());
         }
         if !current.is_empty() {
@@ -209,7 +226,11 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &HorizontalPo
         errors.push(FieldError::invalid(&path.child("maxReplicas"), spec.max_replicas, checks::POSITIVE));
     }
     if spec.min_replicas.is_some_and(|min| spec.max_replicas < min) {
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), spec.max_replicas, "must be greater than or equal to `minReplicas`"));
+        errors.push(FieldError::invalid(
+            &path.child("maxReplicas"),
+            spec.max_replicas,
+            "must be greater than or equal to `minReplicas`",
+        ));
     }
     let target = &spec.scale_target_ref;
     let target_path = path.child("scaleTargetRef");
@@ -222,7 +243,11 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &HorizontalPo
     }
     let version = target.api_version.as_deref().unwrap_or_default();
     if version.is_empty() || (!version.contains('/') && version != "v1") {
-        errors.push(FieldError::invalid(&target_path.child("apiVersion"), version, "apiVersion must specify API group"));
+        errors.push(FieldError::invalid(
+            &target_path.child("apiVersion"),
+            version,
+            "apiVersion must specify API group",
+        ));
     }
     for (i, metric) in spec.metrics.iter().flatten().enumerate() {
         validate_metric(errors, &path.child("metrics").index(i), metric);
@@ -248,7 +273,10 @@ fn validate_metric(errors: &mut FieldErrors, path: &FieldPath, metric: &MetricSp
             let detail = "must populate the given metric source only";
             errors.push(FieldError::forbidden(&path.child(field), detail));
         } else if !set && kind == metric.type_ {
-            errors.push(FieldError::required(&path.child(field), "must populate information for the given metric source"));
+            errors.push(FieldError::required(
+                &path.child(field),
+                "must populate information for the given metric source",
+            ));
         }
     }
 }
@@ -256,26 +284,44 @@ fn validate_metric(errors: &mut FieldErrors, path: &FieldPath, metric: &MetricSp
 fn columns() -> Columns<Object> {
     let columns = vec![
         NAME,
-        printing::text("Reference", "scaleTargetRef points to the target resource to scale, and is used to the pods for which metrics should be collected, as well as to actually change the replica count."),
-        printing::text("Targets", "metrics contains the specifications for which to use to calculate the desired replica count (the maximum replica count across all metrics will be used)."),
-        printing::text("MinPods", "minReplicas is the lower limit for the number of replicas to which the autoscaler can scale down."),
-        printing::text("MaxPods", "maxReplicas is the upper limit for the number of replicas to which the autoscaler can scale up. It cannot be less that minReplicas."),
-        printing::text("Replicas", "currentReplicas is current number of replicas of pods managed by this autoscaler, as last seen by the autoscaler."),
+        printing::text(
+            "Reference",
+            "scaleTargetRef points to the target resource to scale, and is used to the pods for which metrics should be collected, as well as to actually change the replica count.",
+        ),
+        printing::text(
+            "Targets",
+            "metrics contains the specifications for which to use to calculate the desired replica count (the maximum replica count across all metrics will be used).",
+        ),
+        printing::text(
+            "MinPods",
+            "minReplicas is the lower limit for the number of replicas to which the autoscaler can scale down.",
+        ),
+        printing::text(
+            "MaxPods",
+            "maxReplicas is the upper limit for the number of replicas to which the autoscaler can scale up. It cannot be less that minReplicas.",
+        ),
+        printing::text(
+            "Replicas",
+            "currentReplicas is current number of replicas of pods managed by this autoscaler, as last seen by the autoscaler.",
+        ),
         AGE,
     ];
-    Columns { columns, cells: |object, now| {
-        let (spec, status) = (object.spec.clone(), object.status.clone().unwrap_or_default());
-        let target = &spec.scale_target_ref;
-        vec![
-            printing::name(&object.metadata),
-            Value::from(format!("{}/{}", target.kind, target.name)),
-            Value::from(targets(&spec, &status)),
-            Value::from(spec.min_replicas.map_or("<unset>".to_owned(), |min| min.to_string())),
-            Value::from(spec.max_replicas),
-            Value::from(status.current_replicas.unwrap_or_default()),
-            printing::age(&object.metadata, now),
-        ]
-    } }
+    Columns {
+        columns,
+        cells: |object, now| {
+            let (spec, status) = (object.spec.clone(), object.status.clone().unwrap_or_default());
+            let target = &spec.scale_target_ref;
+            vec![
+                printing::name(&object.metadata),
+                Value::from(format!("{}/{}", target.kind, target.name)),
+                Value::from(targets(&spec, &status)),
+                Value::from(spec.min_replicas.map_or("<unset>".to_owned(), |min| min.to_string())),
+                Value::from(spec.max_replicas),
+                Value::from(status.current_replicas.unwrap_or_default()),
+                printing::age(&object.metadata, now),
+            ]
+        },
+    }
 }
 
 /// `cpu: 12%/80%`, of at most two metrics.
@@ -292,8 +338,14 @@ fn targets(spec: &HorizontalPodAutoscalerSpec, status: &HorizontalPodAutoscalerS
                 format!("{}: {now}/{}", resource.name, value.0)
             }
             (None, target) => {
-                let now = now.and_then(|now| now.average_utilization).map_or("<unknown>".to_owned(), |value| format!("{value}%"));
-                format!("{}: {now}/{}", resource.name, target.map_or("<auto>".to_owned(), |target| format!("{target}%")))
+                let now = now
+                    .and_then(|now| now.average_utilization)
+                    .map_or("<unknown>".to_owned(), |value| format!("{value}%"));
+                format!(
+                    "{}: {now}/{}",
+                    resource.name,
+                    target.map_or("<auto>".to_owned(), |target| format!("{target}%"))
+                )
             }
         }
     });
@@ -314,25 +366,37 @@ mod tests {
         let v1 = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
             "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": {"kind": "K", "name": "d"}}, "status": {"currentReplicas": 0, "desiredReplicas": 0}});
         let stored = from_v1(v1.clone());
-        assert_eq!(stored["spec"]["metrics"][0]["resource"]["target"], json!({"type": "Utilization", "averageUtilization": 50}));
+        assert_eq!(
+            stored["spec"]["metrics"][0]["resource"]["target"],
+            json!({"type": "Utilization", "averageUtilization": 50})
+        );
         assert_eq!(to_v1(stored), v1);
     }
 
     #[test]
     fn what_is_refused() {
         let scaler = |spec: Value| {
-            let mut object: Object = serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": spec})).expect("an autoscaler");
+            let mut object: Object =
+                serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": spec})).expect("an autoscaler");
             HorizontalPodAutoscaler::set_defaults(&mut object);
             object
         };
         let table = [
-            (json!({"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}), "[spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]"),
-            (json!({"maxReplicas": 3}), "[spec.scaleTargetRef.kind: Required value, spec.scaleTargetRef.name: Required value, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]"),
+            (
+                json!({"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}),
+                "[spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]",
+            ),
+            (
+                json!({"maxReplicas": 3}),
+                "[spec.scaleTargetRef.kind: Required value, spec.scaleTargetRef.name: Required value, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]",
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(HorizontalPodAutoscaler::validate(&scaler(spec)).to_string(), message);
         }
-        let good = scaler(json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}));
+        let good = scaler(
+            json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}),
+        );
         assert_eq!(HorizontalPodAutoscaler::validate(&good).to_string(), "[]");
         let row = (columns().cells)(&good, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(Value::from(row), json!(["h", "Deployment/d", "cpu: <unknown>/80%", "1", 3, 0, "<unknown>"]));

@@ -2,7 +2,9 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::networking::v1::{HTTPIngressPath, Ingress as Object, IngressBackend, IngressClass as ClassObject, IngressSpec};
+use k8s_openapi::api::networking::v1::{
+    HTTPIngressPath, Ingress as Object, IngressBackend, IngressClass as ClassObject, IngressSpec,
+};
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerStatus, IngressStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
@@ -57,29 +59,37 @@ impl Kind for Ingress {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Class", "The name of the IngressClass resource that should be used for additional configuration"),
+            printing::text(
+                "Class",
+                "The name of the IngressClass resource that should be used for additional configuration",
+            ),
             printing::text("Hosts", "Hosts that incoming requests are matched against before the ingress rule"),
             printing::text("Address", "Address is a list containing ingress points for the load-balancer"),
             printing::text("Ports", "Ports of TLS configurations that open"),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let spec = object.spec.clone().unwrap_or_default();
-            let tls = spec.tls.as_ref().is_some_and(|tls| !tls.is_empty());
-            let balancer = object.status.as_ref().and_then(|status| status.load_balancer.clone()).unwrap_or_default();
-            let point = |p: &k8s_openapi::api::networking::v1::IngressLoadBalancerIngress| {
-                p.ip.clone().filter(|ip| !ip.is_empty()).or_else(|| p.hostname.clone())
-            };
-            let points: std::collections::BTreeSet<String> = balancer.ingress.iter().flatten().filter_map(point).collect();
-            vec![
-                printing::name(&object.metadata),
-                Value::from(spec.ingress_class_name.clone().unwrap_or_else(|| "<none>".to_owned())),
-                Value::from(hosts(&spec)),
-                Value::from(points.into_iter().collect::<Vec<_>>().join(",")),
-                Value::from(if tls { "80, 443" } else { "80" }),
-                printing::age(&object.metadata, now),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let spec = object.spec.clone().unwrap_or_default();
+                let tls = spec.tls.as_ref().is_some_and(|tls| !tls.is_empty());
+                let balancer =
+                    object.status.as_ref().and_then(|status| status.load_balancer.clone()).unwrap_or_default();
+                let point = |p: &k8s_openapi::api::networking::v1::IngressLoadBalancerIngress| {
+                    p.ip.clone().filter(|ip| !ip.is_empty()).or_else(|| p.hostname.clone())
+                };
+                let points: std::collections::BTreeSet<String> =
+                    balancer.ingress.iter().flatten().filter_map(point).collect();
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(spec.ingress_class_name.clone().unwrap_or_else(|| "<none>".to_owned())),
+                    Value::from(hosts(&spec)),
+                    Value::from(points.into_iter().collect::<Vec<_>>().join(",")),
+                    Value::from(if tls { "80, 443" } else { "80" }),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -112,7 +122,8 @@ impl Kind for IngressClass {
 
     fn validate_update(new: &ClassObject, old: &ClassObject) -> FieldErrors {
         let mut errors = Self::validate(new);
-        let controller = |object: &ClassObject| object.spec.as_ref().and_then(|spec| spec.controller.clone()).unwrap_or_default();
+        let controller =
+            |object: &ClassObject| object.spec.as_ref().and_then(|spec| spec.controller.clone()).unwrap_or_default();
         let path = FieldPath::root("spec").child("controller");
         checks::immutable(&mut errors, &path, &controller(new), &controller(old));
         errors
@@ -125,15 +136,23 @@ impl Kind for IngressClass {
             printing::text("Parameters", "A reference to a resource with additional parameters"),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let spec = object.spec.clone().unwrap_or_default();
-            let parameters = spec.parameters.map_or("<none>".to_owned(), |parameters| {
-                let group = parameters.api_group.map(|group| format!(".{group}")).unwrap_or_default();
-                format!("{}{group}/{}", parameters.kind, parameters.name)
-            });
-            let controller = spec.controller.unwrap_or_default();
-            vec![printing::name(&object.metadata), Value::from(controller), Value::from(parameters), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let spec = object.spec.clone().unwrap_or_default();
+                let parameters = spec.parameters.map_or("<none>".to_owned(), |parameters| {
+                    let group = parameters.api_group.map(|group| format!(".{group}")).unwrap_or_default();
+                    format!("{}{group}/{}", parameters.kind, parameters.name)
+                });
+                let controller = spec.controller.unwrap_or_default();
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(controller),
+                    Value::from(parameters),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -218,7 +237,11 @@ fn validate_path(errors: &mut FieldErrors, path: &FieldPath, found: &HTTPIngress
         }
         "ImplementationSpecific" => {}
         other => {
-            errors.push(checks::unsupported(&path.child("pathType"), other, &["Exact", "ImplementationSpecific", "Prefix"]));
+            errors.push(checks::unsupported(
+                &path.child("pathType"),
+                other,
+                &["Exact", "ImplementationSpecific", "Prefix"],
+            ));
         }
     }
     validate_backend(errors, &path.child("backend"), &found.backend);
@@ -226,7 +249,9 @@ fn validate_path(errors: &mut FieldErrors, path: &FieldPath, found: &HTTPIngress
 
 fn validate_backend(errors: &mut FieldErrors, path: &FieldPath, backend: &IngressBackend) {
     match (&backend.service, &backend.resource) {
-        (Some(_), Some(_)) => errors.push(FieldError::invalid(path, "", "cannot set both resource and service backends")),
+        (Some(_), Some(_)) => {
+            errors.push(FieldError::invalid(path, "", "cannot set both resource and service backends"))
+        }
         (None, Some(resource)) => {
             checks::required(errors, &path.child("resource").child("kind"), &resource.kind);
             checks::required(errors, &path.child("resource").child("name"), &resource.name);
@@ -243,7 +268,9 @@ fn validate_backend(errors: &mut FieldErrors, path: &FieldPath, backend: &Ingres
             let (name, number) = (port.name.unwrap_or_default(), port.number.unwrap_or_default());
             let port_path = path.child("service").child("port");
             match (name.is_empty(), number) {
-                (false, number) if number != 0 => errors.push(FieldError::invalid(path, "", "cannot set both port name & port number")),
+                (false, number) if number != 0 => {
+                    errors.push(FieldError::invalid(path, "", "cannot set both port name & port number"))
+                }
                 (false, _) => errors.push_invalid(&port_path.child("name"), &name, names::port_name(&name)),
                 (true, 0) => errors.push(FieldError::required(path, "port name or number is required")),
                 (true, number) => checks::port(errors, &port_path.child("number"), &IntOrString::Int(number)),
@@ -272,12 +299,27 @@ mod tests {
     fn what_is_refused() {
         let table = [
             (json!({}), "spec: Invalid value: null: either `defaultBackend` or `rules` must be specified"),
-            (rule("a.example.org", json!({"path": "x", "pathType": "Prefix"})), "spec.rules[0].http.paths[0].path: Invalid value: \"x\": must be an absolute path"),
-            (rule("", json!({"path": "/"})), "spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified"),
-            (rule("1.2.3.4", json!({"path": "/", "pathType": "Prefix"})), "spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address"),
+            (
+                rule("a.example.org", json!({"path": "x", "pathType": "Prefix"})),
+                "spec.rules[0].http.paths[0].path: Invalid value: \"x\": must be an absolute path",
+            ),
+            (
+                rule("", json!({"path": "/"})),
+                "spec.rules[0].http.paths[0].pathType: Required value: pathType must be specified",
+            ),
+            (
+                rule("1.2.3.4", json!({"path": "/", "pathType": "Prefix"})),
+                "spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name, not an IP address",
+            ),
             (rule("*.example.org", json!({"path": "/", "pathType": "Exact"})), "[]"),
-            (rule("a.b", json!({"path": "/", "pathType": "Guess"})), "spec.rules[0].http.paths[0].pathType: Unsupported value: \"Guess\": supported values: \"Exact\", \"ImplementationSpecific\", \"Prefix\""),
-            (json!({"defaultBackend": {"service": {"name": "s", "port": {"number": 80, "name": "http"}}}}), "spec.defaultBackend: Invalid value: \"\": cannot set both port name & port number"),
+            (
+                rule("a.b", json!({"path": "/", "pathType": "Guess"})),
+                "spec.rules[0].http.paths[0].pathType: Unsupported value: \"Guess\": supported values: \"Exact\", \"ImplementationSpecific\", \"Prefix\"",
+            ),
+            (
+                json!({"defaultBackend": {"service": {"name": "s", "port": {"number": 80, "name": "http"}}}}),
+                "spec.defaultBackend: Invalid value: \"\": cannot set both port name & port number",
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(found(spec), message);

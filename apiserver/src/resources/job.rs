@@ -24,7 +24,8 @@ impl Kind for Job {
     type Object = Object;
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.successful", &["/status/succeeded", "0"])];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] =
+        &[("status.successful", &["/status/succeeded", "0"])];
     const GENERATION: bool = true;
     const ORPHANS_BY_DEFAULT: bool = true;
     const DELETE_WARNING: Option<&'static str> = Some(
@@ -55,7 +56,8 @@ impl Kind for Job {
         let spec = object.spec.get_or_insert_default();
         if spec.manual_selector != Some(true) {
             let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
-            for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)] {
+            for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)]
+            {
                 labels.insert(key.to_owned(), value.clone());
             }
             let selector = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
@@ -88,7 +90,8 @@ impl Kind for Job {
         let path = FieldPath::root("spec");
         let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         validate_spec(&mut errors, &path, &new_spec);
-        let elastic = new_spec.completion_mode.as_deref() == Some("Indexed") && new_spec.completions == new_spec.parallelism;
+        let elastic =
+            new_spec.completion_mode.as_deref() == Some("Indexed") && new_spec.completions == new_spec.parallelism;
         if !elastic {
             checks::immutable(&mut errors, &path.child("completions"), &new_spec.completions, &old_spec.completions);
         }
@@ -98,19 +101,40 @@ impl Kind for Job {
         if comparable(&new_spec, &old_spec, mutable) != old_spec.template {
             errors.push(FieldError::invalid(&path.child("template"), &new_spec.template, checks::IMMUTABLE));
         }
-        checks::immutable(&mut errors, &path.child("completionMode"), &new_spec.completion_mode, &old_spec.completion_mode);
-        checks::immutable(&mut errors, &path.child("podFailurePolicy"), &new_spec.pod_failure_policy, &old_spec.pod_failure_policy);
+        checks::immutable(
+            &mut errors,
+            &path.child("completionMode"),
+            &new_spec.completion_mode,
+            &old_spec.completion_mode,
+        );
+        checks::immutable(
+            &mut errors,
+            &path.child("podFailurePolicy"),
+            &new_spec.pod_failure_policy,
+            &old_spec.pod_failure_policy,
+        );
         let (new_limit, old_limit) = (new_spec.backoff_limit_per_index, old_spec.backoff_limit_per_index);
         checks::immutable(&mut errors, &path.child("backoffLimitPerIndex"), &new_limit, &old_limit);
         checks::immutable(&mut errors, &path.child("managedBy"), &new_spec.managed_by, &old_spec.managed_by);
-        checks::immutable(&mut errors, &path.child("successPolicy"), &new_spec.success_policy, &old_spec.success_policy);
+        checks::immutable(
+            &mut errors,
+            &path.child("successPolicy"),
+            &new_spec.success_policy,
+            &old_spec.success_policy,
+        );
         errors
     }
 
     fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let status = new.status.clone().unwrap_or_default();
-        let counts = [("active", status.active), ("succeeded", status.succeeded), ("failed", status.failed), ("ready", status.ready), ("terminating", status.terminating)];
+        let counts = [
+            ("active", status.active),
+            ("succeeded", status.succeeded),
+            ("failed", status.failed),
+            ("ready", status.ready),
+            ("terminating", status.terminating),
+        ];
         for (name, count) in counts {
             checks::non_negative_option(&mut errors, &FieldPath::root("status").child(name), count);
         }
@@ -125,27 +149,36 @@ impl Kind for Job {
         let columns = vec![
             NAME,
             printing::text("Status", "Status of the job."),
-            printing::text("Completions", "Completions specifies the desired number of successfully finished pods the job should be run with. Setting to null means that the success of any pod signals the success of all pods, and allows parallelism to have any positive value. Setting to 1 means that parallelism is limited to 1 and the success of that pod signals the success of the job. More info: https://kubernetes.io/docs/concepts/workloads/controllers/jobs-run-to-completion/"),
+            printing::text(
+                "Completions",
+                "Completions specifies the desired number of successfully finished pods the job should be run with. Setting to null means that the success of any pod signals the success of all pods, and allows parallelism to have any positive value. Setting to 1 means that parallelism is limited to 1 and the success of that pod signals the success of the job. More info: https://kubernetes.io/docs/concepts/workloads/controllers/jobs-run-to-completion/",
+            ),
             printing::text("Duration", "Time required to complete the job."),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+            printing::wide(
+                "Selector",
+                "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let spec = object.spec.clone().unwrap_or_default();
-            let (containers, images) = printing::containers(spec.template.spec.as_ref());
-            vec![
-                printing::name(&object.metadata),
-                Value::from(status_word(object)),
-                Value::from(completions(object)),
-                Value::from(duration(object, now)),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::selector(spec.selector.as_ref())),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let spec = object.spec.clone().unwrap_or_default();
+                let (containers, images) = printing::containers(spec.template.spec.as_ref());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(status_word(object)),
+                    Value::from(completions(object)),
+                    Value::from(duration(object, now)),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::selector(spec.selector.as_ref())),
+                ]
+            },
+        }
     }
 }
 
@@ -200,7 +233,11 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
             let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
             if LabelSelector::from_meta(selector).is_ok_and(|selector| !selector.matches(&labels)) {
                 let detail = "`selector` does not match template `labels`";
-                errors.push(FieldError::invalid(&path.child("template").child("metadata").child("labels"), labels, detail));
+                errors.push(FieldError::invalid(
+                    &path.child("template").child("metadata").child("labels"),
+                    labels,
+                    detail,
+                ));
             }
         }
     }
@@ -252,7 +289,8 @@ fn status_word(object: &Object) -> &'static str {
     if object.metadata.deletion_timestamp.is_some() {
         return "Terminating";
     }
-    let words = [("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")];
+    let words =
+        [("Suspended", "Suspended"), ("FailureTarget", "FailureTarget"), ("SuccessCriteriaMet", "SuccessCriteriaMet")];
     words.iter().find(|(kind, _)| holds(kind)).map_or("Running", |(_, word)| word)
 }
 
@@ -281,11 +319,13 @@ mod tests {
     use serde_json::json;
 
     fn job(fields: Value) -> Object {
-        let mut spec = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}});
+        let mut spec =
+            json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}});
         for (name, value) in fields.as_object().expect("fields") {
             spec[name] = value.clone();
         }
-        let mut object = serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec})).expect("a job");
+        let mut object =
+            serde_json::from_value(json!({"metadata": {"name": "j", "uid": "u"}, "spec": spec})).expect("a job");
         Job::set_defaults(&mut object);
         Job::prepare_for_create(&mut object);
         object
@@ -306,14 +346,23 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let always = json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
-        assert_eq!(Job::validate(&job(always)).to_string(), "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\"");
-        assert_eq!(Job::validate(&job(json!({"backoffLimit": -1}))).to_string(), "spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0");
+        assert_eq!(
+            Job::validate(&job(always)).to_string(),
+            "spec.template.spec.restartPolicy: Required value: valid values: \"OnFailure\", \"Never\""
+        );
+        assert_eq!(
+            Job::validate(&job(json!({"backoffLimit": -1}))).to_string(),
+            "spec.backoffLimit: Invalid value: -1: must be greater than or equal to 0"
+        );
         let old = job(json!({}));
         let mut new = old.clone();
         new.spec.as_mut().expect("a spec").parallelism = Some(3);
         assert_eq!(Job::validate_update(&new, &old).to_string(), "[]");
         new.spec.as_mut().expect("a spec").completions = Some(3);
-        assert_eq!(Job::validate_update(&new, &old).to_string(), "spec.completions: Invalid value: 3: field is immutable");
+        assert_eq!(
+            Job::validate_update(&new, &old).to_string(),
+            "spec.completions: Invalid value: 3: field is immutable"
+        );
     }
 
     #[test]

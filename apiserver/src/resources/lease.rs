@@ -36,13 +36,19 @@ impl Kind for Lease {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Holder", "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field."),
+            printing::text(
+                "Holder",
+                "holderIdentity contains the identity of the holder of a current lease. If Coordinated Leader Election is used, the holder identity must be equal to the elected LeaseCandidate.metadata.name field.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let holder = object.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
-            vec![printing::name(&object.metadata), Value::from(holder), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let holder = object.spec.as_ref().and_then(|spec| spec.holder_identity.clone()).unwrap_or_default();
+                vec![printing::name(&object.metadata), Value::from(holder), printing::age(&object.metadata, now)]
+            },
+        }
     }
 }
 
@@ -63,7 +69,10 @@ mod tests {
     fn what_is_refused() {
         let table = [
             (json!({"leaseDurationSeconds": 0}), "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0"),
-            (json!({"leaseTransitions": -1}), "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0"),
+            (
+                json!({"leaseTransitions": -1}),
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+            ),
             (json!({}), "[]"),
         ];
         for (spec, message) in table {

@@ -19,7 +19,8 @@ impl Kind for LimitRange {
     const CREATE_ON_UPDATE: bool = true;
 
     fn set_defaults(object: &mut Object) {
-        for limit in object.spec.iter_mut().flat_map(|spec| &mut spec.limits).filter(|limit| limit.type_ == "Container") {
+        for limit in object.spec.iter_mut().flat_map(|spec| &mut spec.limits).filter(|limit| limit.type_ == "Container")
+        {
             let fill = |into: &mut Option<BTreeMap<String, Wire>>, from: &Option<BTreeMap<String, Wire>>| {
                 let into = into.get_or_insert_default();
                 for (resource, amount) in from.iter().flatten() {
@@ -82,7 +83,9 @@ fn resources(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem)
         }
     }
     name(errors, "maxLimitRequestRatio", &limit.max_limit_request_ratio);
-    let has = |amounts: &Option<BTreeMap<String, Wire>>| amounts.as_ref().is_some_and(|amounts| amounts.contains_key("storage"));
+    let has = |amounts: &Option<BTreeMap<String, Wire>>| {
+        amounts.as_ref().is_some_and(|amounts| amounts.contains_key("storage"))
+    };
     if limit.type_ == "PersistentVolumeClaim" && !has(&limit.min) && !has(&limit.max) {
         let detail = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(FieldError::required(&path.child("limits"), detail));
@@ -92,12 +95,19 @@ fn resources(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem)
 /// For each resource: min <= default request <= default <= max.
 fn amounts(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem) {
     let maps = [&limit.max, &limit.min, &limit.default, &limit.default_request, &limit.max_limit_request_ratio];
-    let keys: BTreeSet<&String> = maps.iter().flat_map(|amounts| amounts.iter().flat_map(|amounts| amounts.keys())).collect();
+    let keys: BTreeSet<&String> =
+        maps.iter().flat_map(|amounts| amounts.iter().flat_map(|amounts| amounts.keys())).collect();
     for key in keys {
-        let amount = |amounts: &Option<BTreeMap<String, Wire>>| amounts.as_ref().and_then(|a| a.get(key)).map(checks::quantity);
+        let amount =
+            |amounts: &Option<BTreeMap<String, Wire>>| amounts.as_ref().and_then(|a| a.get(key)).map(checks::quantity);
         let (min, max) = (amount(&limit.min), amount(&limit.max));
-        let (request, default, ratio) = (amount(&limit.default_request), amount(&limit.default), amount(&limit.max_limit_request_ratio));
-        let mut order = |field: &str, low: Option<Quantity>, high: Option<Quantity>, shown: Option<Quantity>, words: (&str, &str)| {
+        let (request, default, ratio) =
+            (amount(&limit.default_request), amount(&limit.default), amount(&limit.max_limit_request_ratio));
+        let mut order = |field: &str,
+                         low: Option<Quantity>,
+                         high: Option<Quantity>,
+                         shown: Option<Quantity>,
+                         words: (&str, &str)| {
             if let (Some(low), Some(high)) = (low, high)
                 && low > high
             {
@@ -122,7 +132,11 @@ fn amounts(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem) {
             let bound = max.milli_value() as f64 / min.milli_value() as f64;
             if ratio.milli_value() as f64 / 1000.0 > bound {
                 let detail = format!("ratio {ratio} is greater than max/min = {bound:.6}");
-                errors.push(FieldError::invalid(&path.child("maxLimitRequestRatio").key(key), ratio.to_string(), detail));
+                errors.push(FieldError::invalid(
+                    &path.child("maxLimitRequestRatio").key(key),
+                    ratio.to_string(),
+                    detail,
+                ));
             }
         }
     }
@@ -141,7 +155,9 @@ mod tests {
 
     #[test]
     fn defaults_come_from_the_bounds() {
-        let object = range(json!({"type": "Container", "default": {"cpu": "500m", "memory": "64Mi"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "2"}, "min": {"cpu": "10m"}}));
+        let object = range(
+            json!({"type": "Container", "default": {"cpu": "500m", "memory": "64Mi"}, "defaultRequest": {"cpu": "100m"}, "max": {"cpu": "2"}, "min": {"cpu": "10m"}}),
+        );
         let limit = serde_json::to_value(&object.spec.expect("a spec").limits[0]).expect("json");
         assert_eq!(limit["defaultRequest"], json!({"cpu": "100m", "memory": "64Mi"}));
         assert_eq!(limit["default"], json!({"cpu": "500m", "memory": "64Mi"}));
@@ -150,9 +166,18 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}}), "[spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1, spec.limits[0].defaultRequest[cpu]: Invalid value: \"1\": min value 2 is greater than default request value 1, spec.limits[0].default[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1]"),
-            (json!({"type": "Pod", "default": {"cpu": "1"}}), "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'"),
-            (json!({"type": "Moon", "max": {"cpu": "1"}}), "spec.limits[0].type: Invalid value: \"Moon\": must be a standard limit type or fully qualified"),
+            (
+                json!({"type": "Container", "max": {"cpu": "1"}, "min": {"cpu": "2"}}),
+                "[spec.limits[0].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1, spec.limits[0].defaultRequest[cpu]: Invalid value: \"1\": min value 2 is greater than default request value 1, spec.limits[0].default[cpu]: Invalid value: \"2\": min value 2 is greater than default value 1]",
+            ),
+            (
+                json!({"type": "Pod", "default": {"cpu": "1"}}),
+                "spec.limits[0].default: Forbidden: may not be specified when `type` is 'Pod'",
+            ),
+            (
+                json!({"type": "Moon", "max": {"cpu": "1"}}),
+                "spec.limits[0].type: Invalid value: \"Moon\": must be a standard limit type or fully qualified",
+            ),
         ];
         for (limit, message) in table {
             assert_eq!(LimitRange::validate(&range(limit)).to_string(), message);

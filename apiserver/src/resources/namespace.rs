@@ -80,7 +80,11 @@ impl Kind for Namespace {
         let phase = new.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
         match (new.metadata.deletion_timestamp.is_some(), phase) {
             (true, phase) if phase != "Terminating" => {
-                errors.push(FieldError::invalid(&path, phase, "may only be 'Terminating' if `deletionTimestamp` is not empty"));
+                errors.push(FieldError::invalid(
+                    &path,
+                    phase,
+                    "may only be 'Terminating' if `deletionTimestamp` is not empty",
+                ));
             }
             (false, phase) if phase != "Active" => {
                 errors.push(FieldError::invalid(&path, phase, "may only be 'Active' if `deletionTimestamp` is empty"));
@@ -96,10 +100,13 @@ impl Kind for Namespace {
 
     fn columns() -> Columns<Object> {
         let columns = vec![NAME, printing::text("Status", "The status of the namespace"), AGE];
-        Columns { columns, cells: |object, now| {
-            let phase = object.status.as_ref().and_then(|status| status.phase.clone());
-            vec![printing::name(&object.metadata), Value::from(phase), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let phase = object.status.as_ref().and_then(|status| status.phase.clone());
+                vec![printing::name(&object.metadata), Value::from(phase), printing::age(&object.metadata, now)]
+            },
+        }
     }
 }
 

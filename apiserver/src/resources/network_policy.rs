@@ -49,7 +49,11 @@ impl Kind for NetworkPolicy {
         }
         let types = spec.policy_types.as_deref().unwrap_or_default();
         if types.len() > 2 {
-            errors.push(FieldError::invalid(&path.child("policyTypes"), types, "may not specify more than two policyTypes"));
+            errors.push(FieldError::invalid(
+                &path.child("policyTypes"),
+                types,
+                "may not specify more than two policyTypes",
+            ));
             return errors;
         }
         for (i, kind) in types.iter().enumerate() {
@@ -61,13 +65,23 @@ impl Kind for NetworkPolicy {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Pod-Selector", "podSelector selects the pods to which this NetworkPolicy object applies. The array of rules is applied to any pods selected by this field. An empty selector matches all pods in the policy's namespace. Multiple network policies can select the same set of pods. In this case, the ingress rules for each are combined additively. This field is optional. If it is not specified, it defaults to an empty selector."),
+            printing::text(
+                "Pod-Selector",
+                "podSelector selects the pods to which this NetworkPolicy object applies. The array of rules is applied to any pods selected by this field. An empty selector matches all pods in the policy's namespace. Multiple network policies can select the same set of pods. In this case, the ingress rules for each are combined additively. This field is optional. If it is not specified, it defaults to an empty selector.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let selector = object.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
-            vec![printing::name(&object.metadata), Value::from(printing::selector(selector)), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let selector = object.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(printing::selector(selector)),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -83,13 +97,25 @@ fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[NetworkPolicyPort]
         let Some(end) = port.end_port else { continue };
         match &port.port {
             Some(IntOrString::Int(start)) if end < *start => {
-                errors.push(FieldError::invalid(&path.child("endPort"), end, "must be greater than or equal to `port`"));
+                errors.push(FieldError::invalid(
+                    &path.child("endPort"),
+                    end,
+                    "must be greater than or equal to `port`",
+                ));
             }
             Some(IntOrString::Int(_)) => checks::port(errors, &path.child("endPort"), &IntOrString::Int(end)),
             Some(IntOrString::String(_)) => {
-                errors.push(FieldError::invalid(&path.child("endPort"), end, "may not be specified when `port` is non-numeric"));
+                errors.push(FieldError::invalid(
+                    &path.child("endPort"),
+                    end,
+                    "may not be specified when `port` is non-numeric",
+                ));
             }
-            None => errors.push(FieldError::invalid(&path.child("endPort"), end, "may not be specified when `port` is not specified")),
+            None => errors.push(FieldError::invalid(
+                &path.child("endPort"),
+                end,
+                "may not be specified when `port` is not specified",
+            )),
         }
     }
 }
@@ -149,10 +175,19 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"egress": [{"to": [{"ipBlock": {"cidr": "192.168.0.0/16", "except": ["10.0.0.0/8"]}}]}]}), "spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"10.0.0.0/8\": must be a strict subset of `cidr`"),
-            (json!({"ingress": [{"from": [{"ipBlock": {"cidr": "nine"}}]}]}), "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
+            (
+                json!({"egress": [{"to": [{"ipBlock": {"cidr": "192.168.0.0/16", "except": ["10.0.0.0/8"]}}]}]}),
+                "spec.egress[0].to[0].ipBlock.except[0]: Invalid value: \"10.0.0.0/8\": must be a strict subset of `cidr`",
+            ),
+            (
+                json!({"ingress": [{"from": [{"ipBlock": {"cidr": "nine"}}]}]}),
+                "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
             (json!({"ingress": [{"from": [{}]}]}), "spec.ingress[0].from[0]: Required value: must specify a peer"),
-            (json!({"egress": [{"to": [{"ipBlock": {"cidr": "192.168.0.0/16", "except": ["192.168.1.0/24"]}}], "ports": [{"port": 53, "endPort": 60}]}]}), "[]"),
+            (
+                json!({"egress": [{"to": [{"ipBlock": {"cidr": "192.168.0.0/16", "except": ["192.168.1.0/24"]}}], "ports": [{"port": 53, "endPort": 60}]}]}),
+                "[]",
+            ),
         ];
         for (spec, message) in table {
             let mut object: Object = serde_json::from_value(json!({"spec": spec})).expect("a policy");

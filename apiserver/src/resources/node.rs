@@ -20,7 +20,8 @@ impl Kind for Node {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["no"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Proxy, Subresource::Status];
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("spec.unschedulable", &["/spec/unschedulable", "false"])];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] =
+        &[("spec.unschedulable", &["/spec/unschedulable", "false"])];
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
@@ -62,7 +63,11 @@ impl Kind for Node {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        taints(&mut errors, &FieldPath::root("metadata").child("taints"), new_spec.taints.as_deref().unwrap_or_default());
+        taints(
+            &mut errors,
+            &FieldPath::root("metadata").child("taints"),
+            new_spec.taints.as_deref().unwrap_or_default(),
+        );
         amounts(&mut errors, new);
         let known = old_spec.pod_cidrs.unwrap_or_default();
         if !known.is_empty() && new_spec.pod_cidrs.unwrap_or_default() != known {
@@ -96,32 +101,50 @@ impl Kind for Node {
             printing::text("Roles", "The roles of the node"),
             AGE,
             printing::text("Version", "Kubelet Version reported by the node."),
-            printing::wide("Internal-IP", "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses"),
-            printing::wide("External-IP", "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses"),
-            printing::wide("OS-Image", "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy))."),
-            printing::wide("Kernel-Version", "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64)."),
-            printing::wide("Container-Runtime", "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2)."),
+            printing::wide(
+                "Internal-IP",
+                "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses",
+            ),
+            printing::wide(
+                "External-IP",
+                "List of addresses reachable to the node. Queried from cloud provider, if available. More info: https://kubernetes.io/docs/reference/node/node-status/#addresses",
+            ),
+            printing::wide(
+                "OS-Image",
+                "OS Image reported by the node from /etc/os-release (e.g. Debian GNU/Linux 7 (wheezy)).",
+            ),
+            printing::wide(
+                "Kernel-Version",
+                "Kernel Version reported by the node from 'uname -r' (e.g. 3.16.0-0.bpo.4-amd64).",
+            ),
+            printing::wide(
+                "Container-Runtime",
+                "ContainerRuntime Version reported by the node through runtime remote API (e.g. containerd://1.4.2).",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let status = object.status.clone().unwrap_or_default();
-            let info = status.node_info.unwrap_or_default();
-            let address = |kind: &str| {
-                let found = status.addresses.iter().flatten().find(|address| address.type_ == kind);
-                Value::from(or_none(found.map(|address| address.address.as_str()).unwrap_or_default()))
-            };
-            vec![
-                printing::name(&object.metadata),
-                Value::from(status_word(object)),
-                Value::from(roles(object)),
-                printing::age(&object.metadata, now),
-                Value::from(info.kubelet_version),
-                address("InternalIP"),
-                address("ExternalIP"),
-                Value::from(or_unknown(&info.os_image)),
-                Value::from(or_unknown(&info.kernel_version)),
-                Value::from(or_unknown(&info.container_runtime_version)),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let status = object.status.clone().unwrap_or_default();
+                let info = status.node_info.unwrap_or_default();
+                let address = |kind: &str| {
+                    let found = status.addresses.iter().flatten().find(|address| address.type_ == kind);
+                    Value::from(or_none(found.map(|address| address.address.as_str()).unwrap_or_default()))
+                };
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(status_word(object)),
+                    Value::from(roles(object)),
+                    printing::age(&object.metadata, now),
+                    Value::from(info.kubelet_version),
+                    address("InternalIP"),
+                    address("ExternalIP"),
+                    Value::from(or_unknown(&info.os_image)),
+                    Value::from(or_unknown(&info.kernel_version)),
+                    Value::from(or_unknown(&info.container_runtime_version)),
+                ]
+            },
+        }
     }
 }
 
@@ -145,8 +168,10 @@ fn taints(errors: &mut FieldErrors, path: &FieldPath, taints: &[Taint]) {
         pod_spec::taint_effect(errors, &path.child("effect"), &taint.effect);
         if taints[..i].iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
             let (key, effect) = (&taint.key, &taint.effect);
-            let added = taint.time_added.as_ref().map_or("null".to_owned(), |at| format!("{:?}", printing::seconds(at)));
-            let shown = format!("{{\"Key\":\"{key}\",\"Value\":\"{value}\",\"Effect\":\"{effect}\",\"TimeAdded\":{added}}}");
+            let added =
+                taint.time_added.as_ref().map_or("null".to_owned(), |at| format!("{:?}", printing::seconds(at)));
+            let shown =
+                format!("{{\"Key\":\"{key}\",\"Value\":\"{value}\",\"Effect\":\"{effect}\",\"TimeAdded\":{added}}}");
             let detail = format!("{shown}: taints must be unique by key and effect pair");
             errors.push(FieldError { kind: FieldErrorKind::Duplicate, path, value: None, detail });
         }
@@ -159,7 +184,9 @@ fn amounts(errors: &mut FieldErrors, object: &Object) {
         for (resource, amount) in amounts.iter().flatten() {
             let path = FieldPath::root("status").child(field).child(resource);
             // A defaulted allocatable repeats what is wrong with the capacity.
-            if field == "allocatable" && status.capacity.as_ref().and_then(|capacity| capacity.get(resource)) == Some(amount) {
+            if field == "allocatable"
+                && status.capacity.as_ref().and_then(|capacity| capacity.get(resource)) == Some(amount)
+            {
                 continue;
             }
             checks::resource_name(errors, &path, resource);
@@ -211,25 +238,54 @@ mod tests {
     fn what_is_refused() {
         let taint = json!({"key": "k", "effect": "NoSchedule"});
         let table = [
-            (json!({"spec": {"taints": [{"key": "k", "effect": "Sometimes"}]}}), "metadata.taints[0].effect: Unsupported value: \"Sometimes\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\""),
-            (json!({"spec": {"taints": [taint, taint]}}), "metadata.taints[1]: Duplicate value: {\"Key\":\"k\",\"Value\":\"\",\"Effect\":\"NoSchedule\",\"TimeAdded\":null}: taints must be unique by key and effect pair"),
-            (json!({"spec": {"podCIDR": "nine"}}), "spec.podCIDRs[0]: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"),
-            (json!({"status": {"capacity": {"cpu": "-1"}}}), "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0"),
+            (
+                json!({"spec": {"taints": [{"key": "k", "effect": "Sometimes"}]}}),
+                "metadata.taints[0].effect: Unsupported value: \"Sometimes\": supported values: \"NoSchedule\", \"PreferNoSchedule\", \"NoExecute\"",
+            ),
+            (
+                json!({"spec": {"taints": [taint, taint]}}),
+                "metadata.taints[1]: Duplicate value: {\"Key\":\"k\",\"Value\":\"\",\"Effect\":\"NoSchedule\",\"TimeAdded\":null}: taints must be unique by key and effect pair",
+            ),
+            (
+                json!({"spec": {"podCIDR": "nine"}}),
+                "spec.podCIDRs[0]: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                json!({"status": {"capacity": {"cpu": "-1"}}}),
+                "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+            ),
         ];
         for (value, message) in table {
             assert_eq!(Node::validate(&node(value)).to_string(), message);
         }
-        let (old, new) = (node(json!({"spec": {"podCIDR": "10.0.0.0/24"}})), node(json!({"spec": {"podCIDR": "10.0.1.0/24"}})));
+        let (old, new) =
+            (node(json!({"spec": {"podCIDR": "10.0.0.0/24"}})), node(json!({"spec": {"podCIDR": "10.0.1.0/24"}})));
         let message = "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid";
         assert_eq!(Node::validate_update(&new, &old).to_string(), message);
     }
 
     #[test]
     fn cells() {
-        let object = node(json!({"metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "a"}},
+        let object = node(
+            json!({"metadata": {"name": "n", "labels": {"node-role.kubernetes.io/control-plane": "", "kubernetes.io/role": "a"}},
             "spec": {"unschedulable": true}, "status": {"conditions": [{"type": "Ready", "status": "False"}], "addresses": [{"type": "InternalIP", "address": "10.3.3.3"}],
-            "nodeInfo": {"kubeletVersion": "v1.36.0"}}}));
+            "nodeInfo": {"kubeletVersion": "v1.36.0"}}}),
+        );
         let row = (Node::columns().cells)(&object, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
-        assert_eq!(row, ["n", "NotReady,SchedulingDisabled", "a,control-plane", "<unknown>", "v1.36.0", "10.3.3.3", "<none>", "<unknown>", "<unknown>", "<unknown>"]);
+        assert_eq!(
+            row,
+            [
+                "n",
+                "NotReady,SchedulingDisabled",
+                "a,control-plane",
+                "<unknown>",
+                "v1.36.0",
+                "10.3.3.3",
+                "<none>",
+                "<unknown>",
+                "<unknown>",
+                "<unknown>"
+            ]
+        );
     }
 }

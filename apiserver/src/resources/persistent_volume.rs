@@ -75,43 +75,74 @@ impl Kind for PersistentVolume {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Capacity", "capacity is the description of the persistent volume's resources and capacity. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#capacity"),
-            printing::text("Access Modes", "accessModes contains all ways the volume can be mounted. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes"),
-            printing::text("Reclaim Policy", "persistentVolumeReclaimPolicy defines what happens to a persistent volume when released from its claim. Valid options are Retain (default for manually created PersistentVolumes), Delete (default for dynamically provisioned PersistentVolumes), and Recycle (deprecated). Recycle must be supported by the volume plugin underlying this PersistentVolume. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#reclaiming"),
-            printing::text("Status", "phase indicates if a volume is available, bound to a claim, or released by a claim. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#phase"),
-            printing::text("Claim", "claimRef is part of a bi-directional binding between PersistentVolume and PersistentVolumeClaim. Expected to be non-nil when bound. claim.VolumeName is the authoritative bind between PV and PVC. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#binding"),
+            printing::text(
+                "Capacity",
+                "capacity is the description of the persistent volume's resources and capacity. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#capacity",
+            ),
+            printing::text(
+                "Access Modes",
+                "accessModes contains all ways the volume can be mounted. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes",
+            ),
+            printing::text(
+                "Reclaim Policy",
+                "persistentVolumeReclaimPolicy defines what happens to a persistent volume when released from its claim. Valid options are Retain (default for manually created PersistentVolumes), Delete (default for dynamically provisioned PersistentVolumes), and Recycle (deprecated). Recycle must be supported by the volume plugin underlying this PersistentVolume. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#reclaiming",
+            ),
+            printing::text(
+                "Status",
+                "phase indicates if a volume is available, bound to a claim, or released by a claim. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#phase",
+            ),
+            printing::text(
+                "Claim",
+                "claimRef is part of a bi-directional binding between PersistentVolume and PersistentVolumeClaim. Expected to be non-nil when bound. claim.VolumeName is the authoritative bind between PV and PVC. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#binding",
+            ),
             printing::text("StorageClass", "StorageClass of the pv"),
-            printing::text("VolumeAttributesClass", "Name of VolumeAttributesClass to which this persistent volume belongs."),
-            printing::text("Reason", "reason is a brief CamelCase string that describes any failure and is meant for machine parsing and tidy display in the CLI."),
+            printing::text(
+                "VolumeAttributesClass",
+                "Name of VolumeAttributesClass to which this persistent volume belongs.",
+            ),
+            printing::text(
+                "Reason",
+                "reason is a brief CamelCase string that describes any failure and is meant for machine parsing and tidy display in the CLI.",
+            ),
             AGE,
-            printing::wide("VolumeMode", "volumeMode defines if a volume is intended to be used with a formatted filesystem or to remain in raw block state. Value of Filesystem is implied when not included in spec."),
+            printing::wide(
+                "VolumeMode",
+                "volumeMode defines if a volume is intended to be used with a formatted filesystem or to remain in raw block state. Value of Filesystem is implied when not included in spec.",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let deleted = object.metadata.deletion_timestamp.is_some();
-            let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
-            let claim = spec.claim_ref.map(|claim| format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()));
-            let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
-            vec![
-                printing::name(&object.metadata),
-                Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_else(|| "0".to_owned())),
-                Value::from(access_modes(spec.access_modes.as_deref())),
-                Value::from(spec.persistent_volume_reclaim_policy.unwrap_or_default()),
-                Value::from(phase),
-                Value::from(claim.unwrap_or_default()),
-                Value::from(spec.storage_class_name.unwrap_or_default()),
-                Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
-                Value::from(status.reason.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-                Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let deleted = object.metadata.deletion_timestamp.is_some();
+                let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
+                let claim = spec
+                    .claim_ref
+                    .map(|claim| format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()));
+                let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_else(|| "0".to_owned())),
+                    Value::from(access_modes(spec.access_modes.as_deref())),
+                    Value::from(spec.persistent_volume_reclaim_policy.unwrap_or_default()),
+                    Value::from(phase),
+                    Value::from(claim.unwrap_or_default()),
+                    Value::from(spec.storage_class_name.unwrap_or_default()),
+                    Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
+                    Value::from(status.reason.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                    Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
+                ]
+            },
+        }
     }
 }
 
 /// `RWO,ROX`.
 pub fn access_modes(modes: Option<&[String]>) -> String {
-    let short = [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let short =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
     let modes = modes.unwrap_or_default();
     let shown = short.iter().filter(|(mode, _)| modes.iter().any(|given| given == mode)).map(|(_, short)| *short);
     shown.collect::<Vec<_>>().join(",")
@@ -143,7 +174,11 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
     for (resource, amount) in &capacity {
         let amount = checks::quantity(amount);
         if amount.is_zero() || amount.is_negative() {
-            errors.push(FieldError::invalid(&path.child("capacity").key(resource), amount.to_string(), "must be greater than zero"));
+            errors.push(FieldError::invalid(
+                &path.child("capacity").key(resource),
+                amount.to_string(),
+                "must be greater than zero",
+            ));
         }
     }
     let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or_default();
@@ -193,7 +228,8 @@ mod tests {
 
     #[test]
     fn what_is_refused() {
-        let base = json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}});
+        let base =
+            json!({"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}});
         let with = |fields: Value| {
             let mut spec = base.clone();
             for (name, value) in fields.as_object().expect("fields") {
@@ -206,11 +242,23 @@ mod tests {
         let table = [
             (json!({}), "[]"),
             (json!({"hostPath": null}), "spec: Required value: must specify a volume type"),
-            (json!({"nfs": {"server": "s", "path": "/"}}), "spec.nfs: Forbidden: may not specify more than 1 volume type"),
-            (json!({"capacity": null}), "[spec.capacity: Required value, spec.capacity: Unsupported value: null: supported values: \"storage\"]"),
+            (
+                json!({"nfs": {"server": "s", "path": "/"}}),
+                "spec.nfs: Forbidden: may not specify more than 1 volume type",
+            ),
+            (
+                json!({"capacity": null}),
+                "[spec.capacity: Required value, spec.capacity: Unsupported value: null: supported values: \"storage\"]",
+            ),
             (json!({"accessModes": []}), "spec.accessModes: Required value"),
-            (json!({"hostPath": {"path": "/a/../b"}}), "spec.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'"),
-            (json!({"persistentVolumeReclaimPolicy": "Burn"}), "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\""),
+            (
+                json!({"hostPath": {"path": "/a/../b"}}),
+                "spec.hostPath.path: Invalid value: \"/a/../b\": must not contain '..'",
+            ),
+            (
+                json!({"persistentVolumeReclaimPolicy": "Burn"}),
+                "spec.persistentVolumeReclaimPolicy: Unsupported value: \"Burn\": supported values: \"Delete\", \"Recycle\", \"Retain\"",
+            ),
         ];
         for (fields, message) in table {
             assert_eq!(with(fields), message);

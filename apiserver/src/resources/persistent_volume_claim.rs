@@ -2,7 +2,9 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim as Object, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus};
+use k8s_openapi::api::core::v1::{
+    PersistentVolumeClaim as Object, PersistentVolumeClaimSpec, PersistentVolumeClaimStatus,
+};
 use k8s_openapi::api::core::v1::{TypedLocalObjectReference, TypedObjectReference};
 use serde_json::Value;
 
@@ -65,8 +67,13 @@ impl Kind for PersistentVolumeClaim {
             let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
             errors.push(FieldError::forbidden(&FieldPath::root("spec"), detail));
         }
-        let capacity = old.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").map(checks::quantity));
-        if bound && capacity.is_some() && requested(&new_spec) < capacity && requested(&new_spec) != requested(&old_spec) {
+        let capacity =
+            old.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").map(checks::quantity));
+        if bound
+            && capacity.is_some()
+            && requested(&new_spec) < capacity
+            && requested(&new_spec) != requested(&old_spec)
+        {
             let path = FieldPath::root("spec").child("resources").child("requests").child("storage");
             errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
         }
@@ -79,33 +86,46 @@ impl Kind for PersistentVolumeClaim {
             printing::text("Status", "phase represents the current phase of PersistentVolumeClaim."),
             printing::text("Volume", "volumeName is the binding reference to the PersistentVolume backing this claim."),
             printing::text("Capacity", "capacity represents the actual resources of the underlying volume."),
-            printing::text("Access Modes", "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1"),
+            printing::text(
+                "Access Modes",
+                "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1",
+            ),
             printing::text("StorageClass", "StorageClass of the pvc"),
-            printing::text("VolumeAttributesClass", "volumeAttributesClassName may be used to set the VolumeAttributesClass used by this claim."),
+            printing::text(
+                "VolumeAttributesClass",
+                "volumeAttributesClassName may be used to set the VolumeAttributesClass used by this claim.",
+            ),
             AGE,
-            printing::wide("VolumeMode", "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec."),
+            printing::wide(
+                "VolumeMode",
+                "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec.",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let volume = spec.volume_name.unwrap_or_default();
-            let deleted = object.metadata.deletion_timestamp.is_some();
-            let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
-            let bound = !volume.is_empty();
-            let capacity = status.capacity.as_ref().filter(|_| bound).and_then(|capacity| capacity.get("storage"));
-            let annotations = object.metadata.annotations.as_ref();
-            let class = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).cloned().or(spec.storage_class_name);
-            vec![
-                printing::name(&object.metadata),
-                Value::from(phase),
-                Value::from(volume),
-                Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_default()),
-                Value::from(if bound { access_modes(status.access_modes.as_deref()) } else { String::new() }),
-                Value::from(class.unwrap_or_default()),
-                Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
-                printing::age(&object.metadata, now),
-                Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let volume = spec.volume_name.unwrap_or_default();
+                let deleted = object.metadata.deletion_timestamp.is_some();
+                let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
+                let bound = !volume.is_empty();
+                let capacity = status.capacity.as_ref().filter(|_| bound).and_then(|capacity| capacity.get("storage"));
+                let annotations = object.metadata.annotations.as_ref();
+                let class = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).cloned().or(spec.storage_class_name);
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(phase),
+                    Value::from(volume),
+                    Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_default()),
+                    Value::from(if bound { access_modes(status.access_modes.as_deref()) } else { String::new() }),
+                    Value::from(class.unwrap_or_default()),
+                    Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
+                    printing::age(&object.metadata, now),
+                    Value::from(spec.volume_mode.unwrap_or_else(|| "<unset>".to_owned())),
+                ]
+            },
+        }
     }
 }
 
@@ -156,7 +176,11 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
         checks::required(errors, &path.child("name"), &source.name);
         checks::required(errors, &path.child("kind"), &source.kind);
         if source.api_group.as_deref().unwrap_or_default().is_empty() && source.kind != "PersistentVolumeClaim" {
-            errors.push(FieldError::invalid(&path, &source.kind, "must be 'PersistentVolumeClaim' when referencing the default apiGroup"));
+            errors.push(FieldError::invalid(
+                &path,
+                &source.kind,
+                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+            ));
         }
     }
 }
@@ -178,15 +202,25 @@ mod tests {
         let size = |amount: &str| json!({"requests": {"storage": amount}});
         let table = [
             (json!({"accessModes": ["ReadWriteOnce"]}), "spec.resources[storage]: Required value"),
-            (json!({"accessModes": ["ReadWriteOnce"], "resources": size("0")}), "spec.resources[storage]: Invalid value: \"0\": must be greater than zero"),
-            (json!({"accessModes": ["Once"], "resources": size("1Gi")}), "spec.accessModes: Unsupported value: \"Once\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\""),
+            (
+                json!({"accessModes": ["ReadWriteOnce"], "resources": size("0")}),
+                "spec.resources[storage]: Invalid value: \"0\": must be greater than zero",
+            ),
+            (
+                json!({"accessModes": ["Once"], "resources": size("1Gi")}),
+                "spec.accessModes: Unsupported value: \"Once\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(PersistentVolumeClaim::validate(&claim(spec)).to_string(), message);
         }
         let spec = |amount: &str| json!({"accessModes": ["ReadWriteOnce"], "resources": size(amount)});
         let (mut old, new) = (claim(spec("1Gi")), claim(spec("2Gi")));
-        assert!(PersistentVolumeClaim::validate_update(&new, &old).to_string().starts_with("spec: Forbidden: spec is immutable after creation"));
+        assert!(
+            PersistentVolumeClaim::validate_update(&new, &old)
+                .to_string()
+                .starts_with("spec: Forbidden: spec is immutable after creation")
+        );
         old.status.as_mut().expect("a status").phase = Some("Bound".to_owned());
         assert_eq!(PersistentVolumeClaim::validate_update(&new, &old).to_string(), "[]");
     }
@@ -199,7 +233,10 @@ mod tests {
 
     #[test]
     fn cells() {
-        let row = (PersistentVolumeClaim::columns().cells)(&claim(json!({"storageClassName": "none"})), k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
+        let row = (PersistentVolumeClaim::columns().cells)(
+            &claim(json!({"storageClassName": "none"})),
+            k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(row, ["c", "Pending", "", "", "", "none", "<unset>", "<unknown>", "Filesystem"]);
     }
 }

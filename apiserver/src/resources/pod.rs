@@ -103,7 +103,8 @@ impl Kind for Pod {
         if !bound || api::pods::is_terminal(object) {
             return Some(0);
         }
-        let wanted = requested.or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds)).unwrap_or(DEFAULT);
+        let wanted =
+            requested.or_else(|| spec.and_then(|spec| spec.termination_grace_period_seconds)).unwrap_or(DEFAULT);
         Some(if wanted < 0 { 1 } else { wanted })
     }
 

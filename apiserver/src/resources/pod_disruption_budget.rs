@@ -75,22 +75,25 @@ impl Kind for PodDisruptionBudget {
             printing::integer("Allowed Disruptions", "Calculated number of pods that may be disrupted at this time."),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let spec = object.spec.clone().unwrap_or_default();
-            let shown = |value: Option<IntOrString>| match value {
-                None => Value::from("N/A"),
-                Some(IntOrString::Int(number)) => Value::from(number.to_string()),
-                Some(IntOrString::String(text)) => Value::from(text),
-            };
-            let allowed = object.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or_default();
-            vec![
-                printing::name(&object.metadata),
-                shown(spec.min_available),
-                shown(spec.max_unavailable),
-                Value::from(allowed),
-                printing::age(&object.metadata, now),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let spec = object.spec.clone().unwrap_or_default();
+                let shown = |value: Option<IntOrString>| match value {
+                    None => Value::from("N/A"),
+                    Some(IntOrString::Int(number)) => Value::from(number.to_string()),
+                    Some(IntOrString::String(text)) => Value::from(text),
+                };
+                let allowed = object.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or_default();
+                vec![
+                    printing::name(&object.metadata),
+                    shown(spec.min_available),
+                    shown(spec.max_unavailable),
+                    Value::from(allowed),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -113,9 +116,15 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"minAvailable": 1, "maxUnavailable": 1, "selector": {}}), "spec: Invalid value: {\"MinAvailable\":1,\"Selector\":{},\"MaxUnavailable\":1,\"UnhealthyPodEvictionPolicy\":null}: minAvailable and maxUnavailable cannot be both set"),
+            (
+                json!({"minAvailable": 1, "maxUnavailable": 1, "selector": {}}),
+                "spec: Invalid value: {\"MinAvailable\":1,\"Selector\":{},\"MaxUnavailable\":1,\"UnhealthyPodEvictionPolicy\":null}: minAvailable and maxUnavailable cannot be both set",
+            ),
             (json!({"minAvailable": -1}), "spec.minAvailable: Invalid value: -1: must be greater than or equal to 0"),
-            (json!({"minAvailable": "101%"}), "spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%"),
+            (
+                json!({"minAvailable": "101%"}),
+                "spec.minAvailable: Invalid value: \"101%\": must not be greater than 100%",
+            ),
         ];
         for (spec, message) in table {
             let object: Object = serde_json::from_value(json!({"spec": spec})).expect("a budget");

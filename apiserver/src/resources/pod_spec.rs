@@ -34,7 +34,12 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     if spec.host_network == Some(true) {
         containers::host_network_ports(errors, path, spec);
     }
-    checks::one_of(errors, &path.child("restartPolicy"), spec.restart_policy.as_deref().unwrap_or_default(), &["Always", "OnFailure", "Never"]);
+    checks::one_of(
+        errors,
+        &path.child("restartPolicy"),
+        spec.restart_policy.as_deref().unwrap_or_default(),
+        &["Always", "OnFailure", "Never"],
+    );
     let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     checks::one_of(errors, &path.child("dnsPolicy"), spec.dns_policy.as_deref().unwrap_or_default(), &policies);
     checks::labels(errors, &path.child("nodeSelector"), spec.node_selector.as_ref());
@@ -67,7 +72,6 @@ pub fn validate_template(errors: &mut FieldErrors, path: &FieldPath, template: &
         errors.push(FieldError::forbidden(&path, "ephemeral containers not allowed in pod template"));
     }
 }
-
 
 fn names_and_numbers(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     let name = |errors: &mut FieldErrors, field: &str, value: Option<&String>, rule: fn(&str) -> Vec<String>| {
@@ -144,7 +148,11 @@ fn dns_config(errors: &mut FieldErrors, path: &FieldPath, config: Option<&PodDNS
     for (i, search) in searches.iter().enumerate().filter(|(_, search)| *search != ".") {
         // Search paths may hold underscores (relaxed since 1.34) and end with a dot.
         let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
-        errors.push_invalid(&path.child("searches").index(i), search, names::is_dns1123_subdomain(plain.trim_start_matches('-')));
+        errors.push_invalid(
+            &path.child("searches").index(i),
+            search,
+            names::is_dns1123_subdomain(plain.trim_start_matches('-')),
+        );
     }
     for (i, option) in config.options.iter().flatten().enumerate() {
         if option.name.as_deref().unwrap_or_default().is_empty() {

@@ -22,7 +22,11 @@ impl Kind for PodTemplate {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        pod_spec::validate_template(&mut errors, &FieldPath::root("template"), &object.template.clone().unwrap_or_default());
+        pod_spec::validate_template(
+            &mut errors,
+            &FieldPath::root("template"),
+            &object.template.clone().unwrap_or_default(),
+        );
         errors
     }
 
@@ -33,11 +37,20 @@ impl Kind for PodTemplate {
             printing::text("Images", "Images referenced by each container in the template."),
             printing::text("Pod Labels", "The labels for the pod template."),
         ];
-        Columns { columns, cells: |object, _| {
-            let template = object.template.as_ref();
-            let (containers, images) = printing::containers(template.and_then(|template| template.spec.as_ref()));
-            let labels = template.and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.as_ref());
-            vec![printing::name(&object.metadata), Value::from(containers), Value::from(images), Value::from(printing::labels(labels))]
-        } }
+        Columns {
+            columns,
+            cells: |object, _| {
+                let template = object.template.as_ref();
+                let (containers, images) = printing::containers(template.and_then(|template| template.spec.as_ref()));
+                let labels =
+                    template.and_then(|template| template.metadata.as_ref()).and_then(|meta| meta.labels.as_ref());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::labels(labels)),
+                ]
+            },
+        }
     }
 }

@@ -57,11 +57,14 @@ where
     T: k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
     let created = Column { name: "Created At", kind: "date", ..AGE };
-    Columns { columns: vec![NAME, created], cells: |object, _| {
-        let meta = object.metadata();
-        let created = meta.creation_timestamp.as_ref().map_or(Value::Null, |time| Value::from(seconds(time)));
-        vec![name(meta), created]
-    } }
+    Columns {
+        columns: vec![NAME, created],
+        cells: |object, _| {
+            let meta = object.metadata();
+            let created = meta.creation_timestamp.as_ref().map_or(Value::Null, |time| Value::from(seconds(time)));
+            vec![name(meta), created]
+        },
+    }
 }
 
 /// Columns of a kind that shows name and age only.
@@ -69,10 +72,13 @@ pub fn name_and_age<T>() -> Columns<T>
 where
     T: k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
-    Columns { columns: vec![NAME, AGE], cells: |object, now| {
-        let meta = object.metadata();
-        vec![name(meta), age(meta, now)]
-    } }
+    Columns {
+        columns: vec![NAME, AGE],
+        cells: |object, now| {
+            let meta = object.metadata();
+            vec![name(meta), age(meta, now)]
+        },
+    }
 }
 
 /// No Table at all: clients get 406.
@@ -171,10 +177,27 @@ mod tests {
     #[test]
     fn durations() {
         let table = [
-            (-2, "<invalid>"), (-1, "0s"), (0, "0s"), (1, "1s"), (119, "119s"), (120, "2m"), (123, "2m3s"), (600, "10m"),
-            (10_799, "179m"), (10_800, "3h"), (10_860, "3h1m"), (28_800, "8h"), (172_799, "47h"), (172_800, "2d"),
-            (176_400, "2d1h"), (691_200, "8d"), (63_071_999, "729d"), (63_072_000, "2y"), (63_158_400, "2y1d"),
-            (252_288_000, "8y"), (315_360_000, "10y"),
+            (-2, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (1, "1s"),
+            (119, "119s"),
+            (120, "2m"),
+            (123, "2m3s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (10_860, "3h1m"),
+            (28_800, "8h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+            (176_400, "2d1h"),
+            (691_200, "8d"),
+            (63_071_999, "729d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
+            (252_288_000, "8y"),
+            (315_360_000, "10y"),
         ];
         for (seconds, shown) in table {
             assert_eq!(human_duration(seconds), shown, "{seconds}");

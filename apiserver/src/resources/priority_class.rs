@@ -30,11 +30,15 @@ impl Kind for PriorityClass {
             let why = match SYSTEM.iter().find(|(known, _)| *known == name) {
                 None => Some(format!("{name} is not a known system priority class")),
                 Some((_, known)) if *known != value => Some(format!("value of {name} PriorityClass must be {known}")),
-                Some(_) if object.global_default == Some(true) => Some(format!("globalDefault of {name} PriorityClass must be false")),
+                Some(_) if object.global_default == Some(true) => {
+                    Some(format!("globalDefault of {name} PriorityClass must be false"))
+                }
                 Some(_) => None,
             };
             if let Some(why) = why {
-                let detail = format!("priority class names with 'system-' prefix are reserved for system use only. error: {why}");
+                let detail = format!(
+                    "priority class names with 'system-' prefix are reserved for system use only. error: {why}"
+                );
                 errors.push(FieldError::forbidden(&FieldPath::root("metadata").child("name"), detail));
             }
         } else if value > MAX_OWN {
@@ -61,20 +65,32 @@ impl Kind for PriorityClass {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::integer("Value", "value represents the integer value of this priority class. This is the actual priority that pods receive when they have the name of this class in their pod spec."),
-            printing::boolean("Global-Default", "globalDefault specifies whether this PriorityClass should be considered as the default priority for pods that do not have any priority class. Only one PriorityClass can be marked as `globalDefault`. However, if more than one PriorityClasses exists with their `globalDefault` field set to true, the smallest value of such global default PriorityClasses will be used as the default priority."),
+            printing::integer(
+                "Value",
+                "value represents the integer value of this priority class. This is the actual priority that pods receive when they have the name of this class in their pod spec.",
+            ),
+            printing::boolean(
+                "Global-Default",
+                "globalDefault specifies whether this PriorityClass should be considered as the default priority for pods that do not have any priority class. Only one PriorityClass can be marked as `globalDefault`. However, if more than one PriorityClasses exists with their `globalDefault` field set to true, the smallest value of such global default PriorityClasses will be used as the default priority.",
+            ),
             AGE,
-            printing::text("PreemptionPolicy", "preemptionPolicy is the Policy for preempting pods with lower priority. One of Never, PreemptLowerPriority. Defaults to PreemptLowerPriority if unset."),
+            printing::text(
+                "PreemptionPolicy",
+                "preemptionPolicy is the Policy for preempting pods with lower priority. One of Never, PreemptLowerPriority. Defaults to PreemptLowerPriority if unset.",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            vec![
-                printing::name(&object.metadata),
-                Value::from(object.value.unwrap_or_default()),
-                Value::from(object.global_default.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-                Value::from(object.preemption_policy.clone().unwrap_or_default()),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(object.value.unwrap_or_default()),
+                    Value::from(object.global_default.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                    Value::from(object.preemption_policy.clone().unwrap_or_default()),
+                ]
+            },
+        }
     }
 }
 
@@ -86,10 +102,19 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"metadata": {"name": "x"}, "value": 2_000_000_000}), "value: Forbidden: maximum allowed value of a user defined priority is 1000000000"),
-            (json!({"metadata": {"name": "system-x"}, "value": 1}), "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class"),
+            (
+                json!({"metadata": {"name": "x"}, "value": 2_000_000_000}),
+                "value: Forbidden: maximum allowed value of a user defined priority is 1000000000",
+            ),
+            (
+                json!({"metadata": {"name": "system-x"}, "value": 1}),
+                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: system-x is not a known system priority class",
+            ),
             (json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000}), "[]"),
-            (json!({"metadata": {"name": "x"}, "preemptionPolicy": "Maybe"}), "preemptionPolicy: Unsupported value: \"Maybe\": supported values: \"PreemptLowerPriority\", \"Never\""),
+            (
+                json!({"metadata": {"name": "x"}, "preemptionPolicy": "Maybe"}),
+                "preemptionPolicy: Unsupported value: \"Maybe\": supported values: \"PreemptLowerPriority\", \"Never\"",
+            ),
         ];
         for (value, message) in table {
             let object: Object = serde_json::from_value(value).expect("a class");

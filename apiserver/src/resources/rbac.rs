@@ -2,7 +2,9 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::rbac::v1::{ClusterRole as ClusterRoleObject, ClusterRoleBinding as ClusterRoleBindingObject, PolicyRule};
+use k8s_openapi::api::rbac::v1::{
+    ClusterRole as ClusterRoleObject, ClusterRoleBinding as ClusterRoleBindingObject, PolicyRule,
+};
 use k8s_openapi::api::rbac::v1::{Role as RoleObject, RoleBinding as RoleBindingObject, RoleRef, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
@@ -52,7 +54,10 @@ impl Kind for ClusterRole {
             let path = FieldPath::root("aggregationRule").child("clusterRoleSelectors");
             let selectors = aggregation.cluster_role_selectors.as_deref().unwrap_or_default();
             if selectors.is_empty() {
-                errors.push(FieldError::required(&path, "at least one clusterRoleSelector required if aggregationRule is non-nil"));
+                errors.push(FieldError::required(
+                    &path,
+                    "at least one clusterRoleSelector required if aggregationRule is non-nil",
+                ));
             }
             for (i, selector) in selectors.iter().enumerate() {
                 checks::label_selector(&mut errors, &path.index(i), Some(selector));
@@ -96,7 +101,9 @@ impl Kind for RoleBinding {
     }
 
     fn columns() -> Columns<RoleBindingObject> {
-        let cells = |object: &RoleBindingObject, now| binding_cells(&object.metadata, &object.role_ref, object.subjects.as_deref(), now);
+        let cells = |object: &RoleBindingObject, now| {
+            binding_cells(&object.metadata, &object.role_ref, object.subjects.as_deref(), now)
+        };
         Columns { columns: binding_columns(), cells }
     }
 }
@@ -127,8 +134,9 @@ impl Kind for ClusterRoleBinding {
     }
 
     fn columns() -> Columns<ClusterRoleBindingObject> {
-        let cells =
-            |object: &ClusterRoleBindingObject, now| binding_cells(&object.metadata, &object.role_ref, object.subjects.as_deref(), now);
+        let cells = |object: &ClusterRoleBindingObject, now| {
+            binding_cells(&object.metadata, &object.role_ref, object.subjects.as_deref(), now)
+        };
         Columns { columns: binding_columns(), cells }
     }
 }
@@ -143,7 +151,11 @@ fn rules(errors: &mut FieldErrors, rules: &[PolicyRule], namespaced: bool) {
         if !empty(&rule.non_resource_urls) {
             let path = path.child("nonResourceURLs");
             if namespaced {
-                errors.push(FieldError::invalid(&path, &rule.non_resource_urls, "namespaced rules cannot apply to non-resource URLs"));
+                errors.push(FieldError::invalid(
+                    &path,
+                    &rule.non_resource_urls,
+                    "namespaced rules cannot apply to non-resource URLs",
+                ));
             }
             if !(empty(&rule.api_groups) && empty(&rule.resources) && empty(&rule.resource_names)) {
                 let detail = "rules cannot apply to both regular resources and non-resource URLs";
@@ -152,10 +164,16 @@ fn rules(errors: &mut FieldErrors, rules: &[PolicyRule], namespaced: bool) {
             continue;
         }
         if empty(&rule.api_groups) {
-            errors.push(FieldError::required(&path.child("apiGroups"), "resource rules must supply at least one api group"));
+            errors.push(FieldError::required(
+                &path.child("apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if empty(&rule.resources) {
-            errors.push(FieldError::required(&path.child("resources"), "resource rules must supply at least one resource"));
+            errors.push(FieldError::required(
+                &path.child("resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
 }
@@ -185,7 +203,8 @@ fn role_ref(errors: &mut FieldErrors, role: &RoleRef, kinds: &[&str]) {
 
 fn same_role(errors: &mut FieldErrors, new: &RoleRef, old: &RoleRef) {
     if new != old {
-        let shown = json!({"APIGroup": new.api_group.as_deref().unwrap_or_default(), "Kind": new.kind, "Name": new.name});
+        let shown =
+            json!({"APIGroup": new.api_group.as_deref().unwrap_or_default(), "Kind": new.kind, "Name": new.name});
         errors.push(FieldError::invalid(&FieldPath::root("roleRef"), shown, "cannot change roleRef"));
     }
 }
@@ -202,7 +221,11 @@ fn subjects(errors: &mut FieldErrors, subjects: &[Subject], namespaced: bool) {
                 }
                 checks::one_of(errors, &path.child("apiGroup"), group, &[""]);
                 if !namespaced {
-                    checks::required(errors, &path.child("namespace"), subject.namespace.as_deref().unwrap_or_default());
+                    checks::required(
+                        errors,
+                        &path.child("namespace"),
+                        subject.namespace.as_deref().unwrap_or_default(),
+                    );
                 }
             }
             "User" | "Group" => checks::one_of(errors, &path.child("apiGroup"), group, &[GROUP]),
@@ -214,7 +237,10 @@ fn subjects(errors: &mut FieldErrors, subjects: &[Subject], namespaced: bool) {
 fn binding_columns() -> Vec<Column> {
     vec![
         NAME,
-        printing::text("Role", "RoleRef can only reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error."),
+        printing::text(
+            "Role",
+            "RoleRef can only reference a Role in the current namespace or a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the Authorizer must return an error.",
+        ),
         AGE,
         printing::wide("Users", "Users in the roleBinding"),
         printing::wide("Groups", "Groups in the roleBinding"),
@@ -248,9 +274,18 @@ mod tests {
     #[test]
     fn roles() {
         let table = [
-            (json!({"apiGroups": [""], "resources": ["pods"]}), "rules[0].verbs: Required value: verbs must contain at least one value"),
-            (json!({"nonResourceURLs": ["/x"], "verbs": ["get"]}), "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs"),
-            (json!({"resources": ["pods"], "verbs": ["get"]}), "rules[0].apiGroups: Required value: resource rules must supply at least one api group"),
+            (
+                json!({"apiGroups": [""], "resources": ["pods"]}),
+                "rules[0].verbs: Required value: verbs must contain at least one value",
+            ),
+            (
+                json!({"nonResourceURLs": ["/x"], "verbs": ["get"]}),
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            ),
+            (
+                json!({"resources": ["pods"], "verbs": ["get"]}),
+                "rules[0].apiGroups: Required value: resource rules must supply at least one api group",
+            ),
         ];
         for (rule, message) in table {
             let object: RoleObject = serde_json::from_value(json!({"rules": [rule]})).expect("a role");
@@ -268,9 +303,18 @@ mod tests {
             object
         };
         let table = [
-            (json!({"roleRef": {"kind": "Role", "name": "a"}, "subjects": [{"kind": "User"}]}), "subjects[0].name: Required value"),
-            (json!({"roleRef": {"kind": "Rule", "name": "a"}}), "roleRef.kind: Unsupported value: \"Rule\": supported values: \"Role\", \"ClusterRole\""),
-            (json!({"roleRef": {"kind": "Role", "name": "a"}, "subjects": [{"kind": "ServiceAccount", "name": "d"}]}), "[]"),
+            (
+                json!({"roleRef": {"kind": "Role", "name": "a"}, "subjects": [{"kind": "User"}]}),
+                "subjects[0].name: Required value",
+            ),
+            (
+                json!({"roleRef": {"kind": "Rule", "name": "a"}}),
+                "roleRef.kind: Unsupported value: \"Rule\": supported values: \"Role\", \"ClusterRole\"",
+            ),
+            (
+                json!({"roleRef": {"kind": "Role", "name": "a"}, "subjects": [{"kind": "ServiceAccount", "name": "d"}]}),
+                "[]",
+            ),
         ];
         for (value, message) in table {
             assert_eq!(RoleBinding::validate(&binding(value)).to_string(), message);

@@ -15,7 +15,8 @@ impl Kind for ReplicaSet {
     const SHORT_NAMES: &'static [&'static str] = &["rs"];
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.replicas", &["/status/replicas", "0"])];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] =
+        &[("status.replicas", &["/status/replicas", "0"])];
     const GENERATION: bool = true;
 
     fn set_defaults(object: &mut Object) {
@@ -71,28 +72,45 @@ impl Kind for ReplicaSet {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::integer("Desired", "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-            printing::integer("Current", "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset"),
-            printing::integer("Ready", "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition."),
+            printing::integer(
+                "Desired",
+                "Replicas is the number of desired pods. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+            ),
+            printing::integer(
+                "Current",
+                "Replicas is the most recently observed number of non-terminating pods. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicaset",
+            ),
+            printing::integer(
+                "Ready",
+                "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
+            ),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+            printing::wide(
+                "Selector",
+                "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let (containers, images) = printing::containers(spec.template.as_ref().and_then(|template| template.spec.as_ref()));
-            vec![
-                printing::name(&object.metadata),
-                Value::from(spec.replicas.unwrap_or_default()),
-                Value::from(status.replicas),
-                Value::from(status.ready_replicas.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::selector(Some(&spec.selector))),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let (containers, images) =
+                    printing::containers(spec.template.as_ref().and_then(|template| template.spec.as_ref()));
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(spec.replicas.unwrap_or_default()),
+                    Value::from(status.replicas),
+                    Value::from(status.ready_replicas.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::selector(Some(&spec.selector))),
+                ]
+            },
+        }
     }
 
     fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
@@ -112,7 +130,8 @@ mod tests {
             "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "OnFailure"}}}}))
         .expect("a replica set");
         ReplicaSet::set_defaults(&mut object);
-        let message = "spec.template.spec.restartPolicy: Unsupported value: \"OnFailure\": supported values: \"Always\"";
+        let message =
+            "spec.template.spec.restartPolicy: Unsupported value: \"OnFailure\": supported values: \"Always\"";
         assert_eq!(ReplicaSet::validate(&object).to_string(), message);
     }
 }

@@ -16,7 +16,8 @@ impl Kind for ReplicationController {
     const SHORT_NAMES: &'static [&'static str] = &["rc"];
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.replicas", &["/status/replicas", "0"])];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] =
+        &[("status.replicas", &["/status/replicas", "0"])];
     const GENERATION: bool = true;
     const ORPHANS_BY_DEFAULT: bool = true;
 
@@ -98,29 +99,42 @@ impl Kind for ReplicationController {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::integer("Desired", "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller"),
-            printing::integer("Current", "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller"),
+            printing::integer(
+                "Desired",
+                "Replicas is the number of desired replicas. This is a pointer to distinguish between explicit zero and unspecified. Defaults to 1. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+            ),
+            printing::integer(
+                "Current",
+                "Replicas is the most recently observed number of replicas. More info: https://kubernetes.io/docs/concepts/workloads/controllers/replicationcontroller#what-is-a-replicationcontroller",
+            ),
             printing::integer("Ready", "The number of ready replicas for this replication controller."),
             AGE,
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
-            printing::wide("Selector", "Selector is a label query over pods that should match the Replicas count. If Selector is empty, it is defaulted to the labels present on the Pod template. Label keys and values that must match in order to be controlled by this replication controller, if empty defaulted to labels on Pod template. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors"),
+            printing::wide(
+                "Selector",
+                "Selector is a label query over pods that should match the Replicas count. If Selector is empty, it is defaulted to the labels present on the Pod template. Label keys and values that must match in order to be controlled by this replication controller, if empty defaulted to labels on Pod template. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
+            ),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let template = spec.template.as_ref().and_then(|template| template.spec.as_ref());
-            let (containers, images) = printing::containers(template);
-            vec![
-                printing::name(&object.metadata),
-                Value::from(spec.replicas.unwrap_or_default()),
-                Value::from(status.replicas),
-                Value::from(status.ready_replicas.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-                Value::from(printing::labels(spec.selector.as_ref())),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let template = spec.template.as_ref().and_then(|template| template.spec.as_ref());
+                let (containers, images) = printing::containers(template);
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(spec.replicas.unwrap_or_default()),
+                    Value::from(status.replicas),
+                    Value::from(status.ready_replicas.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                    Value::from(printing::labels(spec.selector.as_ref())),
+                ]
+            },
+        }
     }
 
     fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
@@ -135,7 +149,8 @@ mod tests {
     use serde_json::json;
 
     fn controller(spec: Value) -> Object {
-        let mut object = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).expect("a controller");
+        let mut object =
+            serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": spec})).expect("a controller");
         ReplicationController::set_defaults(&mut object);
         object
     }
@@ -159,11 +174,23 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"template": template(json!({})), "selector": {"a": "c"}}), "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"),
-            (json!({"template": template(json!({})), "replicas": -1}), "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
+            (
+                json!({"template": template(json!({})), "selector": {"a": "c"}}),
+                "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`",
+            ),
+            (
+                json!({"template": template(json!({})), "replicas": -1}),
+                "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+            ),
             (json!({"selector": {"a": "b"}}), "spec.template: Required value"),
-            (json!({"template": template(json!({"restartPolicy": "Never"}))}), "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\""),
-            (json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}), "spec.selector: Required value"),
+            (
+                json!({"template": template(json!({"restartPolicy": "Never"}))}),
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            ),
+            (
+                json!({"template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}}),
+                "spec.selector: Required value",
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(ReplicationController::validate(&controller(spec)).to_string(), message);

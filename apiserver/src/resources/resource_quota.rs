@@ -11,16 +11,48 @@ use super::{Columns, Kind, Subresource, checks};
 pub struct ResourceQuota;
 
 const SCOPES: &[&str] = &[
-    "Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "PriorityClass", "CrossNamespacePodAffinity",
+    "Terminating",
+    "NotTerminating",
+    "BestEffort",
+    "NotBestEffort",
+    "PriorityClass",
+    "CrossNamespacePodAffinity",
     "VolumeAttributesClass",
 ];
 const STANDARD: &[&str] = &[
-    "cpu", "memory", "ephemeral-storage", "requests.cpu", "requests.memory", "requests.storage", "requests.ephemeral-storage",
-    "limits.cpu", "limits.memory", "limits.ephemeral-storage", "pods", "resourcequotas", "services", "replicationcontrollers",
-    "secrets", "persistentvolumeclaims", "configmaps", "services.nodeports", "services.loadbalancers",
+    "cpu",
+    "memory",
+    "ephemeral-storage",
+    "requests.cpu",
+    "requests.memory",
+    "requests.storage",
+    "requests.ephemeral-storage",
+    "limits.cpu",
+    "limits.memory",
+    "limits.ephemeral-storage",
+    "pods",
+    "resourcequotas",
+    "services",
+    "replicationcontrollers",
+    "secrets",
+    "persistentvolumeclaims",
+    "configmaps",
+    "services.nodeports",
+    "services.loadbalancers",
 ];
 /// What a scope for pods other than BestEffort can count.
-const OF_PODS: &[&str] = &["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory", "ephemeral-storage", "requests.ephemeral-storage", "limits.ephemeral-storage"];
+const OF_PODS: &[&str] = &[
+    "pods",
+    "cpu",
+    "memory",
+    "requests.cpu",
+    "requests.memory",
+    "limits.cpu",
+    "limits.memory",
+    "ephemeral-storage",
+    "requests.ephemeral-storage",
+    "limits.ephemeral-storage",
+];
 
 impl Kind for ResourceQuota {
     type Object = Object;
@@ -82,29 +114,39 @@ impl Kind for ResourceQuota {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Request", "Request represents a minimum amount of cpu/memory that a container may consume."),
-            printing::text("Limit", "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node."),
+            printing::text(
+                "Request",
+                "Request represents a minimum amount of cpu/memory that a container may consume.",
+            ),
+            printing::text(
+                "Limit",
+                "Limits control the maximum amount of cpu/memory that a container may use independent of contention on the node.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let status = object.status.clone().unwrap_or_default();
-            let (hard, used) = (status.hard.unwrap_or_default(), status.used.unwrap_or_default());
-            let shown = |limits: bool| {
-                let amounts = hard.iter().filter(|(resource, _)| resource.starts_with("limits") == limits);
-                let text = amounts.map(|(resource, hard)| {
-                    let used = used.get(resource).map_or("0", |used| used.0.as_str());
-                    format!("{resource}: {used}/{}", hard.0)
-                });
-                Value::from(text.collect::<Vec<_>>().join(", "))
-            };
-            vec![printing::name(&object.metadata), shown(false), shown(true), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let status = object.status.clone().unwrap_or_default();
+                let (hard, used) = (status.hard.unwrap_or_default(), status.used.unwrap_or_default());
+                let shown = |limits: bool| {
+                    let amounts = hard.iter().filter(|(resource, _)| resource.starts_with("limits") == limits);
+                    let text = amounts.map(|(resource, hard)| {
+                        let used = used.get(resource).map_or("0", |used| used.0.as_str());
+                        format!("{resource}: {used}/{}", hard.0)
+                    });
+                    Value::from(text.collect::<Vec<_>>().join(", "))
+                };
+                vec![printing::name(&object.metadata), shown(false), shown(true), printing::age(&object.metadata, now)]
+            },
+        }
     }
 }
 
 fn quota_resource(errors: &mut FieldErrors, path: &FieldPath, resource: &str) {
     checks::resource_name(errors, path, resource);
-    let standard = STANDARD.contains(&resource) || checks::is_huge_pages(resource) || resource.starts_with("requests.hugepages-");
+    let standard =
+        STANDARD.contains(&resource) || checks::is_huge_pages(resource) || resource.starts_with("requests.hugepages-");
     if !resource.contains('/') && !standard {
         errors.push(FieldError::invalid(path, resource, "must be a standard resource for quota"));
     }
@@ -143,12 +185,27 @@ mod tests {
     #[test]
     fn what_is_refused() {
         let table = [
-            (json!({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}), "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes"),
-            (json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}), "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"),
-            (json!({"hard": {"pods": "1"}, "scopes": ["Worst"]}), "spec.scopes: Invalid value: [\"Worst\"]: unsupported scope"),
+            (
+                json!({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]}),
+                "spec.scopes: Invalid value: [\"BestEffort\",\"NotBestEffort\"]: conflicting scopes",
+            ),
+            (
+                json!({"hard": {"cpu": "1"}, "scopes": ["BestEffort"]}),
+                "spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource",
+            ),
+            (
+                json!({"hard": {"pods": "1"}, "scopes": ["Worst"]}),
+                "spec.scopes: Invalid value: [\"Worst\"]: unsupported scope",
+            ),
             (json!({"hard": {"pods": "1500m"}}), "spec.hard[pods]: Invalid value: \"1500m\": must be an integer"),
-            (json!({"hard": {"moons": "1"}}), "[spec.hard[moons]: Invalid value: \"moons\": must be a standard resource type or fully qualified, spec.hard[moons]: Invalid value: \"moons\": must be a standard resource for quota]"),
-            (json!({"hard": {"pods": "2", "requests.cpu": "1", "count/configmaps": "3", "services.nodeports": "0"}}), "[]"),
+            (
+                json!({"hard": {"moons": "1"}}),
+                "[spec.hard[moons]: Invalid value: \"moons\": must be a standard resource type or fully qualified, spec.hard[moons]: Invalid value: \"moons\": must be a standard resource for quota]",
+            ),
+            (
+                json!({"hard": {"pods": "2", "requests.cpu": "1", "count/configmaps": "3", "services.nodeports": "0"}}),
+                "[]",
+            ),
         ];
         for (spec, message) in table {
             let object: Object = serde_json::from_value(json!({"spec": spec})).expect("a quota");

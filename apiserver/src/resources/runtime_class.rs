@@ -47,11 +47,21 @@ impl Kind for RuntimeClass {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Handler", "handler specifies the underlying runtime and configuration that the CRI implementation will use to handle pods of this class. The possible values are specific to the node & CRI configuration.  It is assumed that all handlers are available on every node, and handlers of the same name are equivalent on every node. For example, a handler called \"runc\" might specify that the runc OCI runtime (using native Linux containers) will be used to run the containers in a pod. The Handler must be lowercase, conform to the DNS Label (RFC 1123) requirements, and is immutable."),
+            printing::text(
+                "Handler",
+                "handler specifies the underlying runtime and configuration that the CRI implementation will use to handle pods of this class. The possible values are specific to the node & CRI configuration.  It is assumed that all handlers are available on every node, and handlers of the same name are equivalent on every node. For example, a handler called \"runc\" might specify that the runc OCI runtime (using native Linux containers) will be used to run the containers in a pod. The Handler must be lowercase, conform to the DNS Label (RFC 1123) requirements, and is immutable.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            vec![printing::name(&object.metadata), Value::from(object.handler.clone()), printing::age(&object.metadata, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(object.handler.clone()),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }

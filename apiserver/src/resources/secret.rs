@@ -45,7 +45,11 @@ impl Kind for Secret {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         if new.type_ != old.type_ {
-            errors.push(FieldError::invalid(&FieldPath::root("type"), new.type_.as_deref().unwrap_or_default(), checks::IMMUTABLE));
+            errors.push(FieldError::invalid(
+                &FieldPath::root("type"),
+                new.type_.as_deref().unwrap_or_default(),
+                checks::IMMUTABLE,
+            ));
         }
         if old.immutable == Some(true) {
             let frozen = "field is immutable when `immutable` is set";
@@ -87,15 +91,29 @@ impl Kind for Secret {
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
-            printing::text("Type", "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types"),
-            printing::text("Data", "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4"),
+            printing::text(
+                "Type",
+                "Used to facilitate programmatic handling of secret data. More info: https://kubernetes.io/docs/concepts/configuration/secret/#secret-types",
+            ),
+            printing::text(
+                "Data",
+                "Data contains the secret data. Each key must consist of alphanumeric characters, '-', '_' or '.'. The serialized form of the secret data is a base64 encoded string, representing the arbitrary (possibly non-string) data value here. Described in https://tools.ietf.org/html/rfc4648#section-4",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let keys = object.data.as_ref().map_or(0, std::collections::BTreeMap::len);
-            let meta = &object.metadata;
-            vec![printing::name(meta), Value::from(object.type_.clone()), Value::from(keys), printing::age(meta, now)]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let keys = object.data.as_ref().map_or(0, std::collections::BTreeMap::len);
+                let meta = &object.metadata;
+                vec![
+                    printing::name(meta),
+                    Value::from(object.type_.clone()),
+                    Value::from(keys),
+                    printing::age(meta, now),
+                ]
+            },
+        }
     }
 }
 
@@ -166,10 +184,14 @@ mod tests {
             (json!({"type": "kubernetes.io/tls"}), "[data[tls.crt]: Required value, data[tls.key]: Required value]"),
             (json!({"type": "kubernetes.io/basic-auth", "data": {"username": ""}}), "[]"),
             (json!({"type": "kubernetes.io/ssh-auth"}), "data[ssh-privatekey]: Required value"),
-            (json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{"}}),
-             "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input"),
-            (json!({"type": "kubernetes.io/service-account-token"}),
-             "metadata.annotations[kubernetes.io/service-account.name]: Required value"),
+            (
+                json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{"}}),
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input",
+            ),
+            (
+                json!({"type": "kubernetes.io/service-account-token"}),
+                "metadata.annotations[kubernetes.io/service-account.name]: Required value",
+            ),
         ];
         for (value, message) in table {
             assert_eq!(Secret::validate(&secret(value)).to_string(), message);
@@ -179,6 +201,9 @@ mod tests {
     #[test]
     fn types_do_not_change() {
         let (old, new) = (secret(json!({})), secret(json!({"type": "other"})));
-        assert_eq!(Secret::validate_update(&new, &old).to_string(), "type: Invalid value: \"other\": field is immutable");
+        assert_eq!(
+            Secret::validate_update(&new, &old).to_string(),
+            "type: Invalid value: \"other\": field is immutable"
+        );
     }
 }

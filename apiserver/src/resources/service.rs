@@ -7,7 +7,9 @@ mod validate;
 
 use api::field::{FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{ClientIPConfig, LoadBalancerStatus, Service as Object, ServiceSpec, ServiceStatus, SessionAffinityConfig};
+use k8s_openapi::api::core::v1::{
+    ClientIPConfig, LoadBalancerStatus, Service as Object, ServiceSpec, ServiceStatus, SessionAffinityConfig,
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{Columns, Kind, Subresource, name_or_prefix};
@@ -29,7 +31,11 @@ impl Kind for Service {
 
     fn set_defaults(object: &mut Object) {
         spec_defaults(object.spec.get_or_insert_default());
-        let ingress = object.status.iter_mut().filter_map(|status| status.load_balancer.as_mut()).filter_map(|lb| lb.ingress.as_mut());
+        let ingress = object
+            .status
+            .iter_mut()
+            .filter_map(|status| status.load_balancer.as_mut())
+            .filter_map(|lb| lb.ingress.as_mut());
         for point in ingress.flatten() {
             if point.ip.as_ref().is_some_and(|ip| !ip.is_empty()) {
                 point.ip_mode.get_or_insert_with(|| "VIP".to_owned());
@@ -149,7 +155,10 @@ fn kind(spec: &ServiceSpec) -> &str {
 }
 
 fn is_headless(spec: &ServiceSpec) -> bool {
-    spec.cluster_ips.as_ref().and_then(|ips| ips.first()).map_or(spec.cluster_ip.as_deref() == Some("None"), |ip| ip == "None")
+    spec.cluster_ips
+        .as_ref()
+        .and_then(|ips| ips.first())
+        .map_or(spec.cluster_ip.as_deref() == Some("None"), |ip| ip == "None")
 }
 
 /// Whether clients outside of the cluster can reach it.

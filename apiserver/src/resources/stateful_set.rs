@@ -1,7 +1,9 @@
 //! StatefulSet: pods with names that stay, and volumes of their own.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
-use k8s_openapi::api::apps::v1::{StatefulSet as Object, StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy};
+use k8s_openapi::api::apps::v1::{
+    StatefulSet as Object, StatefulSetSpec, StatefulSetStatus, StatefulSetUpdateStrategy,
+};
 use serde_json::Value;
 
 use super::persistent_volume_claim::PersistentVolumeClaim;
@@ -103,30 +105,47 @@ impl Kind for StatefulSet {
             printing::wide("Containers", "Names of each container in the template."),
             printing::wide("Images", "Images referenced by each container in the template."),
         ];
-        Columns { columns, cells: |object, now| {
-            let (spec, status) = (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-            let (containers, images) = printing::containers(spec.template.spec.as_ref());
-            vec![
-                printing::name(&object.metadata),
-                Value::from(format!("{}/{}", status.ready_replicas.unwrap_or_default(), spec.replicas.unwrap_or_default())),
-                printing::age(&object.metadata, now),
-                Value::from(containers),
-                Value::from(images),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let (spec, status) =
+                    (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
+                let (containers, images) = printing::containers(spec.template.spec.as_ref());
+                vec![
+                    printing::name(&object.metadata),
+                    Value::from(format!(
+                        "{}/{}",
+                        status.ready_replicas.unwrap_or_default(),
+                        spec.replicas.unwrap_or_default()
+                    )),
+                    printing::age(&object.metadata, now),
+                    Value::from(containers),
+                    Value::from(images),
+                ]
+            },
+        }
     }
 }
 
 fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &StatefulSetSpec) {
     let policy = spec.pod_management_policy.as_deref().unwrap_or_default();
     if !["OrderedReady", "Parallel"].contains(&policy) {
-        errors.push(FieldError::invalid(&path.child("podManagementPolicy"), policy, "must be 'OrderedReady' or 'Parallel'"));
+        errors.push(FieldError::invalid(
+            &path.child("podManagementPolicy"),
+            policy,
+            "must be 'OrderedReady' or 'Parallel'",
+        ));
     }
     update_strategy(errors, &path.child("updateStrategy"), &spec.update_strategy.clone().unwrap_or_default());
     let retention = spec.persistent_volume_claim_retention_policy.clone().unwrap_or_default();
     let retention_path = path.child("persistentVolumeClaimRetentionPolicy");
     for (name, policy) in [("whenDeleted", retention.when_deleted), ("whenScaled", retention.when_scaled)] {
-        checks::one_of(errors, &retention_path.child(name), policy.as_deref().unwrap_or_default(), &["Retain", "Delete"]);
+        checks::one_of(
+            errors,
+            &retention_path.child(name),
+            policy.as_deref().unwrap_or_default(),
+            &["Retain", "Delete"],
+        );
     }
     checks::non_negative_option(errors, &path.child("replicas"), spec.replicas);
     checks::non_negative_option(errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
@@ -165,7 +184,8 @@ mod tests {
         for (name, value) in fields.as_object().expect("fields") {
             spec[name] = value.clone();
         }
-        let mut object = serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).expect("a stateful set");
+        let mut object =
+            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).expect("a stateful set");
         StatefulSet::set_defaults(&mut object);
         object
     }
@@ -176,7 +196,14 @@ mod tests {
         let message = "spec.podManagementPolicy: Invalid value: \"Any\": must be 'OrderedReady' or 'Parallel'";
         assert_eq!(StatefulSet::validate(&stateful(json!({"podManagementPolicy": "Any"}))).to_string(), message);
         let (old, new) = (stateful(json!({"serviceName": "s"})), stateful(json!({"serviceName": "t"})));
-        assert!(StatefulSet::validate_update(&new, &old).to_string().starts_with("spec: Forbidden: updates to statefulset spec for fields other than"));
-        assert_eq!(StatefulSet::validate_update(&stateful(json!({"serviceName": "s", "replicas": 5})), &old).to_string(), "[]");
+        assert!(
+            StatefulSet::validate_update(&new, &old)
+                .to_string()
+                .starts_with("spec: Forbidden: updates to statefulset spec for fields other than")
+        );
+        assert_eq!(
+            StatefulSet::validate_update(&stateful(json!({"serviceName": "s", "replicas": 5})), &old).to_string(),
+            "[]"
+        );
     }
 }

@@ -58,25 +58,39 @@ impl Kind for StorageClass {
         let columns = vec![
             NAME,
             printing::text("Provisioner", "provisioner indicates the type of the provisioner."),
-            printing::text("ReclaimPolicy", "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete."),
-            printing::text("VolumeBindingMode", "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound. When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature."),
-            printing::text("AllowVolumeExpansion", "allowVolumeExpansion shows whether the storage class allow volume expand."),
+            printing::text(
+                "ReclaimPolicy",
+                "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete.",
+            ),
+            printing::text(
+                "VolumeBindingMode",
+                "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound. When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature.",
+            ),
+            printing::text(
+                "AllowVolumeExpansion",
+                "allowVolumeExpansion shows whether the storage class allow volume expand.",
+            ),
             AGE,
         ];
-        Columns { columns, cells: |object, now| {
-            let annotations = object.metadata.annotations.as_ref();
-            let is = |key: &&str| annotations.and_then(|annotations| annotations.get(*key)).is_some_and(|value| value == "true");
-            let name = object.metadata.name.clone().unwrap_or_default();
-            let name = if DEFAULT_ANNOTATIONS.iter().any(is) { format!("{name} (default)") } else { name };
-            vec![
-                Value::from(name),
-                Value::from(object.provisioner.clone()),
-                Value::from(object.reclaim_policy.clone().unwrap_or_else(|| "Delete".to_owned())),
-                Value::from(object.volume_binding_mode.clone().unwrap_or_else(|| "Immediate".to_owned())),
-                Value::from(object.allow_volume_expansion.unwrap_or_default()),
-                printing::age(&object.metadata, now),
-            ]
-        } }
+        Columns {
+            columns,
+            cells: |object, now| {
+                let annotations = object.metadata.annotations.as_ref();
+                let is = |key: &&str| {
+                    annotations.and_then(|annotations| annotations.get(*key)).is_some_and(|value| value == "true")
+                };
+                let name = object.metadata.name.clone().unwrap_or_default();
+                let name = if DEFAULT_ANNOTATIONS.iter().any(is) { format!("{name} (default)") } else { name };
+                vec![
+                    Value::from(name),
+                    Value::from(object.provisioner.clone()),
+                    Value::from(object.reclaim_policy.clone().unwrap_or_else(|| "Delete".to_owned())),
+                    Value::from(object.volume_binding_mode.clone().unwrap_or_else(|| "Immediate".to_owned())),
+                    Value::from(object.allow_volume_expansion.unwrap_or_default()),
+                    printing::age(&object.metadata, now),
+                ]
+            },
+        }
     }
 }
 
@@ -94,9 +108,16 @@ mod tests {
         };
         assert_eq!(StorageClass::validate(&class(json!({}))).to_string(), "provisioner: Required value");
         let late = class(json!({"provisioner": "p", "volumeBindingMode": "Late"}));
-        let message = "volumeBindingMode: Unsupported value: \"Late\": supported values: \"Immediate\", \"WaitForFirstConsumer\"";
+        let message =
+            "volumeBindingMode: Unsupported value: \"Late\": supported values: \"Immediate\", \"WaitForFirstConsumer\"";
         assert_eq!(StorageClass::validate(&late).to_string(), message);
-        let (old, new) = (class(json!({"provisioner": "p", "parameters": {"a": "b"}})), class(json!({"provisioner": "p", "parameters": {"a": "c"}})));
-        assert_eq!(StorageClass::validate_update(&new, &old).to_string(), "parameters: Invalid value: {\"a\":\"c\"}: field is immutable");
+        let (old, new) = (
+            class(json!({"provisioner": "p", "parameters": {"a": "b"}})),
+            class(json!({"provisioner": "p", "parameters": {"a": "c"}})),
+        );
+        assert_eq!(
+            StorageClass::validate_update(&new, &old).to_string(),
+            "parameters: Invalid value: {\"a\":\"c\"}: field is immutable"
+        );
     }
 }

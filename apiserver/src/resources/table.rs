@@ -150,7 +150,10 @@ mod tests {
             let old = again.clone_object();
             row.prepare_for_update(object.as_mut(), old.as_ref());
             row.prepare_for_status_update(object.as_mut(), old.as_ref());
-            let _ = (row.validate_update(object.as_ref(), old.as_ref()), row.validate_status_update(object.as_ref(), old.as_ref()));
+            let _ = (
+                row.validate_update(object.as_ref(), old.as_ref()),
+                row.validate_status_update(object.as_ref(), old.as_ref()),
+            );
         }
     }
 }

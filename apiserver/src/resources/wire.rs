@@ -20,7 +20,8 @@ pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {
 /// Puts back the empty lists of the object itself, which Go tells from absent ones until it stores the object.
 pub fn restore_empty_lists(api_version: &str, kind: &str, value: &mut Value, sent: impl FnOnce() -> Value) {
     let (Some(ty), Value::Object(fields)) = (schema::of(api_version, kind), value) else { return };
-    let is_null_list = |field: &&Field| matches!(field.shape, Shape::List(_)) && fields.get(field.name).is_some_and(Value::is_null);
+    let is_null_list =
+        |field: &&Field| matches!(field.shape, Shape::List(_)) && fields.get(field.name).is_some_and(Value::is_null);
     let names: Vec<&str> = ty.fields.iter().filter(is_null_list).map(|field| field.name).collect();
     if names.is_empty() {
         return;
@@ -120,18 +121,39 @@ mod tests {
     #[test]
     fn fields_without_omitempty_appear() {
         let table = [
-            ("v1", "Event", json!({"metadata": {}, "involvedObject": {}}), json!({"metadata": {}, "involvedObject": {},
+            (
+                "v1",
+                "Event",
+                json!({"metadata": {}, "involvedObject": {}}),
+                json!({"metadata": {}, "involvedObject": {},
                 "eventTime": null, "firstTimestamp": null, "lastTimestamp": null, "source": {},
-                "reportingComponent": "", "reportingInstance": ""})),
-            ("rbac.authorization.k8s.io/v1", "ClusterRole", json!({"metadata": {}, "rules": []}),
-                json!({"metadata": {}, "rules": null})),
-            ("v1", "Service", json!({"metadata": {}}),
-                json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}})),
-            ("v1", "ReplicationController", json!({"metadata": {}, "status": {"readyReplicas": 0, "conditions": [{"type": "a", "status": "b"}]}}),
+                "reportingComponent": "", "reportingInstance": ""}),
+            ),
+            (
+                "rbac.authorization.k8s.io/v1",
+                "ClusterRole",
+                json!({"metadata": {}, "rules": []}),
+                json!({"metadata": {}, "rules": null}),
+            ),
+            (
+                "v1",
+                "Service",
+                json!({"metadata": {}}),
+                json!({"metadata": {}, "spec": {}, "status": {"loadBalancer": {}}}),
+            ),
+            (
+                "v1",
+                "ReplicationController",
+                json!({"metadata": {}, "status": {"readyReplicas": 0, "conditions": [{"type": "a", "status": "b"}]}}),
                 json!({"metadata": {}, "spec": {}, "status": {"replicas": 0, "conditions": [
-                    {"type": "a", "status": "b", "lastTransitionTime": null}]}})),
-            ("v1", "PersistentVolumeClaim", json!({"metadata": {}, "spec": {"dataSource": {"kind": "k", "name": "n"}}}),
-                json!({"metadata": {}, "spec": {"dataSource": {"apiGroup": null, "kind": "k", "name": "n"}, "resources": {}}, "status": {}})),
+                    {"type": "a", "status": "b", "lastTransitionTime": null}]}}),
+            ),
+            (
+                "v1",
+                "PersistentVolumeClaim",
+                json!({"metadata": {}, "spec": {"dataSource": {"kind": "k", "name": "n"}}}),
+                json!({"metadata": {}, "spec": {"dataSource": {"apiGroup": null, "kind": "k", "name": "n"}, "resources": {}}, "status": {}}),
+            ),
         ];
         for (version, kind, value, expected) in table {
             assert_eq!(wire(version, kind, value), expected, "{kind}");

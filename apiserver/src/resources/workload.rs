@@ -8,13 +8,24 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as MetaSelecto
 use super::{checks, pod_spec};
 
 /// All errors of selector and template; `kind` is how upstream calls the kind in the messages.
-pub fn selector_and_template(errors: &mut FieldErrors, path: &FieldPath, selector: &MetaSelector, template: &PodTemplateSpec, kind: &str) {
+pub fn selector_and_template(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    selector: &MetaSelector,
+    template: &PodTemplateSpec,
+    kind: &str,
+) {
     let selector = selector_errors(errors, path, selector, kind);
     template_errors(errors, &path.child("template"), selector.as_ref(), template, kind);
 }
 
 /// All errors of a selector; answers it if it can be used. A missing one selects nothing.
-pub fn selector_errors(errors: &mut FieldErrors, path: &FieldPath, selector: &MetaSelector, kind: &str) -> Option<LabelSelector> {
+pub fn selector_errors(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    selector: &MetaSelector,
+    kind: &str,
+) -> Option<LabelSelector> {
     let path = path.child("selector");
     if *selector == MetaSelector::default() {
         errors.push(FieldError::required(&path, ""));
@@ -39,7 +50,13 @@ pub fn selector_errors(errors: &mut FieldErrors, path: &FieldPath, selector: &Me
 }
 
 /// All errors of a template, and whether the selector finds its pods.
-pub fn template_errors(errors: &mut FieldErrors, path: &FieldPath, selector: Option<&LabelSelector>, template: &PodTemplateSpec, kind: &str) {
+pub fn template_errors(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    selector: Option<&LabelSelector>,
+    template: &PodTemplateSpec,
+    kind: &str,
+) {
     let Some(selector) = selector else { return };
     let labels = template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
     if !selector.is_everything() && !selector.matches(&labels) {

@@ -3,8 +3,8 @@
 use api::error::ApiError;
 use api::field::{FieldError, FieldPath};
 use k8s_openapi::api::authorization::v1::{
-    LocalSubjectAccessReview, NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview, SubjectAccessReview, SubjectAccessReviewSpec,
-    SubjectAccessReviewStatus,
+    LocalSubjectAccessReview, NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview, SubjectAccessReview,
+    SubjectAccessReviewSpec, SubjectAccessReviewStatus,
 };
 use serde_json::json;
 
@@ -28,11 +28,18 @@ pub(super) fn local(court: &Court<'_>, review: LocalSubjectAccessReview) -> Resu
         errors.push(FieldError::invalid(&field, text(&asked.namespace), "must match metadata.namespace"));
     }
     if let Some(asked) = &review.spec.non_resource_attributes {
-        errors.push(FieldError::invalid(&path.child("nonResourceAttributes"), as_go(asked), "disallowed on this kind of request"));
+        errors.push(FieldError::invalid(
+            &path.child("nonResourceAttributes"),
+            as_go(asked),
+            "disallowed on this kind of request",
+        ));
     }
     invalid(errors)?;
     if court.namespace != namespace {
-        return Err(ApiError::bad_request(format!("spec.resourceAttributes.namespace must match namespace: {}", court.namespace)));
+        return Err(ApiError::bad_request(format!(
+            "spec.resourceAttributes.namespace must match namespace: {}",
+            court.namespace
+        )));
     }
     let status = decide(court, &of_spec(&review.spec));
     Ok(LocalSubjectAccessReview { status: Some(status), ..review })
@@ -68,7 +75,11 @@ fn attribute_errors(resource: Option<&ResourceAttributes>, path: Option<&NonReso
     match (resource, path) {
         (Some(_), Some(asked)) => {
             let field = spec.child("nonResourceAttributes");
-            vec![FieldError::invalid(&field, as_go(asked), "cannot be specified in combination with resourceAttributes")]
+            vec![FieldError::invalid(
+                &field,
+                as_go(asked),
+                "cannot be specified in combination with resourceAttributes",
+            )]
         }
         (None, None) => {
             let field = spec.child("resourceAttributes");
@@ -86,7 +97,12 @@ fn as_go(asked: &NonResourceAttributes) -> serde_json::Value {
 
 fn of_spec(spec: &SubjectAccessReviewSpec) -> Attributes {
     let extra = spec.extra.iter().flatten().map(|(key, values)| (key.to_lowercase(), values.clone())).collect();
-    let user = User { name: text(&spec.user).to_owned(), uid: text(&spec.uid).to_owned(), groups: spec.groups.clone().unwrap_or_default(), extra };
+    let user = User {
+        name: text(&spec.user).to_owned(),
+        uid: text(&spec.uid).to_owned(),
+        groups: spec.groups.clone().unwrap_or_default(),
+        extra,
+    };
     attributes(user, spec.resource_attributes.as_ref(), spec.non_resource_attributes.as_ref())
 }
 
@@ -105,7 +121,12 @@ fn attributes(user: User, resource: Option<&ResourceAttributes>, path: Option<&N
         }
         None => {
             let asked = path.cloned().unwrap_or_default();
-            Attributes { user, verb: text(&asked.verb).to_owned(), target: Target::Path(asked.path.unwrap_or_default()), fields: Vec::new() }
+            Attributes {
+                user,
+                verb: text(&asked.verb).to_owned(),
+                target: Target::Path(asked.path.unwrap_or_default()),
+                fields: Vec::new(),
+            }
         }
     }
 }

@@ -22,20 +22,35 @@ fn world() -> World {
     let objects = Arc::new(Objects::with(&[
         ("", "serviceaccounts", json!({"metadata": {"name": "sa", "namespace": "n", "uid": "u"}})),
         (GROUP, "roles", json!({"metadata": {"name": "r", "namespace": "n"}, "rules": rules})),
-        (GROUP, "rolebindings", json!({"metadata": {"name": "r", "namespace": "n"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "alice"}]})),
+        (
+            GROUP,
+            "rolebindings",
+            json!({"metadata": {"name": "r", "namespace": "n"}, "roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "alice"}]}),
+        ),
     ]));
     let tokens = Arc::new(tokens());
     let token = tokens.sign(&claims()).expect("a token");
     let clock = Clock::starting_at(Timestamp::from_second(2000).unwrap());
-    World { authenticators: Authenticators::new(tokens, objects.clone(), clock), authorizers: Authorizers::new(objects), token }
+    World {
+        authenticators: Authenticators::new(tokens, objects.clone(), clock),
+        authorizers: Authorizers::new(objects),
+        token,
+    }
 }
 
 impl World {
     fn ask<T: Object + DeserializeOwned>(&self, user: &str, spec: Value) -> Result<Value, ApiError> {
         let user = User { name: user.to_owned(), groups: vec!["system:authenticated".to_owned()], ..User::default() };
-        let review: T = serde_json::from_value(json!({"metadata": {"namespace": spec["ns"]}, "spec": spec})).expect("a review");
+        let review: T =
+            serde_json::from_value(json!({"metadata": {"namespace": spec["ns"]}, "spec": spec})).expect("a review");
         let now = Timestamp::from_second(2000).unwrap();
-        let court = Court { authenticators: &self.authenticators, authorizers: &self.authorizers, user: &user, namespace: "n", now };
+        let court = Court {
+            authenticators: &self.authenticators,
+            authorizers: &self.authorizers,
+            user: &user,
+            namespace: "n",
+            now,
+        };
         court.answer(&review)
     }
 }
@@ -49,10 +64,12 @@ async fn access_is_decided_as_requests_are() {
     let own = |verb| world.ask::<SelfSubjectAccessReview>("alice", json!({"resourceAttributes": pods(verb)}));
     assert_eq!(own("list").unwrap()["status"], yes);
     assert_eq!(own("delete").unwrap()["status"], no);
-    let other = |user: &str| world.ask::<SubjectAccessReview>("x", json!({"user": user, "resourceAttributes": pods("list")}));
+    let other =
+        |user: &str| world.ask::<SubjectAccessReview>("x", json!({"user": user, "resourceAttributes": pods("list")}));
     assert_eq!(other("alice").unwrap()["status"], yes);
     assert_eq!(other("bob").unwrap()["status"], no);
-    let local = world.ask::<LocalSubjectAccessReview>("x", json!({"ns": "n", "user": "alice", "resourceAttributes": pods("list")}));
+    let local = world
+        .ask::<LocalSubjectAccessReview>("x", json!({"ns": "n", "user": "alice", "resourceAttributes": pods("list")}));
     assert_eq!(local.unwrap()["status"], yes);
 }
 
@@ -75,8 +92,14 @@ async fn malformed_questions_are_refused() {
     for (answer, message) in table {
         assert_eq!(refused(answer), (422, format!("{prefix}{message}")));
     }
-    assert_eq!(refused(world.ask::<SelfSubjectRulesReview>("x", json!({}))), (400, "no namespace on request".to_owned()));
-    assert_eq!(refused(world.ask::<TokenReview>("x", json!({"token": ""}))), (400, "token is required for TokenReview in authentication".to_owned()));
+    assert_eq!(
+        refused(world.ask::<SelfSubjectRulesReview>("x", json!({}))),
+        (400, "no namespace on request".to_owned())
+    );
+    assert_eq!(
+        refused(world.ask::<TokenReview>("x", json!({"token": ""}))),
+        (400, "token is required for TokenReview in authentication".to_owned())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -86,9 +109,14 @@ async fn tokens_are_told_apart() {
     let extra = json!({"authentication.kubernetes.io/credential-id": ["JTI=j"]});
     let groups = json!(["system:serviceaccounts", "system:serviceaccounts:n", "system:authenticated"]);
     let user = json!({"username": "system:serviceaccount:n:sa", "uid": "u", "groups": groups, "extra": extra});
-    assert_eq!(status(json!({"token": world.token})), json!({"authenticated": true, "audiences": [ISSUER], "user": user}));
+    assert_eq!(
+        status(json!({"token": world.token})),
+        json!({"authenticated": true, "audiences": [ISSUER], "user": user})
+    );
     assert_eq!(status(json!({"token": "rubbish"})), json!({"error": "invalid bearer token", "user": {}}));
-    let elsewhere = format!("[invalid bearer token, token audiences [\"{ISSUER}\"] is invalid for the target audiences [\"other\"]]");
+    let elsewhere = format!(
+        "[invalid bearer token, token audiences [\"{ISSUER}\"] is invalid for the target audiences [\"other\"]]"
+    );
     assert_eq!(status(json!({"token": world.token, "audiences": ["other"]})), json!({"error": elsewhere, "user": {}}));
 }
 

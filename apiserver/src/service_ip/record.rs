@@ -107,7 +107,8 @@ impl Book {
     async fn is_free(&self, slot: Slot, found: Option<&KeyValue>) -> Result<bool, StorageError> {
         let Some(found) = found else { return Ok(true) };
         let record = decode(found);
-        let made: Option<Timestamp> = record["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
+        let made: Option<Timestamp> =
+            record["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
         let stale_before = self.clock.now().as_second() - STALE_AFTER.as_secs() as i64;
         if made.is_some_and(|made| made.as_second() > stale_before) {
             return Ok(false);

@@ -74,14 +74,17 @@ impl Cidr {
 
     /// Whether the address can be given to a Service; else what upstream says.
     pub fn check(&self, address: IpAddr) -> Result<(), String> {
-        let same_network = address.is_ipv4() == self.network.is_ipv4() && number(address) & !(self.size() - 1) == number(self.network);
+        let same_network =
+            address.is_ipv4() == self.network.is_ipv4() && number(address) & !(self.size() - 1) == number(self.network);
         if !same_network {
             return Err("the provided network does not match the current range".to_owned());
         }
         let offset = number(address) & (self.size() - 1);
         let broadcast = self.network.is_ipv4() && offset == self.size() - 1;
         if offset == 0 || broadcast {
-            return Err(format!("the provided IP ({address}) is not in the valid range. The range of valid IPs is {self}"));
+            return Err(format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {self}"
+            ));
         }
         Ok(())
     }
@@ -116,7 +119,8 @@ pub fn pick_port(ports: &RangeInclusive<u16>, rng: &Rng, taken: &BTreeSet<Slot>)
 /// What a Service has.
 pub fn slots_of(service: &Service) -> Vec<Slot> {
     let Some(spec) = &service.spec else { return Vec::new() };
-    let addresses = spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).map(Slot::Address);
+    let addresses =
+        spec.cluster_ips.iter().flatten().chain(&spec.cluster_ip).filter_map(|ip| ip.parse().ok()).map(Slot::Address);
     let ports = spec.ports.iter().flatten().filter_map(|port| port.node_port).chain(spec.health_check_node_port);
     let ports = ports.filter_map(|port| u16::try_from(port).ok()).filter(|port| *port != 0).map(Slot::Port);
     addresses.chain(ports).collect::<BTreeSet<_>>().into_iter().collect()
@@ -132,7 +136,10 @@ pub fn needs_address(spec: &ServiceSpec) -> bool {
 pub fn needs_node_ports(spec: &ServiceSpec) -> bool {
     match kind(spec) {
         "NodePort" => true,
-        "LoadBalancer" => spec.allocate_load_balancer_node_ports.unwrap_or(true) || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0),
+        "LoadBalancer" => {
+            spec.allocate_load_balancer_node_ports.unwrap_or(true)
+                || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0)
+        }
         _ => false,
     }
 }
@@ -164,9 +171,16 @@ mod tests {
         for wrong in ["10.96.0.0", "10.96.0.0/31", "x/8", "fd00::/32"] {
             assert!(wrong.parse::<Cidr>().is_err(), "{wrong}");
         }
-        let outside = "the provided IP (10.96.255.255) is not in the valid range. The range of valid IPs is 10.96.0.0/16".to_owned();
+        let outside =
+            "the provided IP (10.96.255.255) is not in the valid range. The range of valid IPs is 10.96.0.0/16"
+                .to_owned();
         let elsewhere = "the provided network does not match the current range".to_owned();
-        let table = [("10.96.0.1", Ok(())), ("10.96.255.255", Err(outside)), ("8.8.8.8", Err(elsewhere.clone())), ("fd00::1", Err(elsewhere))];
+        let table = [
+            ("10.96.0.1", Ok(())),
+            ("10.96.255.255", Err(outside)),
+            ("8.8.8.8", Err(elsewhere.clone())),
+            ("fd00::1", Err(elsewhere)),
+        ];
         for (address, expected) in table {
             assert_eq!(range.check(address.parse().unwrap()), expected);
         }

@@ -23,7 +23,8 @@ impl Services {
     async fn fill_for_test(&self, name: &str, spec: Value, old: Option<&Service>) -> Result<(Service, Taken), String> {
         let owner = Owner { namespace: "n".to_owned(), name: name.to_owned() };
         let held = old.map(slots_of).unwrap_or_default();
-        let mut service: Service = serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap();
+        let mut service: Service =
+            serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap();
         let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: false };
         let filled = self.fill(service.spec.as_mut().unwrap(), name, &mut taking).await;
         let wanted = slots_of(&service);
@@ -53,7 +54,10 @@ async fn two_servers_share_one_range() {
     let mut seen = std::collections::BTreeSet::new();
     for i in 0..14 {
         let name = format!("s{i}");
-        let (service, taken) = pair.servers[i % 2].fill_for_test(&name, json!({"type": "ClusterIP", "ports": [{"port": 80}]}), None).await.expect("an address");
+        let (service, taken) = pair.servers[i % 2]
+            .fill_for_test(&name, json!({"type": "ClusterIP", "ports": [{"port": 80}]}), None)
+            .await
+            .expect("an address");
         pair.store(&service).await;
         Box::new(taken).settle(true).await;
         assert!(seen.insert(service.spec.unwrap().cluster_ip.unwrap()));
@@ -72,10 +76,22 @@ async fn refusals_read_as_upstreams() {
     let ip = |ip: &str| json!({"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip]});
     let port = |port: i32| json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 1, "nodePort": port}]});
     let table = [
-        (ip("10.96.0.9"), "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: failed to allocate IP 10.96.0.9: provided IP is already allocated"),
-        (ip("8.8.8.8"), "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"8.8.8.8\"]: failed to allocate IP 8.8.8.8: the provided network does not match the current range"),
-        (port(30001), "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated"),
-        (port(80), "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"),
+        (
+            ip("10.96.0.9"),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: failed to allocate IP 10.96.0.9: provided IP is already allocated",
+        ),
+        (
+            ip("8.8.8.8"),
+            "Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"8.8.8.8\"]: failed to allocate IP 8.8.8.8: the provided network does not match the current range",
+        ),
+        (
+            port(30001),
+            "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated",
+        ),
+        (
+            port(80),
+            "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767",
+        ),
     ];
     for (spec, message) in table {
         assert_eq!(pair.servers[1].fill_for_test("x", spec, None).await.err().as_deref(), Some(message));
@@ -117,7 +133,11 @@ async fn every_type_gets_what_it_needs() {
         (json!({"type": "LoadBalancer", "ports": [{"port": 1}]}), true, 1),
         (json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 1}]}), true, 0),
         (json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 1}]}), true, 2),
-        (json!({"type": "NodePort", "ports": [{"port": 1, "protocol": "TCP", "nodePort": 30010}, {"port": 1, "protocol": "UDP", "nodePort": 30010}]}), true, 1),
+        (
+            json!({"type": "NodePort", "ports": [{"port": 1, "protocol": "TCP", "nodePort": 30010}, {"port": 1, "protocol": "UDP", "nodePort": 30010}]}),
+            true,
+            1,
+        ),
     ];
     for (i, (spec, address, ports)) in table.into_iter().enumerate() {
         let (service, _) = pair.servers[0].fill_for_test(&format!("s{i}"), spec.clone(), None).await.expect("filled");

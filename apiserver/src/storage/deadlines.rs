@@ -20,7 +20,12 @@ impl<T: Ord + Copy> Deadlines<T> {
 
     /// Replaces the key's deadline; none means that it does not expire any more.
     pub(super) fn set(&mut self, key: &str, deadline: Option<T>) {
-        let Some((key, old)) = self.by_key.remove_entry(key).map(|(key, old)| (key, Some(old))).or_else(|| deadline.map(|_| (key.into(), None))) else {
+        let Some((key, old)) = self
+            .by_key
+            .remove_entry(key)
+            .map(|(key, old)| (key, Some(old)))
+            .or_else(|| deadline.map(|_| (key.into(), None)))
+        else {
             return;
         };
         if let Some(old) = old {

@@ -40,13 +40,18 @@ impl Embedded {
         let (sender, requests) = mpsc::channel(WAITING);
         let writer = Writer::new(disk, Arc::clone(&shared), loaded.deadlines, loaded.garbage, clock);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        let failed = |error: std::io::Error| StorageError::Failed(format!("can't start the writer of the store: {error}"));
+        let failed =
+            |error: std::io::Error| StorageError::Failed(format!("can't start the writer of the store: {error}"));
         let runtime = runtime.map_err(failed)?;
-        let thread = std::thread::Builder::new().name("store".into()).spawn(move || runtime.block_on(writer.run(requests)));
+        let thread =
+            std::thread::Builder::new().name("store".into()).spawn(move || runtime.block_on(writer.run(requests)));
         Ok(Self { shared, requests: Some(sender), writer: Some(thread.map_err(failed)?) })
     }
 
-    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Request) -> Result<T, StorageError> {
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, StorageError>>) -> Request,
+    ) -> Result<T, StorageError> {
         let gone = || StorageError::Failed("the writer of the store has ended".into());
         let (answer, answered) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or_else(gone)?;
@@ -62,7 +67,13 @@ impl Storage for Embedded {
         Ok((index.get(key), index.revision()))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         self.shared.read().list(prefix, after, limit, at)
     }
 
@@ -74,7 +85,11 @@ impl Storage for Embedded {
         Ok(self.shared.read().revision())
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
         self.shared.read().feed(prefix, after)?;
         Ok(self.shared.feed(prefix, after))
     }

@@ -16,8 +16,8 @@ use api::names::Revision;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, Identity, PutOptions, TlsOptions, Txn, TxnOp, TxnOpResponse,
-    TxnResponse,
+    Certificate, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, GetResponse, Identity, PutOptions,
+    TlsOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use futures::stream::BoxStream;
 use tokio::sync::OnceCell;
@@ -30,8 +30,14 @@ use super::{Expect, Feed, KeyValue, Listed, Outcome, Storage, StorageError, Writ
 /// How long one call may take.
 const CALL: Duration = Duration::from_secs(5);
 /// Pauses before a read is tried again.
-const RETRIES: [Duration; 6] =
-    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400), Duration::from_millis(800), Duration::from_millis(1600)];
+const RETRIES: [Duration; 6] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(200),
+    Duration::from_millis(400),
+    Duration::from_millis(800),
+    Duration::from_millis(1600),
+];
 /// Keys that one call for a whole prefix reads.
 const PAGE: usize = 1000;
 /// gRPC's own limit of 4 MiB is less than a page may have.
@@ -74,8 +80,16 @@ impl Etcd {
     pub async fn connect(options: &EtcdOptions) -> Result<Self, StorageError> {
         let endpoints = options.endpoints.join(",");
         let connect = connect_options(options)?;
-        let client = Client::connect(&options.endpoints, Some(connect)).await.map_err(|error| unavailable(&endpoints, &error))?;
-        let etcd = Self { leases: Leases::new(client.lease_client()), client, endpoints, wanted: Arc::default(), ordered_progress: OnceCell::new() };
+        let client = Client::connect(&options.endpoints, Some(connect))
+            .await
+            .map_err(|error| unavailable(&endpoints, &error))?;
+        let etcd = Self {
+            leases: Leases::new(client.lease_client()),
+            client,
+            endpoints,
+            wanted: Arc::default(),
+            ordered_progress: OnceCell::new(),
+        };
         etcd.revision().await?;
         Ok(etcd)
     }
@@ -112,7 +126,9 @@ impl Etcd {
     /// Adds to etcd's bare refusal of a revision what the contract promises to tell.
     async fn explain(&self, failure: Failure, asked: Revision) -> StorageError {
         let explained = match failure {
-            Failure::Compacted => feed::oldest(&self.client, asked).await.map(|oldest| StorageError::Compacted { oldest }),
+            Failure::Compacted => {
+                feed::oldest(&self.client, asked).await.map(|oldest| StorageError::Compacted { oldest })
+            }
             Failure::Future => self.revision().await.map(|newest| StorageError::Future { newest }),
             Failure::NoLease => Ok(StorageError::Failed(format!("etcd: {NO_LEASE}"))),
             Failure::Other(error) => Ok(error),
@@ -121,7 +137,13 @@ impl Etcd {
     }
 
     /// One page of at most `limit` keys from `start` on to the end of the prefix.
-    async fn page(&self, prefix: &str, start: Vec<u8>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    async fn page(
+        &self,
+        prefix: &str,
+        start: Vec<u8>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         let mut options = GetOptions::new().with_range(end_of(prefix)).with_limit(limit as i64);
         if let Some(at) = at {
             options = options.with_revision(signed(at));
@@ -145,12 +167,16 @@ impl Etcd {
             Write::Delete => TxnOp::delete(key, None),
             Write::Put { value, ttl: None } => TxnOp::put(key, value.as_ref(), None),
             Write::Put { value, ttl: Some(ttl) } => {
-                let lease = timeout(CALL, self.leases.lasting(*ttl)).await.map_err(|_| Failure::Other(self.timed_out()))?;
+                let lease =
+                    timeout(CALL, self.leases.lasting(*ttl)).await.map_err(|_| Failure::Other(self.timed_out()))?;
                 let lease = lease.map_err(|error| Failure::from_call(&self.endpoints, &error))?;
                 TxnOp::put(key, value.as_ref(), Some(PutOptions::new().with_lease(lease)))
             }
         };
-        let transaction = Txn::new().when([Compare::mod_revision(key, CompareOp::Equal, known)]).and_then([operation]).or_else([TxnOp::get(key, None)]);
+        let transaction = Txn::new()
+            .when([Compare::mod_revision(key, CompareOp::Equal, known)])
+            .and_then([operation])
+            .or_else([TxnOp::get(key, None)]);
         let mut kv = self.client.kv_client().max_decoding_message_size(MESSAGE_BYTES);
         match timeout(CALL, kv.txn(transaction)).await {
             Ok(answer) => answer.map_err(|error| Failure::from_call(&self.endpoints, &error)),
@@ -180,7 +206,13 @@ impl Storage for Etcd {
         }
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         let start = |after: Option<&str>| after.filter(|after| *after >= prefix).map_or_else(|| prefix.into(), behind);
         if limit > 0 {
             return self.page(prefix, start(after), limit, at).await;
@@ -231,7 +263,11 @@ impl Storage for Etcd {
         }
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
         let ordered = self.has_ordered_progress().await;
         feed::open(&self.client, &self.endpoints, prefix, after, Arc::clone(&self.wanted), ordered).await
     }
@@ -251,7 +287,9 @@ impl Storage for Etcd {
 }
 
 fn connect_options(options: &EtcdOptions) -> Result<ConnectOptions, StorageError> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|error| StorageError::Failed(format!("can't read {}: {error}", path.display())));
+    let read = |path: &PathBuf| {
+        std::fs::read(path).map_err(|error| StorageError::Failed(format!("can't read {}: {error}", path.display())))
+    };
     let connect = ConnectOptions::new()
         .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
         .with_connect_timeout(CALL)
@@ -260,7 +298,9 @@ fn connect_options(options: &EtcdOptions) -> Result<ConnectOptions, StorageError
     match (&options.ca_file, &options.cert_file, &options.key_file) {
         (None, None, None) => return Ok(connect),
         (_, Some(_), None) | (_, None, Some(_)) => {
-            return Err(StorageError::Failed("a client certificate for etcd needs both --etcd-certfile and --etcd-keyfile".into()));
+            return Err(StorageError::Failed(
+                "a client certificate for etcd needs both --etcd-certfile and --etcd-keyfile".into(),
+            ));
         }
         (_, Some(cert), Some(key)) => tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?)),
         (_, None, None) => {}
@@ -365,7 +405,16 @@ mod tests {
 
     #[test]
     fn versions_with_ordered_progress() {
-        let table = [("3.4.23", false), ("3.4.25", true), ("3.5.0", false), ("3.5.7", false), ("3.5.8", true), ("3.6.0-rc.1", true), ("4.0.0", true), ("", false)];
+        let table = [
+            ("3.4.23", false),
+            ("3.4.25", true),
+            ("3.5.0", false),
+            ("3.5.7", false),
+            ("3.5.8", true),
+            ("3.6.0-rc.1", true),
+            ("4.0.0", true),
+            ("", false),
+        ];
         for (version, expected) in table {
             assert_eq!(orders_progress(version), expected, "{version}");
         }

@@ -56,7 +56,10 @@ impl Index {
 
     /// Adds a value that was written before the log begins.
     pub(super) fn restore(&mut self, item: KeyValue) {
-        self.keys.entry(item.key.into()).or_default().push(Version { revision: item.revision, value: Some(item.value) });
+        self.keys
+            .entry(item.key.into())
+            .or_default()
+            .push(Version { revision: item.revision, value: Some(item.value) });
     }
 
     /// The newest revision.
@@ -103,7 +106,13 @@ impl Index {
     }
 
     /// See [`super::Storage::list`].
-    pub(super) fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    pub(super) fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         let at = at.unwrap_or(self.revision);
         self.readable(at)?;
         let start = match after {
@@ -115,7 +124,9 @@ impl Index {
             if !key.starts_with(prefix) {
                 break;
             }
-            let Some(Version { revision, value: Some(value) }) = versions.iter().rev().find(|version| version.revision <= at) else {
+            let Some(Version { revision, value: Some(value) }) =
+                versions.iter().rev().find(|version| version.revision <= at)
+            else {
                 continue;
             };
             if limit > 0 && listed.items.len() == limit {
@@ -216,8 +227,11 @@ mod tests {
 
     #[test]
     fn every_kept_revision_can_be_read() {
-        let mut index = index(&[("/a", Some("1")), ("/b", Some("2")), ("/a", None), ("/c", Some("3")), ("/a", Some("4"))]);
-        let at = |index: &Index, revision| index.list("/", None, 0, Some(Revision(revision))).map(|listed| keys(&listed).join(" "));
+        let mut index =
+            index(&[("/a", Some("1")), ("/b", Some("2")), ("/a", None), ("/c", Some("3")), ("/a", Some("4"))]);
+        let at = |index: &Index, revision| {
+            index.list("/", None, 0, Some(Revision(revision))).map(|listed| keys(&listed).join(" "))
+        };
         assert_eq!(at(&index, 2).unwrap(), "/a");
         assert_eq!(at(&index, 3).unwrap(), "/a /b");
         assert_eq!(at(&index, 4).unwrap(), "/b");
@@ -231,7 +245,8 @@ mod tests {
 
     #[test]
     fn compaction_drops_what_nobody_can_read() {
-        let mut index = index(&[("/a", Some("1")), ("/a", Some("2")), ("/b", Some("3")), ("/b", None), ("/c", Some("4"))]);
+        let mut index =
+            index(&[("/a", Some("1")), ("/a", Some("2")), ("/b", Some("3")), ("/b", None), ("/c", Some("4"))]);
         index.compact(Revision(6)).unwrap();
         assert_eq!(index.keys.keys().map(|key| &**key).collect::<Vec<_>>(), ["/a", "/c"]);
         assert!(index.keys.values().all(|versions| versions.len() == 1));

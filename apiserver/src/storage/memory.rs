@@ -94,7 +94,13 @@ impl Storage for Memory {
         Ok((index.get(key), index.revision()))
     }
 
-    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize, at: Option<Revision>) -> Result<Listed, StorageError> {
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        at: Option<Revision>,
+    ) -> Result<Listed, StorageError> {
         self.expire();
         self.shared.read().list(prefix, after, limit, at)
     }
@@ -109,7 +115,11 @@ impl Storage for Memory {
         Ok(self.shared.read().revision())
     }
 
-    async fn watch(&self, prefix: &str, after: Revision) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
+    async fn watch(
+        &self,
+        prefix: &str,
+        after: Revision,
+    ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
         self.expire();
         self.shared.read().feed(prefix, after)?;
         let state = (self.clone(), self.shared.feed(prefix, after));

@@ -42,7 +42,11 @@ impl Shared {
     }
 
     /// See [`super::Storage::watch`].
-    pub(super) fn feed(self: &Arc<Self>, prefix: &str, after: Revision) -> BoxStream<'static, Result<Feed, StorageError>> {
+    pub(super) fn feed(
+        self: &Arc<Self>,
+        prefix: &str,
+        after: Revision,
+    ) -> BoxStream<'static, Result<Feed, StorageError>> {
         let cursor = Cursor { shared: Arc::clone(self), prefix: prefix.to_owned(), after };
         stream::unfold(Some(cursor), |cursor| async move {
             let mut cursor = cursor?;

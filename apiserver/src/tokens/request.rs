@@ -58,7 +58,13 @@ pub async fn prepare(
 }
 
 /// Signs the token and answers the request with it.
-pub async fn issue(mut request: TokenRequest, tokens: &Tokens, rng: &Rng, now: Timestamp, lookup: &dyn Lookup) -> Result<TokenRequest, ApiError> {
+pub async fn issue(
+    mut request: TokenRequest,
+    tokens: &Tokens,
+    rng: &Rng,
+    now: Timestamp,
+    lookup: &dyn Lookup,
+) -> Result<TokenRequest, ApiError> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (namespace, name) = (text(&request.metadata.namespace), text(&request.metadata.name));
     let spec = request.spec.clone().unwrap_or_default();
@@ -88,9 +94,11 @@ pub async fn issue(mut request: TokenRequest, tokens: &Tokens, rng: &Rng, now: T
             warnafter: extended.then_some(iat + wanted),
         },
     };
-    let token = tokens.sign(&claims).map_err(|error| ApiError::internal(format!("failed to generate token: {error}")))?;
+    let token =
+        tokens.sign(&claims).map_err(|error| ApiError::internal(format!("failed to generate token: {error}")))?;
     let expires = now.checked_add(SignedDuration::from_secs(wanted)).unwrap_or(Timestamp::MAX);
-    request.status = Some(TokenRequestStatus { expiration_timestamp: Some(Time(truncated(expires))), token: Some(token) });
+    request.status =
+        Some(TokenRequestStatus { expiration_timestamp: Some(Time(truncated(expires))), token: Some(token) });
     Ok(request)
 }
 
@@ -103,7 +111,11 @@ fn validate(seconds: i64) -> Result<(), ApiError> {
     if seconds > MAX_SECONDS {
         errors.push(FieldError::invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds"));
     }
-    if errors.0.is_empty() { Ok(()) } else { Err(ApiError::invalid(&GroupKind::new(GROUP, "TokenRequest"), "", errors)) }
+    if errors.0.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(&GroupKind::new(GROUP, "TokenRequest"), "", errors))
+    }
 }
 
 fn must_match(given: Option<&str>, expected: &str, field: &str, name: &str) -> Result<(), ApiError> {
@@ -111,14 +123,23 @@ fn must_match(given: Option<&str>, expected: &str, field: &str, name: &str) -> R
         Some(given) if !given.is_empty() && given != expected => {
             let path = FieldPath::root("metadata").child(field);
             let mut errors = FieldErrors::new();
-            errors.push(FieldError::invalid(&path, given, format!("must match the service account {field} if specified")));
+            errors.push(FieldError::invalid(
+                &path,
+                given,
+                format!("must match the service account {field} if specified"),
+            ));
             Err(ApiError::invalid(&GroupKind::new(GROUP, "TokenRequest"), name, errors))
         }
         _ => Ok(()),
     }
 }
 
-async fn bind(reference: &BoundObjectReference, namespace: &str, account: &str, lookup: &dyn Lookup) -> Result<Bound, ApiError> {
+async fn bind(
+    reference: &BoundObjectReference,
+    namespace: &str,
+    account: &str,
+    lookup: &dyn Lookup,
+) -> Result<Bound, ApiError> {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let (api_version, kind, name) = (text(&reference.api_version), text(&reference.kind), text(&reference.name));
     let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
@@ -128,7 +149,9 @@ async fn bind(reference: &BoundObjectReference, namespace: &str, account: &str, 
             let pod: Pod = find(lookup, "pods", namespace, &name).await?;
             let spec = pod.spec.unwrap_or_default();
             if spec.service_account_name.as_deref() != Some(account) {
-                let why = format!("cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name.");
+                let why = format!(
+                    "cannot bind token for serviceaccount \"{account}\" to pod running with different serviceaccount name."
+                );
                 return Err(ApiError::bad_request(why));
             }
             bound.node = node_of(spec.node_name, lookup).await?;
@@ -142,7 +165,11 @@ async fn bind(reference: &BoundObjectReference, namespace: &str, account: &str, 
             let secret: Secret = find(lookup, "secrets", namespace, &name).await?;
             bound.secret.insert(named(secret.metadata)).uid.clone()
         }
-        _ => return Err(ApiError::bad_request(format!("cannot bind token to object of type {group}/{version}, Kind={kind}"))),
+        _ => {
+            return Err(ApiError::bad_request(format!(
+                "cannot bind token to object of type {group}/{version}, Kind={kind}"
+            )));
+        }
     };
     match reference.uid.as_deref() {
         Some(wanted) if !wanted.is_empty() && wanted != uid => {
@@ -165,7 +192,12 @@ async fn node_of(name: Option<String>, lookup: &dyn Lookup) -> Result<Option<Nam
     }
 }
 
-async fn find<T: DeserializeOwned>(lookup: &dyn Lookup, plural: &str, namespace: &str, name: &str) -> Result<T, ApiError> {
+async fn find<T: DeserializeOwned>(
+    lookup: &dyn Lookup,
+    plural: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<T, ApiError> {
     let bytes = lookup.get("", plural, namespace, name).await?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found(&GroupResource::new("", plural), name))?;
     serde_json::from_slice(&bytes).map_err(ApiError::internal)
@@ -189,8 +221,16 @@ mod tests {
     fn cluster() -> Objects {
         Objects::with(&[
             ("", "serviceaccounts", json!({"metadata": {"name": "sa", "namespace": "n", "uid": "u-sa"}})),
-            ("", "pods", json!({"metadata": {"name": "p", "namespace": "n", "uid": "u-p"}, "spec": {"containers": [], "serviceAccountName": "sa", "nodeName": "node"}})),
-            ("", "pods", json!({"metadata": {"name": "q", "namespace": "n", "uid": "u-q"}, "spec": {"containers": [], "serviceAccountName": "other"}})),
+            (
+                "",
+                "pods",
+                json!({"metadata": {"name": "p", "namespace": "n", "uid": "u-p"}, "spec": {"containers": [], "serviceAccountName": "sa", "nodeName": "node"}}),
+            ),
+            (
+                "",
+                "pods",
+                json!({"metadata": {"name": "q", "namespace": "n", "uid": "u-q"}, "spec": {"containers": [], "serviceAccountName": "other"}}),
+            ),
             ("", "nodes", json!({"metadata": {"name": "node", "uid": "u-node"}})),
         ])
     }
@@ -226,9 +266,14 @@ mod tests {
         for (spec, lives, identity) in table {
             let audiences = vec![ISSUER.to_owned(), "x".to_owned()];
             let answer = answer(&tokens, "sa", spec).await.expect("a token");
-            let verified = tokens.verify(&answer.status.unwrap().token.unwrap(), &audiences, Timestamp::from_second(1001).unwrap()).expect("valid");
+            let verified = tokens
+                .verify(&answer.status.unwrap().token.unwrap(), &audiences, Timestamp::from_second(1001).unwrap())
+                .expect("valid");
             let account = Named { name: "sa".to_owned(), uid: "u-sa".to_owned() };
-            assert_eq!(verified.claims.kubernetes, Identity { namespace: "n".to_owned(), serviceaccount: account, ..identity });
+            assert_eq!(
+                verified.claims.kubernetes,
+                Identity { namespace: "n".to_owned(), serviceaccount: account, ..identity }
+            );
             assert_eq!(verified.claims.exp - verified.claims.iat, lives);
             assert_eq!(verified.claims.sub, "system:serviceaccount:n:sa");
         }
@@ -239,13 +284,33 @@ mod tests {
         let tokens = tokens();
         let bound = |kind: &str, name: &str, uid: &str| json!({"boundObjectRef": {"kind": kind, "apiVersion": "v1", "name": name, "uid": uid}});
         let table = [
-            ("sa", json!({"expirationSeconds": 60}), 422, "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes"),
-            ("sa", json!({"expirationSeconds": 8_589_934_592_i64}), 422, "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 8589934592: may not specify a duration larger than 2^32 seconds"),
+            (
+                "sa",
+                json!({"expirationSeconds": 60}),
+                422,
+                "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 60: may not specify a duration less than 10 minutes",
+            ),
+            (
+                "sa",
+                json!({"expirationSeconds": 8_589_934_592_i64}),
+                422,
+                "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: 8589934592: may not specify a duration larger than 2^32 seconds",
+            ),
             ("zz", json!({}), 404, "serviceaccounts \"zz\" not found"),
             ("sa", bound("Pod", "zz", ""), 404, "pods \"zz\" not found"),
             ("sa", bound("ConfigMap", "zz", ""), 400, "cannot bind token to object of type /v1, Kind=ConfigMap"),
-            ("sa", bound("Pod", "q", ""), 400, "cannot bind token for serviceaccount \"sa\" to pod running with different serviceaccount name."),
-            ("sa", bound("Pod", "p", "old"), 409, "Operation cannot be fulfilled on Pod \"p\": the UID in the bound object reference (old) does not match the UID in record. The object might have been deleted and then recreated"),
+            (
+                "sa",
+                bound("Pod", "q", ""),
+                400,
+                "cannot bind token for serviceaccount \"sa\" to pod running with different serviceaccount name.",
+            ),
+            (
+                "sa",
+                bound("Pod", "p", "old"),
+                409,
+                "Operation cannot be fulfilled on Pod \"p\": the UID in the bound object reference (old) does not match the UID in record. The object might have been deleted and then recreated",
+            ),
         ];
         for (account, spec, code, message) in table {
             let error = answer(&tokens, account, spec).await.expect_err(message);

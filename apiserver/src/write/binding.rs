@@ -57,7 +57,8 @@ impl Change for Bind<'_> {
         let stored = current.ok_or_else(|| at.not_found())?;
         at.check_admission(Operation::Create, Some(stored.object.as_ref()), Some(stored.object.as_ref())).await?;
         let mut new = stored.object.clone_object();
-        let pod = object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;
+        let pod =
+            object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;
         assign(pod, &self.binding, &at)?;
         Ok(Decision::Write(new))
     }

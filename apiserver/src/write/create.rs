@@ -55,7 +55,8 @@ pub(super) async fn prepare(at: &Place<'_>, mut object: Box<dyn Object>) -> Resu
 }
 
 async fn check(at: &Place<'_>, object: &dyn Object) -> Result<(), ApiError> {
-    let mut errors = metadata::validate(object.metadata(), at.info(), &|name, prefix| at.strategy.validate_name(name, prefix));
+    let mut errors =
+        metadata::validate(object.metadata(), at.info(), &|name, prefix| at.strategy.validate_name(name, prefix));
     errors.extend(at.strategy.validate(object));
     if !errors.is_empty() {
         let name = object.metadata().name.as_deref().unwrap_or_default();

@@ -82,7 +82,9 @@ impl Change for Remove<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         Ok(match current {
             Some(stored) if stored.metadata().uid != self.uid => Decision::Unchanged,
-            Some(stored) if !deletion::is_finished(self.strategy, stored.object.as_ref(), stored.metadata()) => Decision::Unchanged,
+            Some(stored) if !deletion::is_finished(self.strategy, stored.object.as_ref(), stored.metadata()) => {
+                Decision::Unchanged
+            }
             Some(stored) => Decision::Remove(stored.object.clone_object()),
             None => Decision::Unchanged,
         })
@@ -90,7 +92,11 @@ impl Change for Remove<'_> {
 }
 
 /// Deletes these objects; one that is gone already does not matter.
-pub async fn delete_collection(at: &Place<'_>, entries: &[Arc<Entry>], options: &DeleteOptions) -> Result<(), ApiError> {
+pub async fn delete_collection(
+    at: &Place<'_>,
+    entries: &[Arc<Entry>],
+    options: &DeleteOptions,
+) -> Result<(), ApiError> {
     for entry in entries {
         let namespace = entry.namespace();
         let place = Place { namespace, name: entry.name(), ..*at };

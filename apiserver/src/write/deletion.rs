@@ -27,10 +27,16 @@ pub enum Step {
 }
 
 /// Refuses a delete of another object than the one that is meant.
-pub fn check_preconditions(options: &DeleteOptions, meta: &ObjectMeta, resource: &GroupResource, kind: &str) -> Result<(), ApiError> {
+pub fn check_preconditions(
+    options: &DeleteOptions,
+    meta: &ObjectMeta,
+    resource: &GroupResource,
+    kind: &str,
+) -> Result<(), ApiError> {
     let conflict = |what: &str, given: &str, found: &str, hint: &str| {
         let name = meta.name.as_deref().unwrap_or_default();
-        let why = format!("the {what} in the precondition ({given}) does not match the {what} in record ({found}). {hint}");
+        let why =
+            format!("the {what} in the precondition ({given}) does not match the {what} in record ({found}). {hint}");
         ApiError::conflict(&GroupResource::new(&resource.group, kind), name, &why)
     };
     let uid = meta.uid.as_deref().unwrap_or_default();
@@ -55,11 +61,12 @@ pub fn next(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOp
     if strategy.holds_removal(object) {
         return Step::Wait;
     }
-    let grace = match (object.metadata().deletion_timestamp.clone(), strategy.grace_period(object, options.grace_period)) {
-        (_, None) => Grace::None,
-        (Some(deadline), Some(_)) => shorten(object.metadata_mut(), &deadline, options),
-        (None, Some(seconds)) => start(object.metadata_mut(), seconds, now),
-    };
+    let grace =
+        match (object.metadata().deletion_timestamp.clone(), strategy.grace_period(object, options.grace_period)) {
+            (_, None) => Grace::None,
+            (Some(deadline), Some(_)) => shorten(object.metadata_mut(), &deadline, options),
+            (None, Some(seconds)) => start(object.metadata_mut(), seconds, now),
+        };
     if grace == Grace::Pending {
         return Step::Wait;
     }
@@ -80,7 +87,10 @@ pub fn next(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOp
 /// Whether nothing keeps an object that was marked for deletion.
 pub fn is_finished(strategy: &dyn Strategy, object: &dyn Object, old: &ObjectMeta) -> bool {
     let graceful_wait = old.deletion_grace_period_seconds.unwrap_or(0) > 0;
-    old.deletion_timestamp.is_some() && !has_finalizers(object.metadata()) && !graceful_wait && !strategy.holds_removal(object)
+    old.deletion_timestamp.is_some()
+        && !has_finalizers(object.metadata())
+        && !graceful_wait
+        && !strategy.holds_removal(object)
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,8 @@ const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption
 /// Evicts the pod that the place names.
 pub async fn evict(at: &Place<'_>, options: &DeleteOptions) -> Result<(), ApiError> {
     let stored = at.read(&at.key(at.name)).await?.ok_or_else(|| at.not_found())?;
-    let pod = object::downcast::<Pod>(stored.object.as_ref()).ok_or_else(|| ApiError::internal("only pods can be evicted"))?;
+    let pod = object::downcast::<Pod>(stored.object.as_ref())
+        .ok_or_else(|| ApiError::internal("only pods can be evicted"))?;
     if !needs_no_budget(pod)
         && let Some(budget) = budget_of(at, pod).await?
         && !allows_unhealthy(&budget, pod)
@@ -44,13 +45,15 @@ async fn budget_of(at: &Place<'_>, pod: &Pod) -> Result<Option<PodDisruptionBudg
     for bytes in at.server.lookup.list(GROUP, PLURAL, at.namespace).await? {
         let budget: PodDisruptionBudget = serde_json::from_slice(&bytes).map_err(ApiError::internal)?;
         let selector = budget.spec.as_ref().and_then(|spec| spec.selector.as_ref());
-        let selects = LabelSelector::from_meta_option(selector).is_ok_and(|selector| selector.matches_option(pod.metadata.labels.as_ref()));
+        let selects = LabelSelector::from_meta_option(selector)
+            .is_ok_and(|selector| selector.matches_option(pod.metadata.labels.as_ref()));
         if selects {
             found.push(budget);
         }
     }
     if found.len() > 1 {
-        let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+        let message =
+            "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
         return Err(ApiError::unclassified(message));
     }
     Ok(found.pop())
@@ -108,7 +111,11 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Ap
     }
     let disrupted = status.disrupted_pods.get_or_insert_default();
     if disrupted.len() > MAX_DISRUPTED {
-        return Err(ApiError::forbidden(&resource, &name, "DisruptedPods map too big - too many evictions not confirmed by PDB controller"));
+        return Err(ApiError::forbidden(
+            &resource,
+            &name,
+            "DisruptedPods map too big - too many evictions not confirmed by PDB controller",
+        ));
     }
     if allowed == 0 {
         let why = format!(

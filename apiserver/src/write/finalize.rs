@@ -8,7 +8,11 @@ use crate::object::Object;
 use crate::resources::Strategy;
 
 /// The object as the client wants it, with the status that is stored.
-pub(super) fn prepare(strategy: &dyn Strategy, new: Box<dyn Object>, old: &dyn Object) -> Result<Box<dyn Object>, ApiError> {
+pub(super) fn prepare(
+    strategy: &dyn Strategy,
+    new: Box<dyn Object>,
+    old: &dyn Object,
+) -> Result<Box<dyn Object>, ApiError> {
     let mut value = new.to_value();
     if let (Value::Object(fields), Value::Object(stored)) = (&mut value, old.to_value()) {
         match stored.get("status") {

@@ -42,7 +42,9 @@ pub fn match_name(meta: &ObjectMeta, name: &str) -> Result<(), ApiError> {
             "the name of the object ({name} based on URL) was undeterminable: name must be provided"
         ))),
         given if given == name => Ok(()),
-        given => Err(ApiError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})"))),
+        given => Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
     }
 }
 
@@ -226,7 +228,11 @@ fn finalizer_errors(name: &str, at: &FieldPath, list: &FieldPath) -> FieldErrors
     let mut errors = FieldErrors::new();
     errors.push_invalid(list, name, qualified_name(name));
     if errors.is_empty() && !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
-        errors.push(FieldError::invalid(at, name, "name is neither a standard finalizer name nor is it fully qualified"));
+        errors.push(FieldError::invalid(
+            at,
+            name,
+            "name is neither a standard finalizer name nor is it fully qualified",
+        ));
     }
     errors
 }
@@ -247,7 +253,11 @@ pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
     same("namespace", &new.namespace, &old.namespace, &mut errors);
     same("uid", &new.uid, &old.uid, &mut errors);
     if new.deletion_timestamp != old.deletion_timestamp {
-        errors.push(FieldError::invalid(&path.child("deletionTimestamp"), &new.deletion_timestamp, "field is immutable"));
+        errors.push(FieldError::invalid(
+            &path.child("deletionTimestamp"),
+            &new.deletion_timestamp,
+            "field is immutable",
+        ));
     }
     if new.deletion_grace_period_seconds != old.deletion_grace_period_seconds {
         let value = new.deletion_grace_period_seconds;
@@ -299,10 +309,18 @@ mod tests {
         let finalizers = |name: &str| ObjectMeta { finalizers: Some(vec![name.to_owned()]), ..ObjectMeta::default() };
         assert_eq!(
             messages(finalizers("plain")),
-            ["metadata.finalizers[0]: Invalid value: \"plain\": name is neither a standard finalizer name nor is it fully qualified"]
+            [
+                "metadata.finalizers[0]: Invalid value: \"plain\": name is neither a standard finalizer name nor is it fully qualified"
+            ]
         );
         assert_eq!(messages(finalizers("example.org/f")), [""; 0]);
-        let owner = OwnerReference { api_version: "v1".into(), kind: "Pod".into(), name: "p".into(), uid: String::new(), ..OwnerReference::default() };
+        let owner = OwnerReference {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            name: "p".into(),
+            uid: String::new(),
+            ..OwnerReference::default()
+        };
         let owned = ObjectMeta { owner_references: Some(vec![owner.clone()]), ..ObjectMeta::default() };
         assert_eq!(messages(owned), ["metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"]);
         let controller = OwnerReference { uid: "u".into(), controller: Some(true), ..owner };
@@ -315,9 +333,14 @@ mod tests {
         let old = ObjectMeta { name: Some("a".into()), uid: Some("u".into()), ..ObjectMeta::default() };
         let new = ObjectMeta { uid: Some("v".into()), ..old.clone() };
         assert_eq!(validate_update(&new, &old).to_string(), "metadata.uid: Invalid value: \"v\": field is immutable");
-        let deleting = ObjectMeta { deletion_timestamp: Some(Time("2001-01-01T00:00:00Z".parse().unwrap())), ..old.clone() };
+        let deleting =
+            ObjectMeta { deletion_timestamp: Some(Time("2001-01-01T00:00:00Z".parse().unwrap())), ..old.clone() };
         let finalized = ObjectMeta { finalizers: Some(vec!["a.org/new".into()]), ..deleting.clone() };
-        assert!(validate_update(&finalized, &deleting).to_string().ends_with("found new finalizers []string{\"a.org/new\"}"));
+        assert!(
+            validate_update(&finalized, &deleting)
+                .to_string()
+                .ends_with("found new finalizers []string{\"a.org/new\"}")
+        );
     }
 
     #[test]

@@ -75,13 +75,20 @@ impl Patch {
     }
 
     /// The merged value, and how errors show a strategic patch.
-    fn merged(&self, mut current: Value, ty: Option<&'static schema::Type>) -> Result<(Value, Option<String>), ApiError> {
+    fn merged(
+        &self,
+        mut current: Value,
+        ty: Option<&'static schema::Type>,
+    ) -> Result<(Value, Option<String>), ApiError> {
         let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
         match self.patch_type {
             PatchType::Json => {
                 let patch = body::json::parse(&self.text).map_err(bad)?.value;
                 let Value::Array(operations) = patch else {
-                    return Err(bad(format!("json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", found(&patch))));
+                    return Err(bad(format!(
+                        "json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
+                        found(&patch)
+                    )));
                 };
                 if operations.len() > MAX_OPERATIONS {
                     let count = operations.len();
@@ -95,7 +102,10 @@ impl Patch {
             PatchType::Merge => {
                 let patch = body::json::parse(&self.text).map_err(bad)?.value;
                 if !patch.is_object() {
-                    return Err(bad(format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", found(&patch))));
+                    return Err(bad(format!(
+                        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                        found(&patch)
+                    )));
                 }
                 json::merge(&mut current, &patch);
                 Ok((current, None))
@@ -104,7 +114,10 @@ impl Patch {
                 let patch = body::json::parse(&self.text).map_err(ApiError::bad_request)?.value;
                 let shown = strategic::show(&patch);
                 let Value::Object(patch) = patch else {
-                    let why = format!("json: cannot unmarshal {} into Go value of type map[string]interface {{}}", found(&patch));
+                    let why = format!(
+                        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                        found(&patch)
+                    );
                     return Err(ApiError::bad_request(why));
                 };
                 if let Value::Object(fields) = &mut current {

@@ -36,7 +36,10 @@ pub fn get(object: &dyn Object) -> Scale {
             ..ObjectMeta::default()
         },
         spec: Some(ScaleSpec { replicas: integer(&value, "/spec/replicas") }),
-        status: Some(ScaleStatus { replicas: integer(&value, "/status/replicas").unwrap_or(0), selector: selector(&value) }),
+        status: Some(ScaleStatus {
+            replicas: integer(&value, "/status/replicas").unwrap_or(0),
+            selector: selector(&value),
+        }),
     }
 }
 
@@ -47,7 +50,8 @@ fn integer(value: &Value, pointer: &str) -> Option<i32> {
 /// The selector as the query that finds the pods.
 fn selector(value: &Value) -> Option<String> {
     let selector = value.pointer("/spec/selector")?;
-    let structured = selector.get("matchLabels").is_some_and(Value::is_object) || selector.get("matchExpressions").is_some();
+    let structured =
+        selector.get("matchLabels").is_some_and(Value::is_object) || selector.get("matchExpressions").is_some();
     let selector = if structured {
         LabelSelector::from_meta(&serde_json::from_value::<MetaSelector>(selector.clone()).ok()?).ok()?
     } else {

@@ -109,7 +109,8 @@ impl Update<'_> {
                 let patched = patch.apply(at.strategy, served_form(at, stored.object.as_ref()))?;
                 at.warnings.extend(patched.warnings);
                 check_type(&at, patch, &patched.value)?;
-                decode_value(at.strategy, patched.value.clone()).map_err(|error| patch.undecodable(&patched.value, error))?
+                decode_value(at.strategy, patched.value.clone())
+                    .map_err(|error| patch.undecodable(&patched.value, error))?
             }
             Replacement::Apply(wanted) => tracking::applied(&at, Some(stored), wanted)?,
         };
@@ -134,7 +135,10 @@ impl Update<'_> {
         let given = match text {
             "" => 0,
             text => text.parse::<u64>().map_err(|_| {
-                ApiError::unclassified(format!("strconv.ParseUint: parsing {}: invalid syntax", api::field::go_quote(text)))
+                ApiError::unclassified(format!(
+                    "strconv.ParseUint: parsing {}: invalid syntax",
+                    api::field::go_quote(text)
+                ))
             })?,
         };
         match given {
@@ -170,7 +174,10 @@ impl Update<'_> {
             }
         };
         let mut new = new;
-        if at.strategy.generation() && at.subresource != Some(Subresource::Status) && desired(new.as_ref()) != desired(old) {
+        if at.strategy.generation()
+            && at.subresource != Some(Subresource::Status)
+            && desired(new.as_ref()) != desired(old)
+        {
             let generation = old.metadata().generation.unwrap_or(0);
             new.metadata_mut().generation = Some(generation + 1);
         }
@@ -221,7 +228,9 @@ fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiErr
         let go = |kind: &str| format!("{}.{kind}", info.version);
         format!("unable to decode {} into {}", go(kind), go(&info.kind))
     } else {
-        format!("no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+        format!(
+            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        )
     };
     Err(patch.undecodable(value, ApiError::bad_request(format!(": {why}"))))
 }

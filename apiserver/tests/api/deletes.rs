@@ -21,7 +21,10 @@ async fn a_delete_answers_a_status_or_what_remains() {
     let uid = create(&server, "a", json!({})).await;
     let deleted = server.ask("DELETE", &format!("{MAPS}/a"), &Value::Null).await;
     let details = json!({"kind": "configmaps", "name": "a", "uid": uid});
-    assert_eq!(deleted.body, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}));
+    assert_eq!(
+        deleted.body,
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+    );
     create(&server, "held", json!({"finalizers": ["a.example.org/f"]})).await;
     let path = format!("{MAPS}/held");
     let marked = server.ask("DELETE", &path, &Value::Null).await;
@@ -30,7 +33,11 @@ async fn a_delete_answers_a_status_or_what_remains() {
     let taken = server.ask("POST", MAPS, &json!({"metadata": {"name": "held"}})).await;
     assert_eq!(taken.error(), (409, "object is being deleted: configmaps \"held\" already exists"));
     let added = server.patch("merge", &path, &json!({"metadata": {"finalizers": ["a.example.org/g"]}})).await;
-    assert!(added.error().1.contains("no new finalizers can be added if the object is being deleted"), "{}", added.text);
+    assert!(
+        added.error().1.contains("no new finalizers can be added if the object is being deleted"),
+        "{}",
+        added.text
+    );
     assert_eq!(server.patch("merge", &path, &json!({"metadata": {"finalizers": null}})).await.status, 200);
     assert_eq!(server.get(&path).await.status, 404);
 }
@@ -54,14 +61,16 @@ async fn preconditions_and_policies() {
 #[tokio::test(start_paused = true)]
 async fn pods_end_gracefully() {
     let server = Server::start().await;
-    let pod = |name: &str, node: &str| {
-        json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": node, "terminationGracePeriodSeconds": 60}})
-    };
+    let pod = |name: &str, node: &str| json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": node, "terminationGracePeriodSeconds": 60}});
     server.ask("POST", PODS, &pod("p", "n")).await;
     let path = format!("{PODS}/p");
     for (query, grace) in [("", 60), ("?gracePeriodSeconds=90", 60), ("?gracePeriodSeconds=10", 10)] {
         let deleted = server.ask("DELETE", &format!("{path}{query}"), &Value::Null).await;
-        assert_eq!((deleted.status.as_u16(), &deleted.body["metadata"]["deletionGracePeriodSeconds"]), (200, &json!(grace)), "{query}");
+        assert_eq!(
+            (deleted.status.as_u16(), &deleted.body["metadata"]["deletionGracePeriodSeconds"]),
+            (200, &json!(grace)),
+            "{query}"
+        );
     }
     let forced = server.ask("DELETE", &format!("{path}?gracePeriodSeconds=0"), &Value::Null).await;
     assert_eq!(forced.body["kind"], "Pod");
@@ -91,8 +100,13 @@ async fn a_namespace_goes_with_its_last_finalizer() {
     let deleted = server.ask("DELETE", path, &Value::Null).await;
     assert_eq!(deleted.body["status"]["phase"], "Terminating");
     let refused = server.ask("POST", "/api/v1/namespaces/n/configmaps", &json!({"metadata": {"name": "a"}})).await;
-    assert_eq!((refused.status.as_u16(), &refused.body["details"]["causes"][0]["reason"]), (403, &json!("NamespaceTerminating")));
-    let finalized = server.ask("PUT", &format!("{path}/finalize"), &json!({"metadata": {"name": "n"}, "spec": {"finalizers": []}})).await;
+    assert_eq!(
+        (refused.status.as_u16(), &refused.body["details"]["causes"][0]["reason"]),
+        (403, &json!("NamespaceTerminating"))
+    );
+    let finalized = server
+        .ask("PUT", &format!("{path}/finalize"), &json!({"metadata": {"name": "n"}, "spec": {"finalizers": []}}))
+        .await;
     assert_eq!(finalized.status, 200, "{}", finalized.text);
     assert_eq!(server.get(path).await.status, 404);
 }
@@ -101,7 +115,8 @@ async fn a_namespace_goes_with_its_last_finalizer() {
 async fn an_eviction_asks_the_budget() {
     let server = Server::start().await;
     let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
-    let budget = json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+    let budget =
+        json!({"metadata": {"name": "b"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
     assert_eq!(server.ask("POST", budgets, &budget).await.status, 201);
     let status = json!({"status": {"observedGeneration": 1, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1, "expectedPods": 2}});
     server.patch("merge", &format!("{budgets}/b/status"), &status).await;
@@ -111,7 +126,9 @@ async fn an_eviction_asks_the_budget() {
         let running = json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         server.patch("merge", &format!("{PODS}/{name}/status"), &running).await;
     }
-    let evict = async |name: &str| server.ask("POST", &format!("{PODS}/{name}/eviction"), &json!({"metadata": {"name": name}})).await;
+    let evict = async |name: &str| {
+        server.ask("POST", &format!("{PODS}/{name}/eviction"), &json!({"metadata": {"name": name}})).await
+    };
     assert_eq!(evict("p").await.status, 201);
     let refused = evict("q").await;
     assert_eq!(refused.error(), (429, "Cannot evict pod as it would violate the pod's disruption budget."));

@@ -33,7 +33,13 @@ async fn pages_show_one_revision() {
     let everything = server.get(&format!("{MAPS}?limit=1&resourceVersion=0")).await;
     assert_eq!(everything.names().len(), 4);
     let rubbish = server.get(&format!("{MAPS}?limit=1&continue=rubbish")).await;
-    assert_eq!(rubbish.error(), (400, "invalid continue token: continue key is not valid: invalid character '\\xae' looking for beginning of value"));
+    assert_eq!(
+        rubbish.error(),
+        (
+            400,
+            "invalid continue token: continue key is not valid: invalid character '\\xae' looking for beginning of value"
+        )
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -76,7 +82,10 @@ async fn versions_of_lists() {
     assert_eq!(value("").await, "new");
     // After that read the cache is up to date, so a read that any newer state would do for shows this one.
     assert_eq!(value(&format!("resourceVersion={at}&resourceVersionMatch=NotOlderThan")).await, "new");
-    assert_eq!(value("resourceVersion=abc").await, "invalid resource version: resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax");
+    assert_eq!(
+        value("resourceVersion=abc").await,
+        "invalid resource version: resourceVersion: Invalid value: \"abc\": strconv.ParseUint: parsing \"abc\": invalid syntax"
+    );
     let future = server.get(&format!("{MAPS}?resourceVersion=99999999")).await;
     assert_eq!((future.status.as_u16(), &future.body["reason"]), (504, &json!("Timeout")));
     assert_eq!(future.body["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
@@ -99,7 +108,10 @@ async fn selectors_select() {
         assert_eq!(found, names.join(","), "{query}");
     }
     let unknown = server.get(&format!("{MAPS}?fieldSelector=data.k%3Dv")).await;
-    assert_eq!(unknown.error(), (400, "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\""));
+    assert_eq!(
+        unknown.error(),
+        (400, "\"data.k\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+    );
     let unknown = server.get("/api/v1/pods?fieldSelector=spec.image%3Dv").await;
     assert_eq!(unknown.error(), (400, "field label not supported: spec.image"));
 }
@@ -148,5 +160,9 @@ async fn large_answers_are_compressed_for_those_who_ask() {
     };
     assert_eq!(encoding(MAPS).await.as_deref(), Some("gzip"));
     assert_eq!(encoding(&format!("{MAPS}/big00")).await, None);
-    assert_eq!(encoding(&format!("{MAPS}?watch=1&timeoutSeconds=1")).await, None, "events of a watch must not wait for a compressor");
+    assert_eq!(
+        encoding(&format!("{MAPS}?watch=1&timeoutSeconds=1")).await,
+        None,
+        "events of a watch must not wait for a compressor"
+    );
 }

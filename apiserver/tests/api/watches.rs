@@ -49,7 +49,11 @@ impl Watch {
         let mut seen = Vec::new();
         for _ in 0..count {
             let event = self.next().await.expect("the watch goes on");
-            seen.push(format!("{} {}", event["type"].as_str().unwrap(), event["object"]["metadata"]["name"].as_str().unwrap_or("-")));
+            seen.push(format!(
+                "{} {}",
+                event["type"].as_str().unwrap(),
+                event["object"]["metadata"]["name"].as_str().unwrap_or("-")
+            ));
         }
         seen
     }
@@ -62,7 +66,8 @@ async fn map(server: &Server, name: &str, label: &str) -> String {
 }
 
 async fn relabel(server: &Server, name: &str, label: Value) {
-    let patched = server.patch("merge", &format!("{MAPS}/{name}"), &json!({"metadata": {"labels": {"w": label}}})).await;
+    let patched =
+        server.patch("merge", &format!("{MAPS}/{name}"), &json!({"metadata": {"labels": {"w": label}}})).await;
     assert_eq!(patched.status, 200);
 }
 
@@ -110,7 +115,8 @@ async fn watch_list_marks_the_end_of_the_initial_events() {
 async fn bookmarks_come_each_minute_and_before_the_end() {
     let server = Server::start().await;
     let start = Instant::now();
-    let mut watch = Watch::open(&server, "labelSelector=none&allowWatchBookmarks=true&timeoutSeconds=100&resourceVersion=0").await;
+    let mut watch =
+        Watch::open(&server, "labelSelector=none&allowWatchBookmarks=true&timeoutSeconds=100&resourceVersion=0").await;
     let mut times = Vec::new();
     while let Some(event) = watch.next().await {
         assert_eq!(event["type"], "BOOKMARK");

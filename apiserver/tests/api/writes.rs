@@ -45,7 +45,11 @@ async fn resource_versions_on_writes() {
     let table = [
         ("0", 200, ""),
         ("", 200, ""),
-        ("99999999", 409, "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"),
+        (
+            "99999999",
+            409,
+            "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again",
+        ),
         ("abc", 500, "strconv.ParseUint: parsing \"abc\": invalid syntax"),
     ];
     for (version, code, message) in table {
@@ -59,12 +63,36 @@ async fn resource_versions_on_writes() {
 async fn names_and_namespaces_must_fit() {
     let server = Server::start().await;
     let table = [
-        ("POST", MAPS.to_owned(), json!({"metadata": {"name": "x", "namespace": "other"}}), 400, "the namespace of the provided object does not match the namespace sent on the request"),
-        ("PUT", format!("{MAPS}/other"), map("x", json!({})), 400, "the name of the object (x) does not match the name on the URL (other)"),
+        (
+            "POST",
+            MAPS.to_owned(),
+            json!({"metadata": {"name": "x", "namespace": "other"}}),
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            "PUT",
+            format!("{MAPS}/other"),
+            map("x", json!({})),
+            400,
+            "the name of the object (x) does not match the name on the URL (other)",
+        ),
         ("PUT", format!("{MAPS}/x"), map("x", json!({})), 404, "configmaps \"x\" not found"),
-        ("POST", MAPS.to_owned(), json!({}), 422, "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"),
+        (
+            "POST",
+            MAPS.to_owned(),
+            json!({}),
+            422,
+            "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required",
+        ),
         ("POST", MAPS.replace("default", "absent"), map("x", json!({})), 404, "namespaces \"absent\" not found"),
-        ("POST", format!("{MAPS}/x"), json!({}), 405, "the server does not allow this method on the requested resource"),
+        (
+            "POST",
+            format!("{MAPS}/x"),
+            json!({}),
+            405,
+            "the server does not allow this method on the requested resource",
+        ),
         ("GET", "/api/v1/nothings".to_owned(), Value::Null, 404, "the server could not find the requested resource"),
     ];
     for (method, path, body, code, message) in table {
@@ -91,7 +119,8 @@ async fn bodies_that_can_not_be_read() {
     }
     let answer = server.send("POST", MAPS, &[("content-type", "text/plain")], "hello").await;
     assert_eq!(answer.status, 415);
-    let answer = server.send("POST", MAPS, &[("content-type", "application/json")], "x".repeat(3 * 1024 * 1024 + 1)).await;
+    let answer =
+        server.send("POST", MAPS, &[("content-type", "application/json")], "x".repeat(3 * 1024 * 1024 + 1)).await;
     assert_eq!(answer.status, 413);
 }
 
@@ -106,7 +135,11 @@ async fn unknown_and_repeated_fields() {
     let warned = post("Warn").await;
     assert_eq!(warned.status, 201);
     assert_eq!(warned.body["data"], json!({"a": "2"}));
-    let warnings = [r#"299 - "duplicate field \"metadata.name\"""#, r#"299 - "duplicate field \"data.a\"""#, r#"299 - "unknown field \"extra\"""#];
+    let warnings = [
+        r#"299 - "duplicate field \"metadata.name\"""#,
+        r#"299 - "duplicate field \"data.a\"""#,
+        r#"299 - "unknown field \"extra\"""#,
+    ];
     assert_eq!(warned.warnings(), warnings);
     assert!(post("Ignore").await.warnings().is_empty());
     let refused = post("Strict").await;
@@ -115,7 +148,14 @@ async fn unknown_and_repeated_fields() {
     let yaml = "metadata: {name: yd}\ndata:\n  a: one\n  a: two\n";
     let path = format!("{MAPS}?fieldValidation=Strict");
     let refused = server.send("POST", &path, &[("content-type", "application/yaml")], yaml).await;
-    assert!(refused.error().1.ends_with("strict decoding error: yaml: unmarshal errors:\n  line 4: key \"a\" already set in map"), "{}", refused.text);
+    assert!(
+        refused
+            .error()
+            .1
+            .ends_with("strict decoding error: yaml: unmarshal errors:\n  line 4: key \"a\" already set in map"),
+        "{}",
+        refused.text
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +185,8 @@ async fn patches_of_each_kind() {
     let operations = json!([{"op": "test", "path": "/metadata/labels/a", "value": "1"}, {"op": "add", "path": "/metadata/labels/c~1d", "value": "2"}]);
     let json_patched = server.patch("json", &path, &operations).await;
     assert_eq!(json_patched.body["metadata"]["labels"], json!({"a": "1", "c/d": "2"}));
-    let failed = server.patch("json", &path, &json!([{"op": "test", "path": "/metadata/labels/a", "value": "2"}])).await;
+    let failed =
+        server.patch("json", &path, &json!([{"op": "test", "path": "/metadata/labels/a", "value": "2"}])).await;
     assert_eq!(failed.error(), (422, "the server rejected our request due to an error in our request"));
     let no_key = server.patch("strategic-merge", &path, &json!({"spec": {"containers": [{"image": "x"}]}})).await;
     assert_eq!(no_key.error(), (500, "map: map[image:x] does not contain declared merge key: name"));
@@ -158,9 +199,12 @@ async fn status_and_spec_are_written_apart() {
     let server = Server::start().await;
     server.ask("POST", PODS, &pod("p")).await;
     let path = format!("{PODS}/p");
-    let status = server.patch("merge", &format!("{path}/status"), &json!({"status": {"phase": "Running"}, "spec": {"nodeName": "n"}})).await;
+    let status = server
+        .patch("merge", &format!("{path}/status"), &json!({"status": {"phase": "Running"}, "spec": {"nodeName": "n"}}))
+        .await;
     assert_eq!((&status.body["status"]["phase"], &status.body["spec"]["nodeName"]), (&json!("Running"), &Value::Null));
-    let spec = server.patch("merge", &path, &json!({"status": {"phase": "Failed"}, "metadata": {"labels": {"x": "y"}}})).await;
+    let spec =
+        server.patch("merge", &path, &json!({"status": {"phase": "Failed"}, "metadata": {"labels": {"x": "y"}}})).await;
     assert_eq!(spec.body["status"]["phase"], "Running");
     let pods: Api<Pod> = Api::namespaced(server.client(), "default");
     assert_eq!(pods.get_status("p").await.unwrap().status.unwrap().phase.as_deref(), Some("Running"));
@@ -179,7 +223,10 @@ async fn a_pod_is_bound_once() {
     assert!(conditions.iter().any(|c| c["type"] == "PodScheduled" && c["status"] == "True"));
     let message = "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\"";
     assert_eq!(server.ask("POST", &path, &bind("n2")).await.error(), (409, message));
-    assert_eq!(server.ask("POST", &path, &json!({"metadata": {"name": "p"}})).await.error(), (500, "target.name: Required value"));
+    assert_eq!(
+        server.ask("POST", &path, &json!({"metadata": {"name": "p"}})).await.error(),
+        (500, "target.name: Required value")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,7 +238,10 @@ async fn replicas_are_scaled() {
     assert_eq!(server.ask("POST", controllers, &controller).await.status, 201);
     let path = format!("{controllers}/rc/scale");
     let scale = server.get(&path).await.body;
-    assert_eq!((&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!("Scale"), &json!(2), &json!("a=b")));
+    assert_eq!(
+        (&scale["kind"], &scale["spec"]["replicas"], &scale["status"]["selector"]),
+        (&json!("Scale"), &json!(2), &json!("a=b"))
+    );
     let patched = server.patch("merge", &path, &json!({"spec": {"replicas": 5}})).await;
     assert_eq!(patched.body["spec"]["replicas"], 5);
     let scaled = server.get(&format!("{controllers}/rc")).await.body;

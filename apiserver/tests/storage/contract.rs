@@ -69,13 +69,19 @@ async fn changes_until(feed: &mut FeedStream, last: Revision) -> Vec<(u64, Strin
     let mut seen = Vec::new();
     let mut reached = Revision(0);
     while reached < last {
-        let next = timeout(PATIENCE, feed.next()).await.expect("the feed hangs").expect("the feed ended").expect("the feed failed");
+        let next = timeout(PATIENCE, feed.next())
+            .await
+            .expect("the feed hangs")
+            .expect("the feed ended")
+            .expect("the feed failed");
         assert!(next.revision() >= reached, "the feed went back from {reached} to {}", next.revision());
         reached = next.revision();
         let Feed::Changes(changes) = next else { continue };
         assert!(!changes.is_empty(), "empty batch");
         seen.extend(changes.into_iter().map(|change| match change {
-            Change::Put(item) => (item.revision.0, item.key, Some(String::from_utf8(item.value.to_vec()).expect("text"))),
+            Change::Put(item) => {
+                (item.revision.0, item.key, Some(String::from_utf8(item.value.to_vec()).expect("text")))
+            }
             Change::Delete { key, revision } => (revision.0, key, None),
         }));
     }
@@ -103,9 +109,16 @@ pub(crate) async fn a_created_key_is_found(store: Store) {
 
 pub(crate) async fn expectations_are_compared(store: Store) {
     let first = create(&store, "/k", "one").await;
-    let conflicts = [(Expect::Absent, put("x")), (Expect::Revision(Revision(first.0 + 7)), put("x")), (Expect::Absent, Write::Delete), (Expect::Revision(Revision(0)), Write::Delete)];
+    let conflicts = [
+        (Expect::Absent, put("x")),
+        (Expect::Revision(Revision(first.0 + 7)), put("x")),
+        (Expect::Absent, Write::Delete),
+        (Expect::Revision(Revision(0)), Write::Delete),
+    ];
     for (expect, write) in conflicts {
-        let Outcome::Conflict(Some(found)) = store.commit("/k", expect, write.clone()).await.expect("commit") else { panic!("{expect:?} {write:?}") };
+        let Outcome::Conflict(Some(found)) = store.commit("/k", expect, write.clone()).await.expect("commit") else {
+            panic!("{expect:?} {write:?}")
+        };
         assert_eq!((found.value.as_ref(), found.revision), (b"one".as_ref(), first));
     }
     let missing = store.commit("/other", Expect::Revision(first), put("x")).await.expect("commit");
@@ -122,7 +135,10 @@ pub(crate) async fn a_deleted_key_can_be_created_again(store: Store) {
     let deleted = done(&store, "/k", Expect::Revision(first), Write::Delete).await;
     assert_eq!(deleted.0, first.0 + 1);
     assert_eq!(store.get("/k").await.expect("get").0, None);
-    assert!(matches!(store.commit("/k", Expect::Revision(first), put("x")).await.expect("commit"), Outcome::Conflict(None)));
+    assert!(matches!(
+        store.commit("/k", Expect::Revision(first), put("x")).await.expect("commit"),
+        Outcome::Conflict(None)
+    ));
     let again = create(&store, "/k", "two").await;
     assert_eq!(again.0, deleted.0 + 1);
     assert_eq!(store.get("/k").await.expect("get").0.map(|item| item.revision), Some(again));
@@ -160,7 +176,10 @@ pub(crate) async fn pages_are_of_one_revision(store: Store) {
     done(&store, "/p/4", Expect::Revision(revisions[4]), Write::Delete).await;
     done(&store, "/p/5", Expect::Revision(revisions[5]), put("new")).await;
     let second = store.list("/p/", Some("/p/3"), 4, Some(first.revision)).await.expect("list");
-    assert_eq!((keys(&second.items).join(" "), second.remaining, second.revision), ("/p/4 /p/5 /p/6 /p/7".into(), 2, first.revision));
+    assert_eq!(
+        (keys(&second.items).join(" "), second.remaining, second.revision),
+        ("/p/4 /p/5 /p/6 /p/7".into(), 2, first.revision)
+    );
     assert!(second.items.iter().all(|item| item.value.as_ref() == b"old"));
     let third = store.list("/p/", Some("/p/7"), 4, Some(first.revision)).await.expect("list");
     assert_eq!((keys(&third.items).join(" "), third.remaining), ("/p/8 /p/9".into(), 0));
@@ -175,7 +194,9 @@ pub(crate) async fn old_revisions_can_be_listed(store: Store) {
     let two = done(&store, "/k", Expect::Revision(one), put("two")).await;
     let gone = done(&store, "/k", Expect::Revision(two), Write::Delete).await;
     let four = create(&store, "/k", "four").await;
-    for (at, expected) in [(one, Some((one, "one"))), (two, Some((two, "two"))), (gone, None), (four, Some((four, "four")))] {
+    for (at, expected) in
+        [(one, Some((one, "one"))), (two, Some((two, "two"))), (gone, None), (four, Some((four, "four")))]
+    {
         let listed = store.list("/", None, 0, Some(at)).await.expect("list");
         let found = listed.items.first().map(|item| (item.revision, std::str::from_utf8(&item.value).expect("text")));
         assert_eq!(found, expected, "at {at}");
@@ -213,7 +234,12 @@ pub(crate) async fn a_feed_replays_and_goes_on(store: Store) {
     let mut from_one = store.watch("/w/", one).await.expect("watch");
     let three = create(&store, "/w/b", "three").await;
     let four = done(&store, "/w/a", Expect::Revision(two), Write::Delete).await;
-    let all = [change(one, "/w/a", Some("one")), change(two, "/w/a", Some("two")), change(three, "/w/b", Some("three")), change(four, "/w/a", None)];
+    let all = [
+        change(one, "/w/a", Some("one")),
+        change(two, "/w/a", Some("two")),
+        change(three, "/w/b", Some("three")),
+        change(four, "/w/a", None),
+    ];
     assert_eq!(changes_until(&mut from_start, four).await, all);
     assert_eq!(changes_until(&mut from_one, four).await, all[1..]);
     let five = create(&store, "/w/a", "five").await;
@@ -227,7 +253,10 @@ pub(crate) async fn a_feed_sees_only_its_prefix(store: Store) {
     let inside = create(&store, "/w/a/1", "y").await;
     create(&store, "/w/b", "x").await;
     let last = create(&store, "/w/a/2", "z").await;
-    assert_eq!(changes_until(&mut feed, last).await, [change(inside, "/w/a/1", Some("y")), change(last, "/w/a/2", Some("z"))]);
+    assert_eq!(
+        changes_until(&mut feed, last).await,
+        [change(inside, "/w/a/1", Some("y")), change(last, "/w/a/2", Some("z"))]
+    );
 }
 
 pub(crate) async fn a_feed_reports_progress(store: Store) {
@@ -251,7 +280,11 @@ pub(crate) async fn a_compacted_feed_is_refused(store: Store) {
     store.compact(last).await.expect("compact");
     let error = match store.watch("/w/", start).await {
         Err(error) => error,
-        Ok(mut feed) => timeout(PATIENCE, feed.next()).await.expect("the feed hangs").expect("the feed ended").expect_err("compacted"),
+        Ok(mut feed) => timeout(PATIENCE, feed.next())
+            .await
+            .expect("the feed hangs")
+            .expect("the feed ended")
+            .expect_err("compacted"),
     };
     assert!(matches!(error, StorageError::Compacted { oldest } if oldest == last), "{error:?}");
     let mut feed = store.watch("/w/", last).await.expect("watch");
@@ -289,7 +322,14 @@ pub(crate) async fn keys_expire(store: Store) {
     let short = done(&store, "/short", Expect::Absent, put_for("x", Duration::from_secs(1))).await;
     let long = done(&store, "/long", Expect::Absent, put_for("x", Duration::from_secs(3600))).await;
     let seen = changes_until(&mut feed, Revision(long.0 + 1)).await;
-    assert_eq!(seen, [change(short, "/short", Some("x")), change(long, "/long", Some("x")), change(Revision(long.0 + 1), "/short", None)]);
+    assert_eq!(
+        seen,
+        [
+            change(short, "/short", Some("x")),
+            change(long, "/long", Some("x")),
+            change(Revision(long.0 + 1), "/short", None)
+        ]
+    );
     assert_eq!(store.get("/short").await.expect("get").0, None);
     assert!(store.get("/long").await.expect("get").0.is_some());
     create(&store, "/short", "again").await;
@@ -323,7 +363,8 @@ pub(crate) async fn concurrent_writers_lose_nothing(store: Store) {
     assert_eq!(found.expect("counter").value.as_ref(), (WRITERS * ROUNDS).to_string().as_bytes());
     assert_eq!(newest.0, start.0 + WRITERS * ROUNDS);
     let mut feed = store.watch("/counter", start).await.expect("watch");
-    let seen: Vec<_> = changes_until(&mut feed, newest).await.into_iter().map(|(_, _, value)| value.expect("value")).collect();
+    let seen: Vec<_> =
+        changes_until(&mut feed, newest).await.into_iter().map(|(_, _, value)| value.expect("value")).collect();
     assert_eq!(seen, (1..=WRITERS * ROUNDS).map(|n| n.to_string()).collect::<Vec<_>>());
 }
 
@@ -332,7 +373,8 @@ async fn increment(store: &Store) {
     let mut found = found.expect("counter");
     loop {
         let next = std::str::from_utf8(&found.value).expect("text").parse::<u64>().expect("number") + 1;
-        match store.commit("/counter", Expect::Revision(found.revision), put(&next.to_string())).await.expect("commit") {
+        match store.commit("/counter", Expect::Revision(found.revision), put(&next.to_string())).await.expect("commit")
+        {
             Outcome::Committed(_) => return,
             Outcome::Conflict(now) => found = now.expect("counter"),
         }
@@ -344,13 +386,17 @@ pub(crate) async fn values_may_be_large(store: Store) {
     let value: Bytes = (0..1_000_000u32).map(|n| b'a' + (n % 26) as u8).collect::<Vec<_>>().into();
     let mut last = start;
     for n in 0..8 {
-        last = done(&store, &format!("/large/{n}"), Expect::Absent, Write::Put { value: value.clone(), ttl: None }).await;
+        last =
+            done(&store, &format!("/large/{n}"), Expect::Absent, Write::Put { value: value.clone(), ttl: None }).await;
     }
     let listed = store.list("/large/", None, 0, None).await.expect("list");
     assert!(listed.items.len() == 8 && listed.items.iter().all(|item| item.value == value));
     let mut feed = store.watch("/large/", start).await.expect("watch");
     let seen = changes_until(&mut feed, last).await;
-    assert!(seen.len() == 8 && seen.iter().all(|(_, _, found)| found.as_ref().is_some_and(|found| found.as_bytes() == value)));
+    assert!(
+        seen.len() == 8
+            && seen.iter().all(|(_, _, found)| found.as_ref().is_some_and(|found| found.as_bytes() == value))
+    );
 }
 
 /// Pseudo-random operations against a map that keeps every past state; then every state is read back and the feed replayed.
@@ -378,7 +424,11 @@ pub(crate) async fn history_matches_a_model(store: Store) {
     }
     for (at, expected) in &past {
         let listed = store.list("/m/", None, 0, Some(*at)).await.expect("list");
-        let found: BTreeMap<_, _> = listed.items.into_iter().map(|item| (item.key, (item.revision, String::from_utf8(item.value.to_vec()).expect("text")))).collect();
+        let found: BTreeMap<_, _> = listed
+            .items
+            .into_iter()
+            .map(|item| (item.key, (item.revision, String::from_utf8(item.value.to_vec()).expect("text"))))
+            .collect();
         assert_eq!(found, *expected, "at {at}");
     }
     let last = *past.keys().next_back().expect("states");

@@ -173,12 +173,21 @@ async fn acknowledged_writes_survive_kill_9() {
 }
 
 /// Compares the store with what was acknowledged; afterwards `last` is what is there.
-async fn verify(dir: &Path, last: &mut BTreeMap<String, Acknowledged>, recent: &[(String, Acknowledged)], before: Revision) -> Revision {
+async fn verify(
+    dir: &Path,
+    last: &mut BTreeMap<String, Acknowledged>,
+    recent: &[(String, Acknowledged)],
+    before: Revision,
+) -> Revision {
     let store = open(dir);
     let newest = store.revision().await.expect("revision");
     assert!(newest >= before, "revisions went back from {before} to {newest}");
     for (key, acknowledged) in last.iter_mut() {
-        assert!(newest >= acknowledged.revision, "the store is at {newest}, but {key} was acknowledged at {}", acknowledged.revision);
+        assert!(
+            newest >= acknowledged.revision,
+            "the store is at {newest}, but {key} was acknowledged at {}",
+            acknowledged.revision
+        );
         let found = store.get(key).await.expect("get").0;
         match (&found, acknowledged.kind.as_str()) {
             // A later write that was not acknowledged may have happened.
@@ -187,8 +196,14 @@ async fn verify(dir: &Path, last: &mut BTreeMap<String, Acknowledged>, recent: &
                 assert_eq!(checksum(&found.value), acknowledged.sum, "{key} at {}", found.revision);
             }
             (None, "delete" | "expiring") => {}
-            (None, _) => assert!(was_deleted_after(&store, key, acknowledged.revision).await, "{key} of {} is lost", acknowledged.revision),
-            (Some(found), kind) => panic!("{key}: {kind} of {} is lost, {} is there", acknowledged.revision, found.revision),
+            (None, _) => assert!(
+                was_deleted_after(&store, key, acknowledged.revision).await,
+                "{key} of {} is lost",
+                acknowledged.revision
+            ),
+            (Some(found), kind) => {
+                panic!("{key}: {kind} of {} is lost, {} is there", acknowledged.revision, found.revision)
+            }
         }
         *acknowledged = match &found {
             Some(found) => Acknowledged { revision: found.revision, kind: "put".into(), sum: checksum(&found.value) },

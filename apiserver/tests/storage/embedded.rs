@@ -45,7 +45,10 @@ async fn write(store: &Embedded, key: &str, write: Write) -> Revision {
 
 async fn everything(store: &Embedded, at: Option<Revision>) -> Result<String, StorageError> {
     let listed = store.list("/", None, 0, at).await?;
-    let items = listed.items.iter().map(|item| format!("{}={}@{}", item.key, String::from_utf8_lossy(&item.value), item.revision));
+    let items = listed
+        .items
+        .iter()
+        .map(|item| format!("{}={}@{}", item.key, String::from_utf8_lossy(&item.value), item.revision));
     Ok(items.collect::<Vec<_>>().join(" "))
 }
 
@@ -70,10 +73,14 @@ async fn a_restart_changes_nothing() {
         write(&store, &format!("/k{}", n % 3), put(&n.to_string(), None)).await;
     }
     write(&store, "/k1", Write::Delete).await;
-    let before = (everything(&store, None).await.expect("list"), everything(&store, Some(Revision(4))).await.expect("list"));
+    let before =
+        (everything(&store, None).await.expect("list"), everything(&store, Some(Revision(4))).await.expect("list"));
     drop(store);
     let store = open(dir.path());
-    assert_eq!((everything(&store, None).await.expect("list"), everything(&store, Some(Revision(4))).await.expect("list")), before);
+    assert_eq!(
+        (everything(&store, None).await.expect("list"), everything(&store, Some(Revision(4))).await.expect("list")),
+        before
+    );
     assert_eq!(store.revision().await.expect("revision"), Revision(8));
     assert_eq!(replay(&store, Revision(1)).await, (2..=8).collect::<Vec<_>>());
 
@@ -82,7 +89,10 @@ async fn a_restart_changes_nothing() {
     drop(store);
     let store = open(dir.path());
     assert_eq!(everything(&store, None).await.expect("list"), "/k0=3@5 /k2=5@7");
-    assert!(matches!(everything(&store, Some(Revision(7))).await, Err(StorageError::Compacted { oldest: Revision(8) })));
+    assert!(matches!(
+        everything(&store, Some(Revision(7))).await,
+        Err(StorageError::Compacted { oldest: Revision(8) })
+    ));
     assert_eq!(write(&store, "/k1", put("again", None)).await, Revision(9));
     assert_eq!(replay(&store, Revision(8)).await, [9]);
     store.compact(Revision(9)).await.expect("compact");
@@ -111,7 +121,11 @@ async fn keys_expire_across_restarts() {
     drop(store);
     let store = open(dir.path());
     let mut feed = store.watch("/", Revision(5)).await.expect("watch");
-    let expired = tokio::time::timeout(Duration::from_secs(30), feed.next()).await.expect("expires").expect("feed").expect("feed");
+    let expired = tokio::time::timeout(Duration::from_secs(30), feed.next())
+        .await
+        .expect("expires")
+        .expect("feed")
+        .expect("feed");
     assert_eq!(expired.revision(), Revision(6));
     assert_eq!(everything(&store, None).await.expect("list"), "/kept=x@4 /late=x@5");
 }
@@ -153,7 +167,10 @@ fn what_is_not_a_store_is_refused_in_one_sentence() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let file = dir.path().join("store.redb");
     std::fs::write(dir.path().join("other"), "x").expect("write");
-    assert_eq!(refusal(dir.path()), format!("storage failed: {} is not empty and holds no store; name an empty directory", dir.path().display()));
+    assert_eq!(
+        refusal(dir.path()),
+        format!("storage failed: {} is not empty and holds no store; name an empty directory", dir.path().display())
+    );
     std::fs::write(&file, "this is no database at all").expect("write");
     let message = refusal(dir.path());
     assert!(message.starts_with(&format!("storage failed: {}", file.display())), "{message}");

@@ -102,7 +102,14 @@ fn spawn(dir: &Path, client: u16, peer: u16, tls: Option<&Tls>) -> Child {
     command
         .args(["--data-dir", &dir.join("data").display().to_string(), "--name", "test"])
         .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-        .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("test={peer}")])
+        .args([
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--initial-cluster",
+            &format!("test={peer}"),
+        ])
         .args(["--heartbeat-interval", "20", "--election-timeout", "200"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -111,7 +118,9 @@ fn spawn(dir: &Path, client: u16, peer: u16, tls: Option<&Tls>) -> Child {
         command.arg("--client-cert-auth");
         command.arg("--cert-file").arg(&tls.cert).arg("--key-file").arg(&tls.key).arg("--trusted-ca-file").arg(&tls.ca);
     }
-    command.spawn().unwrap_or_else(|error| panic!("{PROGRAM} can't be started ({error}); install it: apt-get install etcd-server"))
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("{PROGRAM} can't be started ({error}); install it: apt-get install etcd-server"))
 }
 
 async fn fresh() -> (Process, Arc<dyn Storage>) {
@@ -179,14 +188,22 @@ async fn nobody_at_the_endpoint_is_said_plainly() {
     let (port, _) = free_ports();
     let options = EtcdOptions { endpoints: vec![format!("http://127.0.0.1:{port}")], ..EtcdOptions::default() };
     let Err(error) = Etcd::connect(&options).await else { panic!("connected to nobody") };
-    assert_eq!(error.to_string(), format!("storage unavailable: etcd at http://127.0.0.1:{port}: Connection refused (os error 111)"));
+    assert_eq!(
+        error.to_string(),
+        format!("storage unavailable: etcd at http://127.0.0.1:{port}: Connection refused (os error 111)")
+    );
 }
 
 #[tokio::test]
 async fn other_writers_do_not_hold_up_a_fresh_read() {
     let process = Process::start();
     let store: Arc<dyn Storage> = Arc::new(process.connect().await);
-    let spec = ResourceSpec { prefix: "/registry/pods/".into(), api_version: "v1".into(), kind: "Pod".into(), fields: Vec::new() };
+    let spec = ResourceSpec {
+        prefix: "/registry/pods/".into(),
+        api_version: "v1".into(),
+        kind: "Pod".into(),
+        fields: Vec::new(),
+    };
     let cache = Cache::new(Arc::clone(&store), vec![spec]);
     let token = CancellationToken::new();
     let running = tokio::spawn({
@@ -213,7 +230,8 @@ async fn changes_of_one_revision_come_together() {
     let start = store.revision().await.expect("revision");
     let mut feed = store.watch("/", start).await.expect("watch");
     let mut other = etcd_client::Client::connect(process.options().endpoints, None).await.expect("connect");
-    let puts: Vec<_> = (0..100).map(|n| etcd_client::TxnOp::put(format!("/k/{n:03}"), vec![b'x'; 12_000], None)).collect();
+    let puts: Vec<_> =
+        (0..100).map(|n| etcd_client::TxnOp::put(format!("/k/{n:03}"), vec![b'x'; 12_000], None)).collect();
     other.txn(etcd_client::Txn::new().and_then(puts)).await.expect("transaction");
     let batch = tokio::time::timeout(PATIENCE, feed.next()).await.expect("a batch").expect("feed").expect("feed");
     let Feed::Changes(changes) = batch else { panic!("{batch:?}") };
@@ -264,7 +282,10 @@ async fn tls_with_client_certificates() {
     assert!(matches!(error, StorageError::Unavailable(_)), "{error}");
     let half = EtcdOptions { key_file: None, ..process.options() };
     let Err(error) = Etcd::connect(&half).await else { panic!("connected with half a certificate") };
-    assert_eq!(error.to_string(), "storage failed: a client certificate for etcd needs both --etcd-certfile and --etcd-keyfile");
+    assert_eq!(
+        error.to_string(),
+        "storage failed: a client certificate for etcd needs both --etcd-certfile and --etcd-keyfile"
+    );
     let missing = EtcdOptions { ca_file: Some("/nowhere/ca.pem".into()), ..process.options() };
     let Err(error) = Etcd::connect(&missing).await else { panic!("connected without an authority") };
     assert_eq!(error.to_string(), "storage failed: can't read /nowhere/ca.pem: No such file or directory (os error 2)");

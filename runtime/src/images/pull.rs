@@ -62,7 +62,8 @@ impl Store {
         let layers = layers.map_err(failed)?;
         let store = self.clone();
         let digests = BTreeSet::from([reference.with_digest(&manifest_digest)]);
-        let names = reference.tag.iter().filter(|_| reference.digest.is_none()).map(|_| reference.to_string()).collect();
+        let names =
+            reference.tag.iter().filter(|_| reference.digest.is_none()).map(|_| reference.to_string()).collect();
         let entered = tokio::task::spawn_blocking(move || store.enter(&document, config, &layers, names, digests));
         entered.await.map_err(|e| at(Path::new("layers"))(io::Error::other(e)))?
     }

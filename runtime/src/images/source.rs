@@ -168,7 +168,8 @@ mod tests {
         use std::io::Write as _;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(b"hello").expect("written");
-        for bytes in [gzip.finish().expect("done"), zstd::encode_all(&b"hello"[..], 1).expect("done"), b"hello".to_vec()]
+        for bytes in
+            [gzip.finish().expect("done"), zstd::encode_all(&b"hello"[..], 1).expect("done"), b"hello".to_vec()]
         {
             let mut text = String::new();
             decompressed(&bytes[..]).expect("opened").read_to_string(&mut text).expect("read");

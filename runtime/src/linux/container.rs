@@ -47,12 +47,7 @@ impl Linux {
         Ok(container.id)
     }
 
-    fn lay_out(
-        &self,
-        sandbox: record::Sandbox,
-        config: v1::ContainerConfig,
-        image: &Image,
-    ) -> Result<KnownContainer> {
+    fn lay_out(&self, sandbox: record::Sandbox, config: v1::ContainerConfig, image: &Image) -> Result<KnownContainer> {
         let id = self.new_id();
         let cgroup = format!("{}/{id}", cgroup_parent(&sandbox.config));
         let layers = self.images.layers(image);

@@ -120,10 +120,10 @@ impl Linux {
 
 fn explain(error: ControlError) -> LinuxError {
     match error {
-        ControlError::Refused(complaint) => {
-            ControlError::Refused(format!("failed to exec in container: unable to start container process: {complaint}"))
-                .into()
-        }
+        ControlError::Refused(complaint) => ControlError::Refused(format!(
+            "failed to exec in container: unable to start container process: {complaint}"
+        ))
+        .into(),
         other => other.into(),
     }
 }

@@ -239,7 +239,8 @@ fn resolv_conf(dns: &v1::DnsConfig) -> String {
 
 fn mount_shm(place: &Path) -> io::Result<()> {
     fs::create_dir_all(place)?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let attributes =
+        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let shm = crate::rootfs::filesystem("tmpfs", &[("mode", "1777"), ("size", SHM_SIZE)], attributes)?;
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     crate::rootfs::attach(shm, rustix::fs::open(place, flags, rustix::fs::Mode::empty())?)
@@ -257,8 +258,7 @@ mod tests {
             searches: words("default.svc.cluster.local svc.cluster.local"),
             options: words("ndots:5"),
         };
-        let expected =
-            "search default.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
+        let expected = "search default.svc.cluster.local svc.cluster.local\nnameserver 10.96.0.10\noptions ndots:5\n";
         assert_eq!(resolv_conf(&dns), expected);
         assert_eq!(resolv_conf(&v1::DnsConfig::default()), "");
     }

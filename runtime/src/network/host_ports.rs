@@ -62,9 +62,8 @@ fn rules(table: &str, cidr: Cidr, ports: &[HostPort]) -> String {
         return reset;
     }
     let rules: String = ports.iter().map(|p| format!("    {}\n", p.rule())).collect();
-    let chain = |name: &str, hook: &str| {
-        format!("  chain {name} {{\n    type nat hook {hook}; policy accept;\n{rules}  }}\n")
-    };
+    let chain =
+        |name: &str, hook: &str| format!("  chain {name} {{\n    type nat hook {hook}; policy accept;\n{rules}  }}\n");
     let (from_outside, from_here) =
         (chain("prerouting", "prerouting priority dstnat"), chain("output", "output priority -100"));
     // What the host says to itself must come back to it.

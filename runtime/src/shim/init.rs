@@ -18,9 +18,8 @@ use super::protocol::{ROOTFS, UPPER, WORK};
 use crate::rootfs::{self, BindOptions, Overlay};
 use crate::spec::{PidNamespace, Spec};
 
-const HARMLESS: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+const HARMLESS: MountAttrFlags =
+    MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 /// Name and number of the devices that every container has.
 const DEVICES: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
@@ -134,7 +133,8 @@ fn make_devices(dev: BorrowedFd<'_>, privileged: bool) -> io::Result<()> {
         if matches!(kind, FileType::CharacterDevice | FileType::BlockDevice) {
             let device = metadata.rdev();
             // Those that are there already stay as they are.
-            let _ = make(&name.to_string_lossy(), kind, metadata.mode() & 0o777, libc::major(device), libc::minor(device));
+            let _ =
+                make(&name.to_string_lossy(), kind, metadata.mode() & 0o777, libc::major(device), libc::minor(device));
         }
     }
     Ok(())
@@ -161,7 +161,8 @@ fn mount_cgroups(root: BorrowedFd<'_>, attributes: MountAttrFlags) -> Step<()> {
     let mut shown = Vec::new();
     for controller in ["cpu", "cpuacct", "memory", "pids"] {
         let Some(path) = hierarchies.v1.get(controller).filter(|p| !shown.contains(p)) else { continue };
-        let together: Vec<_> = hierarchies.v1.iter().filter(|(_, p)| *p == path).map(|(c, _)| (c.as_str(), "")).collect();
+        let together: Vec<_> =
+            hierarchies.v1.iter().filter(|(_, p)| *p == path).map(|(c, _)| (c.as_str(), "")).collect();
         // A controller that the kernel does not let us show is a loss, not an error.
         let _ = show("cgroup", &together, &place.join(path.file_name().unwrap_or_default()), attributes);
         shown.push(path);

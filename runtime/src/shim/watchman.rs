@@ -122,7 +122,8 @@ impl Watchman {
 
     fn wait(&self, timeout: PollTimeout) -> nix::Result<Vec<(Source, PollFlags)>> {
         let (read, write) = (PollFlags::POLLIN, PollFlags::POLLOUT);
-        let mut sources = vec![(Source::Signals, self.signals.as_fd(), read), (Source::Socket, self.socket.as_fd(), read)];
+        let mut sources =
+            vec![(Source::Signals, self.signals.as_fd(), read), (Source::Socket, self.socket.as_fd(), read)];
         let outputs = self.container.outputs.iter().enumerate();
         sources.extend(outputs.map(|(i, (_, d))| (Source::Output(i), d.as_fd(), read)));
         if let Some(stdin) = self.container.stdin.as_ref().filter(|_| !self.input.is_empty()) {
@@ -137,7 +138,8 @@ impl Watchman {
         }
         let mut entries: Vec<PollFd<'_>> = sources.iter().map(|(_, d, flags)| PollFd::new(*d, *flags)).collect();
         poll(&mut entries, timeout)?;
-        let ready = sources.iter().zip(&entries).map(|((source, ..), e)| (*source, e.revents().unwrap_or(PollFlags::empty())));
+        let ready =
+            sources.iter().zip(&entries).map(|((source, ..), e)| (*source, e.revents().unwrap_or(PollFlags::empty())));
         Ok(ready.filter(|(_, flags)| !flags.is_empty()).collect())
     }
 

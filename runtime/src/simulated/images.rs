@@ -77,10 +77,7 @@ impl ImageService for Service {
 
 #[tonic::async_trait]
 impl ImageLoader for Service {
-    async fn load(
-        &self,
-        _: Request<cri::images::LoadRequest>,
-    ) -> Result<Response<cri::images::LoadResponse>, Status> {
+    async fn load(&self, _: Request<cri::images::LoadRequest>) -> Result<Response<cri::images::LoadResponse>, Status> {
         Err(Status::failed_precondition(
             "this node is simulated: every image exists and none has contents, so there is nothing to load",
         ))

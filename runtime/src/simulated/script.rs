@@ -83,9 +83,11 @@ fn find<'a>(key: &str, name: Option<&str>, places: &[&'a BTreeMap<String, String
 
 fn duration(found: Option<(String, &str)>) -> Result<Option<Duration>, ScriptError> {
     let Some((key, value)) = found else { return Ok(None) };
-    parse_duration(value)
-        .map(Some)
-        .ok_or_else(|| ScriptError { key, value: value.to_owned(), expected: "a duration such as 500ms, 2s or 1m30s" })
+    parse_duration(value).map(Some).ok_or_else(|| ScriptError {
+        key,
+        value: value.to_owned(),
+        expected: "a duration such as 500ms, 2s or 1m30s",
+    })
 }
 
 fn number(found: Option<(String, &str)>) -> Result<Option<i32>, ScriptError> {

@@ -441,10 +441,7 @@ impl RuntimeService for Service {
         Ok(Response::new(v1::ReopenContainerLogResponse {}))
     }
 
-    async fn exec_sync(
-        &self,
-        request: Request<v1::ExecSyncRequest>,
-    ) -> Result<Response<v1::ExecSyncResponse>, Status> {
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
         let request = request.into_inner();
         let state = self.lock();
         let scripted = state.container(&request.container_id)?;

@@ -125,7 +125,8 @@ mod tests {
             Message::Binary(bytes) => String::from_utf8(bytes[1..].to_vec()).expect("text"),
             other => panic!("{other:?}"),
         };
-        let value = |outcome| serde_json::from_str::<serde_json::Value>(&text(Protocol::V5.end(&outcome))).expect("JSON");
+        let value =
+            |outcome| serde_json::from_str::<serde_json::Value>(&text(Protocol::V5.end(&outcome))).expect("JSON");
         assert_eq!(value(Ok(0)), json!({"metadata": {}, "status": "Success"}));
         let failed = value(Ok(3));
         assert_eq!(failed["reason"], "NonZeroExitCode");

@@ -187,4 +187,3 @@ fn resize(terminal: Option<&OwnedFd>, size: &[u8]) {
         unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
     }
 }
-

@@ -1,7 +1,7 @@
 //! Real containers: needs root, and Debian's busybox-static.
 
-use cri::v1::{self, ContainerState, NamespaceMode};
 use crate::lab::Lab;
+use cri::v1::{self, ContainerState, NamespaceMode};
 
 #[tokio::test]
 async fn output_environment_and_exit_code() {
@@ -56,7 +56,8 @@ async fn the_inside_of_a_container() {
 async fn users_groups_and_security() {
     let mut lab = Lab::new("users", 3).await;
     let sandbox = lab.sandbox().await;
-    let mut config = lab.shell("app", "id; echo $HOME; grep NoNewPrivs /proc/self/status; touch /x; echo to-stdout > /dev/stdout");
+    let mut config =
+        lab.shell("app", "id; echo $HOME; grep NoNewPrivs /proc/self/status; touch /x; echo to-stdout > /dev/stdout");
     config.linux = Some(v1::LinuxContainerConfig {
         security_context: Some(v1::LinuxContainerSecurityContext {
             run_as_username: "web".to_owned(),
@@ -93,7 +94,8 @@ async fn mounts() {
         readonly,
         ..Default::default()
     };
-    let mut config = lab.shell("app", "cat /deep/down/file; echo hi > /data/x; echo no > /fixed/y || echo refused; cat /etc/hosts");
+    let mut config =
+        lab.shell("app", "cat /deep/down/file; echo hi > /data/x; echo no > /fixed/y || echo refused; cat /etc/hosts");
     config.mounts =
         vec![mount(&volume, "/data", false), mount(&volume, "/fixed", true), mount(&file, "/deep/down/file", true)];
     config.mounts.push(mount(&file, "/etc/hosts", false));
@@ -161,7 +163,8 @@ async fn out_of_memory() {
 async fn stopping_with_grace_and_by_force() {
     let mut lab = Lab::new("stop", 7).await;
     let sandbox = lab.sandbox().await;
-    let gentle = lab.run(&sandbox, lab.shell("gentle", "trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done")).await;
+    let gentle =
+        lab.run(&sandbox, lab.shell("gentle", "trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done")).await;
     let stubborn = lab.run(&sandbox, lab.shell("stubborn", "trap '' TERM; while :; do sleep 0.05; done")).await;
     // The trap must be set before the signal comes.
     tokio::time::sleep(std::time::Duration::from_millis(200)).await;
@@ -325,7 +328,9 @@ async fn removal_is_idempotent_and_recovers_from_a_crash_in_the_middle() {
 async fn logs_can_be_rotated() {
     let mut lab = Lab::new("rotate", 14).await;
     let sandbox = lab.sandbox().await;
-    let id = lab.run(&sandbox, lab.shell("app", "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo second")).await;
+    let id = lab
+        .run(&sandbox, lab.shell("app", "echo first; while [ ! -e /tmp/go ]; do sleep 0.02; done; echo second"))
+        .await;
     let log = lab.directory.join("logs/app.log");
     let written = async {
         while lab.log("app").is_empty() {

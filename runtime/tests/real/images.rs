@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use crate::lab::Lab;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -12,7 +13,6 @@ use axum::routing::get;
 use cri::images::LoadRequest;
 use cri::images::image_loader_client::ImageLoaderClient;
 use cri::v1;
-use crate::lab::Lab;
 use sha2::Digest as _;
 
 fn digest(bytes: &[u8]) -> String {
@@ -66,7 +66,11 @@ struct Registry {
     address: std::net::SocketAddr,
 }
 
-async fn serve_blob(State(registry): State<Registry>, Path((kind, name)): Path<(String, String)>, headers: HeaderMap) -> Response {
+async fn serve_blob(
+    State(registry): State<Registry>,
+    Path((kind, name)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
     if headers.get("authorization").is_none_or(|a| a != "Bearer open-sesame") {
         let realm = format!("Bearer realm=\"http://{}/token\",service=\"test\"", registry.address);
         return (StatusCode::UNAUTHORIZED, [("www-authenticate", realm)]).into_response();

@@ -297,7 +297,8 @@ pub fn busybox_archive() -> Vec<u8> {
     add("bin/busybox", 0o755, tar::EntryType::Regular, &busybox, None);
     let tools = [
         "sh", "cat", "echo", "sleep", "id", "ls", "env", "pwd", "hostname", "ip", "wget", "httpd", "mount", "kill",
-        "tty", "stty", "dd", "head", "tail", "grep", "touch", "stat", "ps", "true", "false", "test", "mknod", "nc", "yes", "mkdir",
+        "tty", "stty", "dd", "head", "tail", "grep", "touch", "stat", "ps", "true", "false", "test", "mknod", "nc",
+        "yes", "mkdir",
     ];
     for tool in tools {
         add(&format!("bin/{tool}"), 0o777, tar::EntryType::Symlink, &[], Some("busybox"));
@@ -315,8 +316,7 @@ pub fn busybox_archive() -> Vec<u8> {
         "config": {"Cmd": ["sh"], "Env": ["PATH=/bin", "FROM_IMAGE=yes"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{digest}")]},
     });
-    let manifest =
-        serde_json::json!([{"Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"]}]);
+    let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [BUSYBOX], "Layers": ["layer.tar"]}]);
     let mut archive = tar::Builder::new(Vec::new());
     let files = [
         ("layer.tar", layer),

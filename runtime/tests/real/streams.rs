@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::lab::Lab;
 use cri::v1;
 use futures::{SinkExt as _, StreamExt as _};
-use crate::lab::Lab;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
@@ -78,19 +78,18 @@ async fn commands_with_input_output_and_code() {
     let [_, stdout, stderr, error] = rest(&mut socket).await;
     assert_eq!((stdout.as_str(), stderr.as_str()), ("hello there", "err\n"));
     let status: serde_json::Value = serde_json::from_str(&error).expect("status");
-    assert_eq!((&status["reason"], &status["details"]["causes"][0]["message"]), (&"NonZeroExitCode".into(), &"3".into()));
+    assert_eq!(
+        (&status["reason"], &status["details"]["causes"][0]["message"]),
+        (&"NonZeroExitCode".into(), &"3".into())
+    );
     assert!(dial(&url, "v5.channel.k8s.io").await.is_err(), "a token is good for one connection");
 
     let url = exec(&mut lab, &id, "yes | head -c 3000000", false, false).await;
     let [_, stdout, _, error] = rest(&mut dial(&url, "v4.channel.k8s.io").await.expect("connected")).await;
     assert_eq!((stdout.len(), error.as_str()), (3_000_000, r#"{"metadata":{},"status":"Success"}"#));
 
-    let request = v1::ExecRequest {
-        container_id: id.clone(),
-        cmd: vec!["nope".to_owned()],
-        stdout: true,
-        ..Default::default()
-    };
+    let request =
+        v1::ExecRequest { container_id: id.clone(), cmd: vec!["nope".to_owned()], stdout: true, ..Default::default() };
     let url = lab.runtime.exec(request).await.expect("prepared").into_inner().url;
     let [.., error] = rest(&mut dial(&url, "v4.channel.k8s.io").await.expect("connected")).await;
     assert!(error.contains(r#"exec: \"nope\": executable file not found in $PATH"#), "{error}");
@@ -142,13 +141,8 @@ async fn attaching_to_a_container() {
     let mut config = lab.shell("app", "while read line; do echo got $line; [ $line = end ] && exit 0; done; exit 9");
     config.stdin = true;
     let id = lab.run(&sandbox, config).await;
-    let request = v1::AttachRequest {
-        container_id: id.clone(),
-        stdin: true,
-        stdout: true,
-        stderr: true,
-        ..Default::default()
-    };
+    let request =
+        v1::AttachRequest { container_id: id.clone(), stdin: true, stdout: true, stderr: true, ..Default::default() };
     let url = lab.runtime.attach(request.clone()).await.expect("prepared").into_inner().url;
     let mut first = dial(&url, "v5.channel.k8s.io").await.expect("connected");
     say(&mut first, 0, b"one\n").await;
@@ -170,7 +164,8 @@ async fn attaching_to_a_container() {
 async fn forwarding_a_port() {
     let mut lab = Lab::new("forward", 25).await;
     let sandbox = lab.sandbox().await;
-    lab.run(&sandbox, lab.shell("app", "mkdir /www; echo pong > /www/index.html; httpd -f -p 127.0.0.1:99 -h /www")).await;
+    lab.run(&sandbox, lab.shell("app", "mkdir /www; echo pong > /www/index.html; httpd -f -p 127.0.0.1:99 -h /www"))
+        .await;
     let request = v1::PortForwardRequest { pod_sandbox_id: sandbox.clone(), port: vec![99, 98] };
     let answered = async {
         loop {

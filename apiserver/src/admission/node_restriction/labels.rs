@@ -33,7 +33,8 @@ pub fn forbidden(new: Option<&Labels>, old: Option<&Labels>) -> Vec<String> {
 
 fn allowed(key: &str) -> bool {
     let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
-    let within = |domain: &&str| namespace.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    let within =
+        |domain: &&str| namespace.strip_suffix(*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
     if within(&RESTRICTED) {
         return false;
     }
@@ -64,8 +65,11 @@ mod tests {
 
     #[test]
     fn only_changes_count() {
-        let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Labels>();
-        let (old, new) = (labels(&[("k8s.io/a", "1"), ("k8s.io/b", "1")]), labels(&[("k8s.io/a", "1"), ("k8s.io/c", "1")]));
+        let labels = |pairs: &[(&str, &str)]| {
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Labels>()
+        };
+        let (old, new) =
+            (labels(&[("k8s.io/a", "1"), ("k8s.io/b", "1")]), labels(&[("k8s.io/a", "1"), ("k8s.io/c", "1")]));
         assert_eq!(forbidden(Some(&new), Some(&old)), ["k8s.io/b", "k8s.io/c"]);
     }
 }

@@ -19,17 +19,28 @@ impl Request<'_> {
                 Some(pod) => self.mirror(pod).await,
                 None => Ok(()),
             },
-            (None, Operation::Delete) => self.bound_here(self.attributes.name, "can only delete pods with spec.nodeName set to itself").await,
+            (None, Operation::Delete) => {
+                self.bound_here(self.attributes.name, "can only delete pods with spec.nodeName set to itself").await
+            }
             (None, _) => {
-                let why = format!("unexpected operation \"{}\", node \"{}\" can only create and delete mirror pods", self.operation(), self.node);
+                let why = format!(
+                    "unexpected operation \"{}\", node \"{}\" can only create and delete mirror pods",
+                    self.operation(),
+                    self.node
+                );
                 Err(self.no(&why))
             }
             (Some(Subresource::Status), Operation::Update) => self.status(),
-            (Some(Subresource::Eviction), Operation::Create) => self.bound_here(self.object_name(), "can only evict pods with spec.nodeName set to itself").await,
-            (Some(Subresource::Status | Subresource::Eviction), _) => Err(self.no(&format!("unexpected operation \"{}\"", self.operation()))),
+            (Some(Subresource::Eviction), Operation::Create) => {
+                self.bound_here(self.object_name(), "can only evict pods with spec.nodeName set to itself").await
+            }
+            (Some(Subresource::Status | Subresource::Eviction), _) => {
+                Err(self.no(&format!("unexpected operation \"{}\"", self.operation())))
+            }
             (Some(other), _) => {
                 let other = format!("{other:?}").to_lowercase();
-                Err(self.no(&format!("unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed")))
+                Err(self
+                    .no(&format!("unexpected pod subresource \"{other}\", only 'status' and 'eviction' are allowed")))
             }
         }
     }
@@ -44,7 +55,9 @@ impl Request<'_> {
         if old.and_then(api::pods::node_name) != Some(self.node) {
             return Err(self.node_may_not("can only update pod status for pods with spec.nodeName set to itself"));
         }
-        let labels = |object: Option<&dyn Object>| object.and_then(|object| object.metadata().labels.clone()).unwrap_or_default();
+        let labels = |object: Option<&dyn Object>| {
+            object.and_then(|object| object.metadata().labels.clone()).unwrap_or_default()
+        };
         if labels(self.object) != labels(self.attributes.old) {
             return Err(self.node_may_not("can not update labels through pod status"));
         }
@@ -54,7 +67,10 @@ impl Request<'_> {
     async fn mirror(&self, pod: &Pod) -> Result<(), ApiError> {
         let key = annotations::CONFIG_MIRROR;
         if !pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(key)) {
-            return Err(self.no(&format!("pod does not have \"{key}\" annotation, node \"{}\" can only create mirror pods", self.node)));
+            return Err(self.no(&format!(
+                "pod does not have \"{key}\" annotation, node \"{}\" can only create mirror pods",
+                self.node
+            )));
         }
         if api::pods::node_name(pod) != Some(self.node) {
             return Err(self.node_may_not("can only create pods with spec.nodeName set to itself"));

@@ -141,6 +141,8 @@ mod tests {
         );
         let pretty = String::from_utf8(json(&error, None, true)).unwrap();
         assert!(pretty.starts_with("{\n  \"kind\": \"Status\",\n  \"apiVersion\": \"v1\",\n  \"metadata\": {},\n"));
-        assert!(pretty.ends_with("  \"details\": {\n    \"name\": \"a\",\n    \"kind\": \"configmaps\"\n  },\n  \"code\": 404\n}"));
+        assert!(pretty.ends_with(
+            "  \"details\": {\n    \"name\": \"a\",\n    \"kind\": \"configmaps\"\n  },\n  \"code\": 404\n}"
+        ));
     }
 }

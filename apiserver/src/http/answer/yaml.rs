@@ -77,7 +77,8 @@ fn looks_like_timestamp(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     digits == 4 && text.as_bytes().get(4) == Some(&b'-') && text[5..].starts_with(|c: char| c.is_ascii_digit()) && {
         let rest = &text[5..];
-        rest.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.' | b'T' | b't' | b'Z' | b'z' | b' ' | b'+'))
+        rest.bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'-' | b':' | b'.' | b'T' | b't' | b'Z' | b'z' | b' ' | b'+'))
             && rest.contains('-')
     }
 }

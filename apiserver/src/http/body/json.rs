@@ -117,7 +117,9 @@ impl From<&Value> for Ordered {
         match value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Self::Scalar,
             Value::Array(items) => Self::List(items.iter().map(Self::from).collect()),
-            Value::Object(fields) => Self::Object(fields.iter().map(|(name, value)| (name.clone(), value.into())).collect()),
+            Value::Object(fields) => {
+                Self::Object(fields.iter().map(|(name, value)| (name.clone(), value.into())).collect())
+            }
         }
     }
 }

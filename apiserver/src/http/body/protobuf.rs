@@ -40,7 +40,8 @@ pub fn parse(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, Strin
     }
     let api_version = if named_version.is_empty() { api_version } else { &named_version };
     let kind = if named_kind.is_empty() { kind } else { &named_kind };
-    let ty = type_of(api_version, kind).ok_or_else(|| format!("no protobuf form of kind \"{kind}\" in version \"{api_version}\" is known"))?;
+    let ty = type_of(api_version, kind)
+        .ok_or_else(|| format!("no protobuf form of kind \"{kind}\" in version \"{api_version}\" is known"))?;
     let mut value = Value::Object(message(ty, raw, 0)?);
     wire::canonical(api_version, kind, &mut value);
     value["apiVersion"] = Value::from(api_version);
@@ -115,7 +116,13 @@ fn message(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, 
     Ok(object)
 }
 
-fn fill(object: &mut Map<String, Value>, ty: &'static Type, numbers: &Numbers, bytes: &[u8], depth: usize) -> Result<(), String> {
+fn fill(
+    object: &mut Map<String, Value>,
+    ty: &'static Type,
+    numbers: &Numbers,
+    bytes: &[u8],
+    depth: usize,
+) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err("the message is nested too deeply".to_owned());
     }
@@ -134,7 +141,13 @@ fn fill(object: &mut Map<String, Value>, ty: &'static Type, numbers: &Numbers, b
     Ok(())
 }
 
-fn add(object: &mut Map<String, Value>, name: &str, shape: &'static Shape, wire: Wire<'_>, depth: usize) -> Result<(), String> {
+fn add(
+    object: &mut Map<String, Value>,
+    name: &str,
+    shape: &'static Shape,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), String> {
     match (shape, wire) {
         (Shape::List(inner), wire) => {
             let list = object.entry(name).or_insert_with(|| Value::Array(Vec::new()));
@@ -285,7 +298,8 @@ impl<'a> Fields<'a> {
             1 => fixed::<8>(rest).map(|(bytes, rest)| (Wire::Fixed(u64::from_le_bytes(bytes)), rest))?,
             2 => {
                 let (length, rest) = varint(rest)?;
-                let length = usize::try_from(length).ok().filter(|length| *length <= rest.len()).ok_or("unexpected EOF")?;
+                let length =
+                    usize::try_from(length).ok().filter(|length| *length <= rest.len()).ok_or("unexpected EOF")?;
                 let (bytes, rest) = rest.split_at(length);
                 (Wire::Bytes(bytes), rest)
             }
@@ -363,8 +377,12 @@ mod tests {
 
     #[test]
     fn objects_become_their_json() {
-        let meta = [field(1, b"a"), field(3, b""), field(8, b""), field(11, &[field(1, b"k"), field(2, b"v")].concat())].concat();
-        let port = [field(1, b"web"), number(3, 80), field(4, &[number(1, 1), number(2, 0), field(3, b"http")].concat())].concat();
+        let meta =
+            [field(1, b"a"), field(3, b""), field(8, b""), field(11, &[field(1, b"k"), field(2, b"v")].concat())]
+                .concat();
+        let port =
+            [field(1, b"web"), number(3, 80), field(4, &[number(1, 1), number(2, 0), field(3, b"http")].concat())]
+                .concat();
         let spec = [field(1, &port), field(4, b"ClusterIP"), number(13, (-5_i64) as u64)].concat();
         let service = parse(&envelope("Service", &[field(1, &meta), field(2, &spec)].concat()), "", "").unwrap();
         assert_eq!(service["metadata"], json!({"name": "a", "labels": {"k": "v"}}));
@@ -373,7 +391,8 @@ mod tests {
         let volume = [field(1, b"v"), field(2, &field(2, b""))].concat();
         let requests = field(2, &[field(1, b"cpu"), field(2, &field(1, b"100m"))].concat());
         let container = [field(1, b"c"), field(8, &requests)].concat();
-        let pod = parse(&envelope("Pod", &field(2, &[field(1, &volume), field(2, &container)].concat())), "", "").unwrap();
+        let pod =
+            parse(&envelope("Pod", &field(2, &[field(1, &volume), field(2, &container)].concat())), "", "").unwrap();
         assert_eq!(pod["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}]));
         assert_eq!(pod["spec"]["containers"], json!([{"name": "c", "resources": {"requests": {"cpu": "100m"}}}]));
     }

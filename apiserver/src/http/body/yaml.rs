@@ -110,7 +110,8 @@ impl Reader<'_, '_> {
             if merge {
                 merged.push(value);
             } else if fields.insert(key_text(&key), value).is_some() {
-                self.duplicates.push(format!("line {line}: key {} already set in map", api::field::go_quote(&key_text(&key))));
+                self.duplicates
+                    .push(format!("line {line}: key {} already set in map", api::field::go_quote(&key_text(&key))));
             }
         }
         merged.into_iter().for_each(|value| merge_into(&mut fields, value));
@@ -154,9 +155,9 @@ fn key_text(key: &Value) -> String {
 pub(super) fn scalar(text: &str, tag: Option<&str>, plain: bool) -> Value {
     match tag {
         None if plain => resolve(text),
-        Some("tag:yaml.org,2002:int" | "tag:yaml.org,2002:float" | "tag:yaml.org,2002:bool" | "tag:yaml.org,2002:null") => {
-            resolve(text)
-        }
+        Some(
+            "tag:yaml.org,2002:int" | "tag:yaml.org,2002:float" | "tag:yaml.org,2002:bool" | "tag:yaml.org,2002:null",
+        ) => resolve(text),
         Some(_) | None => Value::from(text),
     }
 }
@@ -166,7 +167,9 @@ pub fn resolve(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Value::Bool(false),
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            return Value::Bool(false);
+        }
         _ => {}
     }
     if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
@@ -177,7 +180,9 @@ pub fn resolve(text: &str) -> Value {
         return Value::Number(number);
     }
     match digits.parse::<f64>() {
-        Ok(number) if looks_like_float(&digits) => Number::from_f64(number).map_or_else(|| Value::from(text), whole_or_float),
+        Ok(number) if looks_like_float(&digits) => {
+            Number::from_f64(number).map_or_else(|| Value::from(text), whole_or_float)
+        }
         _ => Value::from(text),
     }
 }

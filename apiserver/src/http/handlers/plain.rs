@@ -90,7 +90,9 @@ impl Call {
     fn wants_aggregated(&self) -> bool {
         let accept = self.parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let first = accept.split(',').map(str::trim).find(|clause| !clause.contains("protobuf")).unwrap_or_default();
-        ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"].iter().all(|wanted| first.split(';').any(|p| p.trim() == *wanted))
+        ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"]
+            .iter()
+            .all(|wanted| first.split(';').any(|p| p.trim() == *wanted))
     }
 
     fn key_set(&self) -> Result<Response, ApiError> {
@@ -109,7 +111,9 @@ impl Call {
 
     fn metrics(&self) -> Response {
         let mut response = answer::text(200, crate::metrics::scrape(&self.server));
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
         response
     }
 

@@ -25,7 +25,11 @@ use crate::write::{binding, eviction, tracking};
 impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
         match subresource {
-            Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
+            Subresource::Log
+            | Subresource::Exec
+            | Subresource::Attach
+            | Subresource::PortForward
+            | Subresource::Proxy => {
                 return self.call.to_node(self.at, body).await;
             }
             Subresource::Status
@@ -106,7 +110,9 @@ impl On<'_> {
         let server = &self.call.server;
         let (now, lookup) = (server.clock.now(), server.lookup.as_ref());
         let mut request: TokenRequest = serde_json::from_value(value).map_err(|error| {
-            ApiError::bad_request(format!("TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: {error}"))
+            ApiError::bad_request(format!(
+                "TokenRequest in version \"v1\" cannot be handled as a TokenRequest: json: {error}"
+            ))
         })?;
         request.spec.get_or_insert_default().expiration_seconds.get_or_insert(request::DEFAULT_SECONDS);
         tracking::track_other(&place, "authentication.k8s.io/v1", "TokenRequest", &mut request);
@@ -165,7 +171,13 @@ impl Call {
         let value = body::decode_other(&self.parts.headers, &bytes, "v1", "Binding")?;
         let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
         let pod = ResourcePath { name, named: true, resource: "pods".to_owned(), ..at.clone() };
-        let on = On { call: self, at: &pod, strategy: &strategy, namespace: &at.namespace, subresource: Some(Subresource::Binding) };
+        let on = On {
+            call: self,
+            at: &pod,
+            strategy: &strategy,
+            namespace: &at.namespace,
+            subresource: Some(Subresource::Binding),
+        };
         on.bind(Body::from(bytes)).await
     }
 }

@@ -95,7 +95,13 @@ impl On<'_> {
     fn decode(&self, bytes: &[u8], options: &WriteOptions) -> Result<Box<dyn Object>, ApiError> {
         let call = self.call;
         let validation = options.field_validation;
-        let decoded = body::decode_object(self.strategy.as_ref(), &call.server.resources, &call.parts.headers, bytes, validation)?;
+        let decoded = body::decode_object(
+            self.strategy.as_ref(),
+            &call.server.resources,
+            &call.parts.headers,
+            bytes,
+            validation,
+        )?;
         call.warnings.extend(decoded.warnings);
         Ok(decoded.object)
     }

@@ -104,16 +104,25 @@ fn in_gos_words(error: &io::Error) -> String {
 /// Whether the client wants the connection to become something else.
 pub(super) fn wants_upgrade(headers: &HeaderMap) -> bool {
     let connection = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    headers.contains_key(header::UPGRADE) && connection.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
+    headers.contains_key(header::UPGRADE)
+        && connection.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("upgrade"))
 }
 
 /// Sends a request on and streams the answer.
-pub(super) async fn request(server: &ApiServer, location: &Location, forward: Forward) -> Result<Response, ConnectError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(dial(server, location).await?)).await.map_err(ConnectError::Broken)?;
+pub(super) async fn request(
+    server: &ApiServer,
+    location: &Location,
+    forward: Forward,
+) -> Result<Response, ConnectError> {
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(dial(server, location).await?)).await.map_err(ConnectError::Broken)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let mut headers = forward.headers;
     remove_hop_by_hop(&mut headers);
-    let answer = sender.send_request(outgoing(location, forward.method, headers, forward.body)).await.map_err(ConnectError::Broken)?;
+    let answer = sender
+        .send_request(outgoing(location, forward.method, headers, forward.body))
+        .await
+        .map_err(ConnectError::Broken)?;
     let (mut head, body) = answer.into_parts();
     remove_hop_by_hop(&mut head.headers);
     let body = body.map_frame(move |frame| {
@@ -125,11 +134,20 @@ pub(super) async fn request(server: &ApiServer, location: &Location, forward: Fo
 }
 
 /// Sends a request for an upgrade on; if it is granted, the two connections become one.
-pub(super) async fn upgrade(server: &ApiServer, location: &Location, forward: Forward, parts: &Parts) -> Result<Response, ConnectError> {
+pub(super) async fn upgrade(
+    server: &ApiServer,
+    location: &Location,
+    forward: Forward,
+    parts: &Parts,
+) -> Result<Response, ConnectError> {
     let client = parts.extensions.get::<OnUpgrade>().cloned().ok_or(ConnectError::NoUpgrade)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(dial(server, location).await?)).await.map_err(ConnectError::Broken)?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(dial(server, location).await?)).await.map_err(ConnectError::Broken)?;
     let connection = AbortOnDropHandle::new(tokio::spawn(connection.with_upgrades()));
-    let mut answer = sender.send_request(outgoing(location, forward.method, forward.headers, forward.body)).await.map_err(ConnectError::Broken)?;
+    let mut answer = sender
+        .send_request(outgoing(location, forward.method, forward.headers, forward.body))
+        .await
+        .map_err(ConnectError::Broken)?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         let (mut head, body) = answer.into_parts();
         remove_hop_by_hop(&mut head.headers);
@@ -145,7 +163,12 @@ pub(super) async fn upgrade(server: &ApiServer, location: &Location, forward: Fo
     Ok(Response::from_parts(head, Body::empty()))
 }
 
-async fn splice(client: OnUpgrade, backend: OnUpgrade, connection: AbortOnDropHandle<hyper::Result<()>>, draining: CancellationToken) {
+async fn splice(
+    client: OnUpgrade,
+    backend: OnUpgrade,
+    connection: AbortOnDropHandle<hyper::Result<()>>,
+    draining: CancellationToken,
+) {
     let spliced = async {
         let (client, backend) = tokio::try_join!(client, backend)?;
         // How it ends is for the two ends to know.
@@ -191,7 +214,9 @@ fn outgoing(location: &Location, method: Method, mut headers: HeaderMap, body: B
 
 /// What a caller showed to us is not for others.
 fn is_about_the_caller(name: &HeaderName) -> bool {
-    *name == header::AUTHORIZATION || name.as_str().starts_with("impersonate-") || name.as_str().starts_with("x-remote-")
+    *name == header::AUTHORIZATION
+        || name.as_str().starts_with("impersonate-")
+        || name.as_str().starts_with("x-remote-")
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -214,7 +239,8 @@ async fn dial(server: &ApiServer, location: &Location) -> Result<Box<dyn Stream>
     let stream = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     let Some(config) = config else { return Ok(Box::new(stream)) };
-    let name = ServerName::try_from(location.host.clone()).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
+    let name =
+        ServerName::try_from(location.host.clone()).map_err(|error| ConnectError::Tls(io::Error::other(error)))?;
     let handshake = timeout(DIAL, TlsConnector::from(Arc::new(config)).connect(name, stream)).await;
     Ok(Box::new(handshake.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(ConnectError::Tls)?))
 }
@@ -226,12 +252,29 @@ mod tests {
     #[test]
     fn callers_secrets_stay_here() {
         let headers = [
-            ("authorization", "Bearer secret"), ("impersonate-user", "root"), ("x-remote-user", "root"), ("accept", "text/plain"), ("host", "api"),
+            ("authorization", "Bearer secret"),
+            ("impersonate-user", "root"),
+            ("x-remote-user", "root"),
+            ("accept", "text/plain"),
+            ("host", "api"),
         ];
-        let headers = headers.into_iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect();
-        let location = Location { scheme: Scheme::Http, host: "10.0.0.1".into(), port: 80, path: "/a".into(), query: "b=c".into() };
+        let headers = headers
+            .into_iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+            .collect();
+        let location = Location {
+            scheme: Scheme::Http,
+            host: "10.0.0.1".into(),
+            port: 80,
+            path: "/a".into(),
+            query: "b=c".into(),
+        };
         let request = outgoing(&location, Method::GET, headers, Body::empty());
-        let mut left: Vec<String> = request.headers().iter().map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default())).collect();
+        let mut left: Vec<String> = request
+            .headers()
+            .iter()
+            .map(|(name, value)| format!("{name}={}", value.to_str().unwrap_or_default()))
+            .collect();
         left.sort();
         assert_eq!(left, ["accept=text/plain", "host=10.0.0.1:80"]);
         assert_eq!(request.uri(), "/a?b=c");
@@ -239,7 +282,13 @@ mod tests {
 
     #[test]
     fn refusals_in_gos_words() {
-        let location = Location { scheme: Scheme::Kubelet, host: "10.0.0.1".into(), port: 10250, path: "/containerLogs/a/b/c".into(), query: "follow=true".into() };
+        let location = Location {
+            scheme: Scheme::Kubelet,
+            host: "10.0.0.1".into(),
+            port: 10250,
+            path: "/containerLogs/a/b/c".into(),
+            query: "follow=true".into(),
+        };
         let error = ConnectError::Dial(location.authority(), io::ErrorKind::ConnectionRefused.into());
         assert_eq!(
             error.of_get(&location),

@@ -21,7 +21,10 @@ pub(super) fn read(query: &Query, pod: &str) -> Result<String, ApiError> {
     at_least("tailLines", tail, 0, "must be greater than or equal to 0");
     at_least("limitBytes", limit, 1, "must be greater than 0");
     match (since, since_time) {
-        (Some(_), Some(_)) => errors.push(FieldError::forbidden(&FieldPath::nil(), "at most one of `sinceTime` or `sinceSeconds` may be specified")),
+        (Some(_), Some(_)) => errors.push(FieldError::forbidden(
+            &FieldPath::nil(),
+            "at most one of `sinceTime` or `sinceSeconds` may be specified",
+        )),
         (since, _) => at_least("sinceSeconds", since, 1, "must be greater than 0"),
     }
     let stream = query.first("stream").filter(|stream| !stream.is_empty());
@@ -34,8 +37,14 @@ pub(super) fn read(query: &Query, pod: &str) -> Result<String, ApiError> {
     let on = |name: &'static str| query.boolean(name).then(|| (name, "true".to_owned()));
     let counted = |name: &'static str, value: Option<i64>| value.map(|value| (name, value.to_string()));
     let pairs = [
-        on("follow"), on("previous"), on("timestamps"), counted("sinceSeconds", since), since_time.map(|time| ("sinceTime", time.to_owned())),
-        counted("tailLines", tail), counted("limitBytes", limit), stream.map(|stream| ("stream", stream.to_owned())),
+        on("follow"),
+        on("previous"),
+        on("timestamps"),
+        counted("sinceSeconds", since),
+        since_time.map(|time| ("sinceTime", time.to_owned())),
+        counted("tailLines", tail),
+        counted("limitBytes", limit),
+        stream.map(|stream| ("stream", stream.to_owned())),
     ];
     let pairs = pairs.into_iter().flatten().map(|(name, value)| format!("{name}={}", encode(&value)));
     Ok(pairs.collect::<Vec<_>>().join("&"))
@@ -46,9 +55,14 @@ fn check_stream(errors: &mut FieldErrors, stream: Option<&str>, tail: Option<i64
         None | Some("All") => {}
         Some("Stdout" | "Stderr") if tail.is_none() => {}
         Some("Stdout" | "Stderr") => {
-            errors.push(FieldError::forbidden(&FieldPath::nil(), "`tailLines` and specific `stream` are mutually exclusive for now"));
+            errors.push(FieldError::forbidden(
+                &FieldPath::nil(),
+                "`tailLines` and specific `stream` are mutually exclusive for now",
+            ));
         }
-        Some(other) => errors.push(FieldError::not_supported(&FieldPath::root("stream"), other, &["All", "Stderr", "Stdout"])),
+        Some(other) => {
+            errors.push(FieldError::not_supported(&FieldPath::root("stream"), other, &["All", "Stderr", "Stdout"]))
+        }
     }
 }
 
@@ -73,10 +87,19 @@ mod tests {
     #[test]
     fn options_that_cannot_be() {
         let table = [
-            ("tailLines=-5", "PodLogOptions \"a\" is invalid: tailLines: Invalid value: -5: must be greater than or equal to 0"),
+            (
+                "tailLines=-5",
+                "PodLogOptions \"a\" is invalid: tailLines: Invalid value: -5: must be greater than or equal to 0",
+            ),
             ("limitBytes=0", "PodLogOptions \"a\" is invalid: limitBytes: Invalid value: 0: must be greater than 0"),
-            ("sinceSeconds=0", "PodLogOptions \"a\" is invalid: sinceSeconds: Invalid value: 0: must be greater than 0"),
-            ("stream=x", "PodLogOptions \"a\" is invalid: stream: Unsupported value: \"x\": supported values: \"All\", \"Stderr\", \"Stdout\""),
+            (
+                "sinceSeconds=0",
+                "PodLogOptions \"a\" is invalid: sinceSeconds: Invalid value: 0: must be greater than 0",
+            ),
+            (
+                "stream=x",
+                "PodLogOptions \"a\" is invalid: stream: Unsupported value: \"x\": supported values: \"All\", \"Stderr\", \"Stdout\"",
+            ),
             ("tailLines=x", "strconv.ParseInt: parsing \"x\": invalid syntax"),
         ];
         for (asked, message) in table {

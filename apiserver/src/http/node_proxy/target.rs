@@ -39,7 +39,11 @@ impl Location {
 
     /// `host:port`.
     pub(super) fn authority(&self) -> String {
-        if self.host.contains(':') { format!("[{}]:{}", self.host, self.port) } else { format!("{}:{}", self.host, self.port) }
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
     }
 
     /// Path and query.
@@ -74,7 +78,9 @@ impl<'a> Named<'a> {
     }
 
     fn port_number(&self) -> Result<u16, ApiError> {
-        self.port.parse().map_err(|_| ApiError::bad_request(format!("invalid port {}", api::field::go_quote(self.port))))
+        self.port
+            .parse()
+            .map_err(|_| ApiError::bad_request(format!("invalid port {}", api::field::go_quote(self.port))))
     }
 }
 
@@ -86,16 +92,22 @@ pub(super) fn node_name(pod: &Pod) -> &str {
 /// The container that is meant; the only one if none is named.
 pub(super) fn container(pod: &Pod, asked: &str) -> Result<String, ApiError> {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
-    let Some(spec) = &pod.spec else { return Err(ApiError::bad_request(format!("a container name must be specified for pod {name}"))) };
+    let Some(spec) = &pod.spec else {
+        return Err(ApiError::bad_request(format!("a container name must be specified for pod {name}")));
+    };
     let init = spec.init_containers.iter().flatten().map(|container| &container.name);
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| &container.name);
-    let all: Vec<&String> = init.chain(spec.containers.iter().map(|container| &container.name)).chain(ephemeral).collect();
+    let all: Vec<&String> =
+        init.chain(spec.containers.iter().map(|container| &container.name)).chain(ephemeral).collect();
     match (asked, spec.containers.as_slice()) {
         ("", [only]) => Ok(only.name.clone()),
         ("", []) => Err(ApiError::bad_request(format!("a container name must be specified for pod {name}"))),
         ("", _) => {
             let all: Vec<&str> = all.into_iter().map(String::as_str).collect();
-            Err(ApiError::bad_request(format!("a container name must be specified for pod {name}, choose one of: [{}]", all.join(" "))))
+            Err(ApiError::bad_request(format!(
+                "a container name must be specified for pod {name}, choose one of: [{}]",
+                all.join(" ")
+            )))
         }
         (asked, _) if all.iter().any(|known| *known == asked) => Ok(asked.to_owned()),
         (asked, _) => Err(ApiError::bad_request(format!("container {asked} is not valid for pod {name}"))),
@@ -127,9 +139,14 @@ pub(super) fn kubelet(node: &Node) -> Result<Location, ApiError> {
     let found = ADDRESS_TYPES.iter().find_map(|wanted| addresses().find(|address| address.type_ == *wanted));
     let Some(found) = found else {
         let known: Vec<&str> = addresses().map(|address| address.type_.as_str()).collect();
-        return Err(ApiError::unclassified(format!("no preferred addresses found; known addresses: [{}]", known.join(" "))));
+        return Err(ApiError::unclassified(format!(
+            "no preferred addresses found; known addresses: [{}]",
+            known.join(" ")
+        )));
     };
-    let port = status.and_then(|status| status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref()).map(|endpoint| endpoint.port);
+    let port = status
+        .and_then(|status| status.daemon_endpoints.as_ref()?.kubelet_endpoint.as_ref())
+        .map(|endpoint| endpoint.port);
     let port = port.and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0).unwrap_or(KUBELET_PORT);
     Ok(Location::new(Scheme::Kubelet, &found.address, port))
 }
@@ -151,7 +168,11 @@ pub(super) fn of_pod(pod: &Pod, named: &Named<'_>) -> Result<Location, ApiError>
     let port = if named.port.is_empty() {
         let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
         let first = containers.flat_map(|container| container.ports.iter().flatten()).next();
-        first.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(if named.scheme == "https" { 443 } else { 80 })
+        first.and_then(|port| u16::try_from(port.container_port).ok()).unwrap_or(if named.scheme == "https" {
+            443
+        } else {
+            80
+        })
     } else {
         named.port_number()?
     };
@@ -159,14 +180,22 @@ pub(super) fn of_pod(pod: &Pod, named: &Named<'_>) -> Result<Location, ApiError>
 }
 
 /// What `services/proxy` leads to: one of the ready endpoints of the port, which `choose` picks.
-pub(super) fn of_service(service: &Service, endpoints: &Endpoints, named: &Named<'_>, choose: impl FnOnce(u64) -> u64) -> Result<Location, ApiError> {
+pub(super) fn of_service(
+    service: &Service,
+    endpoints: &Endpoints,
+    named: &Named<'_>,
+    choose: impl FnOnce(u64) -> u64,
+) -> Result<Location, ApiError> {
     let port = service_port(service, named)?;
-    let subsets = endpoints.subsets.iter().flatten().filter(|subset| subset.addresses.iter().flatten().next().is_some());
+    let subsets =
+        endpoints.subsets.iter().flatten().filter(|subset| subset.addresses.iter().flatten().next().is_some());
     let mut found = Vec::new();
     let mut any = false;
     for subset in subsets {
         any = true;
-        for wanted in subset.ports.iter().flatten().filter(|candidate| candidate.name.as_deref().unwrap_or_default() == port) {
+        for wanted in
+            subset.ports.iter().flatten().filter(|candidate| candidate.name.as_deref().unwrap_or_default() == port)
+        {
             found.extend(subset.addresses.iter().flatten().map(|address| (address.ip.as_str(), wanted.port)));
         }
     }
@@ -207,8 +236,12 @@ fn without_port(named: &Named<'_>) -> ApiError {
 /// Nobody may reach the server's own machine, or what is only a link away, through it.
 fn check_host(host: &str) -> Result<(), ApiError> {
     let refused = match host.parse::<std::net::IpAddr>() {
-        Ok(std::net::IpAddr::V4(ip)) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast(),
-        Ok(std::net::IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast(),
+        Ok(std::net::IpAddr::V4(ip)) => {
+            ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()
+        }
+        Ok(std::net::IpAddr::V6(ip)) => {
+            ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified() || ip.is_multicast()
+        }
         Err(_) => host.is_empty() || host == "localhost",
     };
     if refused { Err(ApiError::bad_request("address not allowed")) } else { Ok(()) }
@@ -251,7 +284,8 @@ mod tests {
     #[test]
     fn which_container() {
         let one = pod(json!({"containers": [{"name": "a"}]}), json!({}));
-        let two = pod(json!({"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}), json!({}));
+        let two =
+            pod(json!({"containers": [{"name": "a"}, {"name": "b"}], "initContainers": [{"name": "i"}]}), json!({}));
         let table = [
             (&one, "", "a"),
             (&one, "a", "a"),
@@ -268,7 +302,9 @@ mod tests {
 
     #[test]
     fn streams_in_the_kubelets_spelling() {
-        let query = Query::parse("command=sh&command=-c&command=echo+%24A%26b&container=c&stdin=true&stdout=true&stderr=false&tty=1");
+        let query = Query::parse(
+            "command=sh&command=-c&command=echo+%24A%26b&container=c&stdin=true&stdout=true&stderr=false&tty=1",
+        );
         assert_eq!(stream_query(&query), "input=1&output=1&tty=1&command=sh&command=-c&command=echo%20%24A%26b");
         assert_eq!(port_query(&Query::parse("ports=80&ports=443")), "port=80%2C443");
         assert_eq!(port_query(&Query::parse("")), "");
@@ -277,13 +313,23 @@ mod tests {
     #[test]
     fn kubelets_by_address_and_port() {
         let table = [
-            (json!({"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.7"}]}), "Kubelet 10.0.0.7:10250"),
-            (json!({"addresses": [{"type": "InternalIP", "address": "fd00::1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 1234}}}), "Kubelet [fd00::1]:1234"),
-            (json!({"addresses": [{"type": "InternalDNS", "address": "n"}]}), "500 no preferred addresses found; known addresses: [InternalDNS]"),
+            (
+                json!({"addresses": [{"type": "Hostname", "address": "n"}, {"type": "InternalIP", "address": "10.0.0.7"}]}),
+                "Kubelet 10.0.0.7:10250",
+            ),
+            (
+                json!({"addresses": [{"type": "InternalIP", "address": "fd00::1"}], "daemonEndpoints": {"kubeletEndpoint": {"Port": 1234}}}),
+                "Kubelet [fd00::1]:1234",
+            ),
+            (
+                json!({"addresses": [{"type": "InternalDNS", "address": "n"}]}),
+                "500 no preferred addresses found; known addresses: [InternalDNS]",
+            ),
             (json!({}), "500 no preferred addresses found; known addresses: []"),
         ];
         for (status, expected) in table {
-            let node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).expect("a node");
+            let node: Node =
+                serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).expect("a node");
             assert_eq!(shown(kubelet(&node)), expected);
         }
     }
@@ -292,16 +338,29 @@ mod tests {
     fn proxies_to_pods_and_nodes() {
         let ports = json!({"containers": [{"name": "a"}, {"name": "b", "ports": [{"containerPort": 8080}]}]});
         let up = pod(ports, json!({"podIP": "10.1.0.5"}));
-        let table = [("p", "Http 10.1.0.5:8080"), ("p:90", "Http 10.1.0.5:90"), ("https:p:443", "Https 10.1.0.5:443"), ("p:x", "400 invalid port \"x\"")];
+        let table = [
+            ("p", "Http 10.1.0.5:8080"),
+            ("p:90", "Http 10.1.0.5:90"),
+            ("https:p:443", "Https 10.1.0.5:443"),
+            ("p:x", "400 invalid port \"x\""),
+        ];
         for (text, expected) in table {
             assert_eq!(shown(of_pod(&up, &named(text))), expected);
         }
         for ip in ["", "127.0.0.1", "169.254.169.254"] {
-            assert_eq!(shown(of_pod(&pod(json!({"containers": []}), json!({"podIP": ip})), &named("p"))), "400 address not allowed", "{ip}");
+            assert_eq!(
+                shown(of_pod(&pod(json!({"containers": []}), json!({"podIP": ip})), &named("p"))),
+                "400 address not allowed",
+                "{ip}"
+            );
         }
         let node = json!({"metadata": {"name": "n"}, "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.7"}]}});
         let node: Node = serde_json::from_value(node).expect("a node");
-        for (text, expected) in [("n", "Kubelet 10.0.0.7:10250"), ("https:n:10250", "Kubelet 10.0.0.7:10250"), ("n:9100", "Http 10.0.0.7:9100")] {
+        for (text, expected) in [
+            ("n", "Kubelet 10.0.0.7:10250"),
+            ("https:n:10250", "Kubelet 10.0.0.7:10250"),
+            ("n:9100", "Http 10.0.0.7:9100"),
+        ] {
             assert_eq!(shown(of_node(&node, &named(text))), expected);
         }
         for text in ["", ":", "ftp:n:1", "a:b:c:d"] {
@@ -328,7 +387,10 @@ mod tests {
             assert_eq!(shown(of_service(&service, &endpoints, &named(text), |count| count - 1)), expected, "{text}");
         }
         let nobody = Endpoints::default();
-        assert_eq!(shown(of_service(&service, &nobody, &named("s:web"), |_| 0)), "503 no endpoints available for service \"s\"");
+        assert_eq!(
+            shown(of_service(&service, &nobody, &named("s:web"), |_| 0)),
+            "503 no endpoints available for service \"s\""
+        );
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::required;
 use super::operation::Gvk;
+use super::required;
 use crate::resources::schema::{self, Field, Merge, Shape, Type};
 
 const API_VERSION: &str = "Version of this form of the object.";

@@ -16,12 +16,27 @@ pub fn columns() -> Columns<Object> {
         NAME,
         printing::text("Ready", "The aggregate readiness state of this pod for accepting traffic."),
         printing::text("Status", "The aggregate status of the containers in this pod."),
-        printing::text("Restarts", "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted."),
+        printing::text(
+            "Restarts",
+            "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+        ),
         AGE,
-        printing::wide("IP", "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated."),
-        printing::wide("Node", "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName. Once this field is set, the kubelet for this node becomes responsible for the lifecycle of this pod. This field should not be used to express a desire for the pod to be scheduled on a specific node. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename"),
-        printing::wide("Nominated Node", "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods. This field does not guarantee that the pod will be scheduled on this node. Scheduler may decide to place the pod elsewhere if other nodes become available sooner. Scheduler may also decide to give the resources on this node to a higher priority pod that is created after preemption. As a result, this field may be different than PodSpec.nodeName when the pod is scheduled."),
-        printing::wide("Readiness Gates", "If specified, all readiness gates will be evaluated for pod readiness. A pod is ready when all its containers are ready AND all conditions specified in the readiness gates have status equal to \"True\" More info: https://git.k8s.io/enhancements/keps/sig-network/580-pod-readiness-gates"),
+        printing::wide(
+            "IP",
+            "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
+        ),
+        printing::wide(
+            "Node",
+            "NodeName indicates in which node this pod is scheduled. If empty, this pod is a candidate for scheduling by the scheduler defined in schedulerName. Once this field is set, the kubelet for this node becomes responsible for the lifecycle of this pod. This field should not be used to express a desire for the pod to be scheduled on a specific node. https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/#nodename",
+        ),
+        printing::wide(
+            "Nominated Node",
+            "nominatedNodeName is set only when this pod preempts other pods on the node, but it cannot be scheduled right away as preemption victims receive their graceful termination periods. This field does not guarantee that the pod will be scheduled on this node. Scheduler may decide to place the pod elsewhere if other nodes become available sooner. Scheduler may also decide to give the resources on this node to a higher priority pod that is created after preemption. As a result, this field may be different than PodSpec.nodeName when the pod is scheduled.",
+        ),
+        printing::wide(
+            "Readiness Gates",
+            "If specified, all readiness gates will be evaluated for pod readiness. A pod is ready when all its containers are ready AND all conditions specified in the readiness gates have status equal to \"True\" More info: https://git.k8s.io/enhancements/keps/sig-network/580-pod-readiness-gates",
+        ),
     ];
     Columns { columns, cells }
 }
@@ -32,12 +47,13 @@ fn cells(pod: &Object, now: Timestamp) -> Vec<Value> {
     let address = status.and_then(|s| s.pod_ips.as_ref()).and_then(|ips| ips.first()).map(|ip| ip.ip.as_str());
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     let nominated = status.and_then(|status| status.nominated_node_name.as_deref());
-    let texts = [
-        format!("{}/{}", summary.ready, summary.containers),
-        summary.reason.clone(),
-        summary.restarts(now),
+    let texts = [format!("{}/{}", summary.ready, summary.containers), summary.reason.clone(), summary.restarts(now)];
+    let wide = [
+        or_none(address.unwrap_or_default()),
+        or_none(node.unwrap_or_default()),
+        or_none(nominated.unwrap_or_default()),
+        gates(pod),
     ];
-    let wide = [or_none(address.unwrap_or_default()), or_none(node.unwrap_or_default()), or_none(nominated.unwrap_or_default()), gates(pod)];
     let mut cells = vec![printing::name(&pod.metadata)];
     cells.extend(texts.map(Value::from));
     cells.push(printing::age(&pod.metadata, now));
@@ -85,8 +101,12 @@ impl Summary {
         let phase = status.phase.clone().unwrap_or_default();
         let stated = status.reason.clone().filter(|reason| !reason.is_empty());
         let containers = pod.spec.as_ref().map_or(0, |spec| spec.containers.len());
-        let mut summary =
-            Self { ready: 0, containers, reason: stated.clone().unwrap_or_else(|| phase.clone()), restarts: Restarts::default() };
+        let mut summary = Self {
+            ready: 0,
+            containers,
+            reason: stated.clone().unwrap_or_else(|| phase.clone()),
+            restarts: Restarts::default(),
+        };
         let conditions = status.conditions.as_deref().unwrap_or_default();
         let gated = |kind: &str, reason: Option<&str>| kind == "PodScheduled" && reason == Some("SchedulingGated");
         if conditions.iter().any(|c| gated(&c.type_, c.reason.as_deref())) {
@@ -128,7 +148,9 @@ impl Summary {
                 continue;
             }
             self.reason = match waiting_reason(&state).filter(|reason| *reason != "PodInitializing") {
-                _ if state.terminated.is_some() => format!("Init:{}", state.terminated.as_ref().map(ended).unwrap_or_default()),
+                _ if state.terminated.is_some() => {
+                    format!("Init:{}", state.terminated.as_ref().map(ended).unwrap_or_default())
+                }
                 Some(reason) => format!("Init:{reason}"),
                 None => format!("Init:{i}/{}", init.len()),
             };
@@ -158,7 +180,9 @@ impl Summary {
 
     fn restarts(&self, now: Timestamp) -> String {
         match self.restarts {
-            Restarts { count, last: Some(last) } if count != 0 => format!("{count} ({} ago)", printing::since(Some(last), now)),
+            Restarts { count, last: Some(last) } if count != 0 => {
+                format!("{count} ({} ago)", printing::since(Some(last), now))
+            }
             Restarts { count, .. } => count.to_string(),
         }
     }

@@ -54,7 +54,8 @@ fn deadline(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpec, old: &Pod
 }
 
 fn tolerations(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpec, old: &PodSpec) {
-    let same = |a: &Toleration, b: &Toleration| Toleration { toleration_seconds: b.toleration_seconds, ..a.clone() } == *b;
+    let same =
+        |a: &Toleration, b: &Toleration| Toleration { toleration_seconds: b.toleration_seconds, ..a.clone() } == *b;
     let kept = |old: &Toleration| new.tolerations.iter().flatten().any(|new| same(new, old));
     if !old.tolerations.iter().flatten().all(kept) {
         let detail = "existing toleration can not be modified except its tolerationSeconds";
@@ -75,16 +76,22 @@ fn gates(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpec, old: &PodSpe
 fn with_allowed_changes(new: &PodSpec, old: &PodSpec) -> PodSpec {
     let mut spec = new.clone();
     restore_images(&mut spec.containers, &old.containers);
-    restore_images(spec.init_containers.as_deref_mut().unwrap_or_default(), old.init_containers.as_deref().unwrap_or_default());
+    restore_images(
+        spec.init_containers.as_deref_mut().unwrap_or_default(),
+        old.init_containers.as_deref().unwrap_or_default(),
+    );
     spec.active_deadline_seconds = old.active_deadline_seconds;
     spec.tolerations.clone_from(&old.tolerations);
     spec.scheduling_gates.clone_from(&old.scheduling_gates);
-    if old.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) && new.termination_grace_period_seconds == Some(1) {
+    if old.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0)
+        && new.termination_grace_period_seconds == Some(1)
+    {
         spec.termination_grace_period_seconds = old.termination_grace_period_seconds;
     }
     // A gated pod is not scheduled yet, so its node selector may become narrower.
     let gated = old.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
-    let narrower = old.node_selector.iter().flatten().all(|(k, v)| new.node_selector.as_ref().and_then(|s| s.get(k)) == Some(v));
+    let narrower =
+        old.node_selector.iter().flatten().all(|(k, v)| new.node_selector.as_ref().and_then(|s| s.get(k)) == Some(v));
     if gated && narrower {
         spec.node_selector.clone_from(&old.node_selector);
     }

@@ -49,7 +49,10 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volu
 
 /// Errors of a write to `/ephemeralcontainers`: the list is checked as part of the pod; existing ones may not change.
 pub fn validate_ephemeral(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpec, old: &PodSpec) {
-    let (new, old) = (new.ephemeral_containers.as_deref().unwrap_or_default(), old.ephemeral_containers.as_deref().unwrap_or_default());
+    let (new, old) = (
+        new.ephemeral_containers.as_deref().unwrap_or_default(),
+        old.ephemeral_containers.as_deref().unwrap_or_default(),
+    );
     for known in old {
         match new.iter().find(|container| container.name == known.name) {
             None => {
@@ -72,7 +75,11 @@ pub fn host_network_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &Pod
             let host_port = port.host_port.unwrap_or_default();
             if host_port != port.container_port {
                 let path = path.child("containers").index(i).child("ports").index(j).child("hostPort");
-                errors.push(FieldError::invalid(&path, host_port, "must match `containerPort` when `hostNetwork` is true"));
+                errors.push(FieldError::invalid(
+                    &path,
+                    host_port,
+                    "must match `containerPort` when `hostNetwork` is true",
+                ));
             }
         }
     }
@@ -101,10 +108,16 @@ fn no_probes(errors: &mut FieldErrors, path: &FieldPath, container: &Container) 
         ("startupProbe", container.startup_probe.is_some()),
     ];
     if container.lifecycle.is_some() {
-        errors.push(FieldError::forbidden(&path.child("lifecycle"), "may not be set for init containers without restartPolicy=Always"));
+        errors.push(FieldError::forbidden(
+            &path.child("lifecycle"),
+            "may not be set for init containers without restartPolicy=Always",
+        ));
     }
     for (name, _) in probes.iter().filter(|(_, set)| *set) {
-        errors.push(FieldError::forbidden(&path.child(name), "may not be set for init containers without restartPolicy=Always"));
+        errors.push(FieldError::forbidden(
+            &path.child(name),
+            "may not be set for init containers without restartPolicy=Always",
+        ));
     }
 }
 
@@ -121,12 +134,23 @@ fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, vol
         errors.push(FieldError::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
-    checks::required_one_of(errors, &path.child("terminationMessagePolicy"), policy, &["FallbackToLogsOnError", "File"]);
+    checks::required_one_of(
+        errors,
+        &path.child("terminationMessagePolicy"),
+        policy,
+        &["FallbackToLogsOnError", "File"],
+    );
     ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
     env::variables(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
     env::sources(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
     let devices = container.volume_devices.as_deref().unwrap_or_default();
-    mounts(errors, &path.child("volumeMounts"), container.volume_mounts.as_deref().unwrap_or_default(), devices, volumes);
+    mounts(
+        errors,
+        &path.child("volumeMounts"),
+        container.volume_mounts.as_deref().unwrap_or_default(),
+        devices,
+        volumes,
+    );
     block_devices(errors, &path.child("volumeDevices"), devices, volumes);
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     checks::required_one_of(errors, &path.child("imagePullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
@@ -177,7 +201,13 @@ fn host_port_conflicts(errors: &mut FieldErrors, path: &FieldPath, containers: &
     }
 }
 
-fn mounts(errors: &mut FieldErrors, path: &FieldPath, mounts: &[VolumeMount], devices: &[VolumeDevice], volumes: &Volumes) {
+fn mounts(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    mounts: &[VolumeMount],
+    devices: &[VolumeDevice],
+    volumes: &Volumes,
+) {
     let mut taken = BTreeSet::new();
     for (i, mount) in mounts.iter().enumerate() {
         let item = path.index(i);
@@ -190,7 +220,11 @@ fn mounts(errors: &mut FieldErrors, path: &FieldPath, mounts: &[VolumeMount], de
             errors.push(FieldError::invalid(&item.child("mountPath"), &mount.mount_path, "must be unique"));
         }
         if devices.iter().any(|device| device.name == mount.name) {
-            errors.push(FieldError::invalid(&item.child("name"), &mount.name, "must not already exist in volumeDevices"));
+            errors.push(FieldError::invalid(
+                &item.child("name"),
+                &mount.name,
+                "must not already exist in volumeDevices",
+            ));
         }
         if devices.iter().any(|device| device.device_path == mount.mount_path) {
             let detail = "must not already exist as a path in volumeDevices";
@@ -253,7 +287,13 @@ pub fn no_backsteps(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
     }
 }
 
-fn ephemeral(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volumes: &Volumes, taken: &mut BTreeSet<String>) {
+fn ephemeral(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    spec: &PodSpec,
+    volumes: &Volumes,
+    taken: &mut BTreeSet<String>,
+) {
     for (i, container) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let path = path.index(i);
         common(errors, &path, &as_container(container), volumes);

@@ -2,8 +2,8 @@
 //! ([`set_pod_defaults`]): service links, host ports, requests from limits.
 
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, ObjectFieldSelector, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, Volume, VolumeProjection,
+    Container, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, ObjectFieldSelector, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, Volume, VolumeProjection,
 };
 
 /// Owner and group may read, only the owner may write.
@@ -83,7 +83,10 @@ fn container_defaults(container: &mut Container) {
         default(&mut port.protocol, "TCP");
     }
     container.env.iter_mut().flatten().for_each(env_defaults);
-    for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe].into_iter().flatten() {
+    for probe in [&mut container.liveness_probe, &mut container.readiness_probe, &mut container.startup_probe]
+        .into_iter()
+        .flatten()
+    {
         probe_defaults(probe);
     }
     if let Some(lifecycle) = &mut container.lifecycle {
@@ -238,9 +241,17 @@ mod tests {
     #[test]
     fn pull_policies() {
         let table = [
-            ("i", "Always"), ("i:latest", "Always"), ("repo/img", "Always"), ("host:5000/img", "Always"), ("i:1", "IfNotPresent"),
-            ("host:5000/img:1", "IfNotPresent"), ("i@sha256:00", "IfNotPresent"), ("", "IfNotPresent"), (" i", "IfNotPresent"),
-            ("Upper", "IfNotPresent"), ("Host.io/img", "Always"),
+            ("i", "Always"),
+            ("i:latest", "Always"),
+            ("repo/img", "Always"),
+            ("host:5000/img", "Always"),
+            ("i:1", "IfNotPresent"),
+            ("host:5000/img:1", "IfNotPresent"),
+            ("i@sha256:00", "IfNotPresent"),
+            ("", "IfNotPresent"),
+            (" i", "IfNotPresent"),
+            ("Upper", "IfNotPresent"),
+            ("Host.io/img", "Always"),
         ];
         for (image, policy) in table {
             assert_eq!(pull_policy(image), policy, "{image:?}");

@@ -8,14 +8,27 @@ use crate::resources::checks::{self, quantity};
 
 /// Fields that a variable can show.
 const ENV_FIELDS: &[&str] = &[
-    "metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName", "status.hostIP",
-    "status.hostIPs", "status.podIP", "status.podIPs",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
 ];
 /// Fields that a file can show.
-pub const VOLUME_FIELDS: &[&str] = &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
+pub const VOLUME_FIELDS: &[&str] =
+    &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
 const KNOWN_FIELDS: &[&str] = &["spec.restartPolicy", "spec.schedulerName", "status.phase", "spec.host"];
 const RESOURCES: &[&str] = &[
-    "limits.cpu", "limits.ephemeral-storage", "limits.memory", "requests.cpu", "requests.ephemeral-storage", "requests.memory",
+    "limits.cpu",
+    "limits.ephemeral-storage",
+    "limits.memory",
+    "requests.cpu",
+    "requests.ephemeral-storage",
+    "requests.memory",
 ];
 
 /// All errors of `env`.
@@ -59,7 +72,8 @@ fn value_from(errors: &mut FieldErrors, path: &FieldPath, source: &EnvVarSource,
         checks::required(errors, &path.child("key"), &file.key);
     }
     if sources == 0 {
-        let detail = "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
+        let detail =
+            "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
         errors.push(FieldError::invalid(path, "", detail));
     } else if !value.is_empty() {
         errors.push(FieldError::invalid(path, "", "may not be specified when `value` is not empty"));
@@ -103,7 +117,12 @@ pub fn field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: &ObjectFi
 }
 
 /// A resource of a container.
-pub fn resource_field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: &ResourceFieldSelector, in_volume: bool) {
+pub fn resource_field_ref(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    selector: &ResourceFieldSelector,
+    in_volume: bool,
+) {
     let resource = selector.resource.as_str();
     let huge = resource.starts_with("limits.hugepages-") || resource.starts_with("requests.hugepages-");
     if in_volume && selector.container_name.as_deref().unwrap_or_default().is_empty() {
@@ -123,7 +142,11 @@ pub fn resource_field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: 
         Some(_) | None => return,
     };
     if !allowed.contains(&divisor.to_string().as_str()) {
-        let what = if resource.ends_with("ephemeral-storage") { what.replace("memory", "local ephemeral storage") } else { what.to_owned() };
+        let what = if resource.ends_with("ephemeral-storage") {
+            what.replace("memory", "local ephemeral storage")
+        } else {
+            what.to_owned()
+        };
         errors.push(FieldError::invalid(&path.child("divisor"), resource, format!("only divisor's values {what}")));
     }
 }
@@ -142,7 +165,9 @@ pub fn sources(errors: &mut FieldErrors, path: &FieldPath, sources: &[EnvFromSou
             checks::required(errors, &path.child("secretRef").child("name"), &reference.name);
         }
         match (&source.config_map_ref, &source.secret_ref) {
-            (None, None) => errors.push(FieldError::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`")),
+            (None, None) => {
+                errors.push(FieldError::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"))
+            }
             (Some(_), Some(_)) => {
                 errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time"));
             }

@@ -73,12 +73,24 @@ struct Handlers<'a> {
 impl<'a> Handlers<'a> {
     fn of_probe(probe: &'a Probe) -> Self {
         let Probe { exec, http_get, tcp_socket, grpc, .. } = probe;
-        Self { exec: exec.as_ref(), http: http_get.as_ref(), tcp: tcp_socket.as_ref(), grpc: grpc.as_ref(), sleep: None }
+        Self {
+            exec: exec.as_ref(),
+            http: http_get.as_ref(),
+            tcp: tcp_socket.as_ref(),
+            grpc: grpc.as_ref(),
+            sleep: None,
+        }
     }
 
     fn of_hook(hook: &'a LifecycleHandler) -> Self {
         let LifecycleHandler { exec, http_get, tcp_socket, sleep } = hook;
-        Self { exec: exec.as_ref(), http: http_get.as_ref(), tcp: tcp_socket.as_ref(), grpc: None, sleep: sleep.as_ref() }
+        Self {
+            exec: exec.as_ref(),
+            http: http_get.as_ref(),
+            tcp: tcp_socket.as_ref(),
+            grpc: None,
+            sleep: sleep.as_ref(),
+        }
     }
 
     /// The first handler is checked, each further one refused.

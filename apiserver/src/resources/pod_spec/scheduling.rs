@@ -80,14 +80,20 @@ fn node_requirement(errors: &mut FieldErrors, path: &FieldPath, requirement: &No
     let values = requirement.values.as_deref().unwrap_or_default();
     match requirement.operator.as_str() {
         "In" | "NotIn" if values.is_empty() => {
-            errors.push(FieldError::required(&path.child("values"), "must be specified when `operator` is 'In' or 'NotIn'"));
+            errors.push(FieldError::required(
+                &path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            ));
         }
         "Exists" | "DoesNotExist" if !values.is_empty() => {
             let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
             errors.push(FieldError::forbidden(&path.child("values"), detail));
         }
         "Gt" | "Lt" if values.len() != 1 => {
-            errors.push(FieldError::required(&path.child("values"), "must be specified single value when `operator` is 'Lt' or 'Gt'"));
+            errors.push(FieldError::required(
+                &path.child("values"),
+                "must be specified single value when `operator` is 'Lt' or 'Gt'",
+            ));
         }
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         other => errors.push(FieldError::invalid(&path.child("operator"), other, "not a valid selector operator")),
@@ -152,7 +158,11 @@ pub fn toleration_list(errors: &mut FieldErrors, path: &FieldPath, tolerations: 
                 }
             }
             "Exists" if !value.is_empty() => {
-                errors.push(FieldError::invalid(&path.child("operator"), value, "value must be empty when `operator` is 'Exists'"));
+                errors.push(FieldError::invalid(
+                    &path.child("operator"),
+                    value,
+                    "value must be empty when `operator` is 'Exists'",
+                ));
             }
             "Exists" => {}
             other => errors.push(checks::unsupported(&path.child("operator"), other, &["Equal", "Exists"])),
@@ -192,7 +202,9 @@ pub fn spread_constraints(errors: &mut FieldErrors, path: &FieldPath, constraint
         }
         let when = constraint.when_unsatisfiable.as_str();
         checks::one_of(errors, &path.child("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"]);
-        let same = |other: &TopologySpreadConstraint| other.topology_key == constraint.topology_key && other.when_unsatisfiable == when;
+        let same = |other: &TopologySpreadConstraint| {
+            other.topology_key == constraint.topology_key && other.when_unsatisfiable == when
+        };
         if constraints[..i].iter().any(same) {
             let pair = format!("{{{}, {when}}}", constraint.topology_key);
             errors.push(FieldError::duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), pair));
@@ -206,7 +218,10 @@ pub fn spread_constraints(errors: &mut FieldErrors, path: &FieldPath, constraint
                 errors.push(FieldError::invalid(&path.child("minDomains"), domains, detail));
             }
         }
-        for (name, policy) in [("nodeAffinityPolicy", &constraint.node_affinity_policy), ("nodeTaintsPolicy", &constraint.node_taints_policy)] {
+        for (name, policy) in [
+            ("nodeAffinityPolicy", &constraint.node_affinity_policy),
+            ("nodeTaintsPolicy", &constraint.node_taints_policy),
+        ] {
             if let Some(policy) = policy {
                 checks::one_of(errors, &path.child(name), policy, &["Honor", "Ignore"]);
             }

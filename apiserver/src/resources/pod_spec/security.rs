@@ -132,9 +132,15 @@ fn seccomp(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&SeccompP
             errors.push(FieldError::invalid(&local, file, "can only be set when seccomp type is Localhost"));
         }
         ("RuntimeDefault" | "Unconfined", None) => {}
-        ("", _) => errors.push(FieldError::required(&path.child("type"), "type is required when seccompProfile is set")),
+        ("", _) => {
+            errors.push(FieldError::required(&path.child("type"), "type is required when seccompProfile is set"))
+        }
         (other, _) => {
-            errors.push(checks::unsupported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]));
+            errors.push(checks::unsupported(
+                &path.child("type"),
+                other,
+                &["Localhost", "RuntimeDefault", "Unconfined"],
+            ));
         }
     }
 }
@@ -148,9 +154,15 @@ fn app_armor(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&AppArm
             errors.push(FieldError::invalid(&local, file, "can only be set when AppArmor type is Localhost"));
         }
         ("Localhost" | "RuntimeDefault" | "Unconfined", _) => {}
-        ("", _) => errors.push(FieldError::required(&path.child("type"), "type is required when appArmorProfile is set")),
+        ("", _) => {
+            errors.push(FieldError::required(&path.child("type"), "type is required when appArmorProfile is set"))
+        }
         (other, _) => {
-            errors.push(checks::unsupported(&path.child("type"), other, &["Localhost", "RuntimeDefault", "Unconfined"]));
+            errors.push(checks::unsupported(
+                &path.child("type"),
+                other,
+                &["Localhost", "RuntimeDefault", "Unconfined"],
+            ));
         }
     }
 }

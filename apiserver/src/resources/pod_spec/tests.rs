@@ -35,9 +35,11 @@ fn pod(fields: Value) -> Value {
 
 #[test]
 fn defaults() {
-    let full = spec(json!({"hostNetwork": true, "serviceAccount": "a", "volumes": [{"name": "e"}, {"name": "h", "hostPath": {"path": "/x"}}],
+    let full = spec(
+        json!({"hostNetwork": true, "serviceAccount": "a", "volumes": [{"name": "e"}, {"name": "h", "hostPath": {"path": "/x"}}],
         "containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}], "resources": {"limits": {"cpu": "1"}},
-            "livenessProbe": {"httpGet": {"port": 80}}, "env": [{"name": "F", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}));
+            "livenessProbe": {"httpGet": {"port": 80}}, "env": [{"name": "F", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}]}),
+    );
     let expected = json!({"hostNetwork": true, "serviceAccount": "a", "serviceAccountName": "a", "dnsPolicy": "ClusterFirst",
         "restartPolicy": "Always", "schedulerName": "default-scheduler", "securityContext": {}, "terminationGracePeriodSeconds": 30,
         "enableServiceLinks": true, "volumes": [{"name": "e", "emptyDir": {}}, {"name": "h", "hostPath": {"path": "/x", "type": ""}}],
@@ -55,20 +57,59 @@ fn containers_are_checked() {
     let table = [
         (json!({"containers": []}), "spec.containers: Required value"),
         (json!({"containers": [{"name": "c"}]}), "spec.containers[0].image: Required value"),
-        (json!({"containers": [{"name": "c", "image": " i"}]}), "spec.containers[0].image: Invalid value: \" i\": must not have leading or trailing whitespace"),
-        (with(json!({"imagePullPolicy": "Maybe"})), "spec.containers[0].imagePullPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"IfNotPresent\", \"Never\""),
+        (
+            json!({"containers": [{"name": "c", "image": " i"}]}),
+            "spec.containers[0].image: Invalid value: \" i\": must not have leading or trailing whitespace",
+        ),
+        (
+            with(json!({"imagePullPolicy": "Maybe"})),
+            "spec.containers[0].imagePullPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
+        ),
         (with(json!({"ports": [{"containerPort": 0}]})), "spec.containers[0].ports[0].containerPort: Required value"),
-        (with(json!({"ports": [{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 80}]})), "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//80\""),
-        (with(json!({"env": [{"name": "a", "valueFrom": {}}]})), "spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"),
-        (with(json!({"env": [{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nothing"}}}]})), "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nothing\": error converting fieldPath: field label not supported: spec.nothing"),
-        (with(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]})), "spec.containers[0].volumeMounts[0].name: Not found: \"v\""),
-        (with(json!({"livenessProbe": {}})), "spec.containers[0].livenessProbe: Required value: must specify a handler type"),
-        (with(json!({"livenessProbe": {"httpGet": {"port": 1}, "tcpSocket": {"port": 1}}})), "spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type"),
-        (with(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})), "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1"),
-        (with(json!({"resources": {"requests": {"example.org/gpu": "1"}}})), "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources"),
-        (with(json!({"resources": {"requests": {"moons": "1"}}})), "[spec.containers[0].resources.requests[moons]: Invalid value: \"moons\": must be a standard resource type or fully qualified, spec.containers[0].resources.requests[moons]: Invalid value: \"moons\": must be a standard resource for containers]"),
-        (with(json!({"securityContext": {"privileged": true, "allowPrivilegeEscalation": false}})), "spec.containers[0].securityContext: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true"),
-        (pod(json!({"initContainers": [{"name": "c", "image": "i"}]})), "spec.initContainers[0].name: Duplicate value: \"c\""),
+        (
+            with(json!({"ports": [{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 80}]})),
+            "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//80\"",
+        ),
+        (
+            with(json!({"env": [{"name": "a", "valueFrom": {}}]})),
+            "spec.containers[0].env[0].valueFrom: Invalid value: \"\": must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`",
+        ),
+        (
+            with(json!({"env": [{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nothing"}}}]})),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nothing\": error converting fieldPath: field label not supported: spec.nothing",
+        ),
+        (
+            with(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]})),
+            "spec.containers[0].volumeMounts[0].name: Not found: \"v\"",
+        ),
+        (
+            with(json!({"livenessProbe": {}})),
+            "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+        ),
+        (
+            with(json!({"livenessProbe": {"httpGet": {"port": 1}, "tcpSocket": {"port": 1}}})),
+            "spec.containers[0].livenessProbe.tcpSocket: Forbidden: may not specify more than 1 handler type",
+        ),
+        (
+            with(json!({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}})),
+            "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+        ),
+        (
+            with(json!({"resources": {"requests": {"example.org/gpu": "1"}}})),
+            "spec.containers[0].resources.limits: Required value: Limit must be set for non overcommitable resources",
+        ),
+        (
+            with(json!({"resources": {"requests": {"moons": "1"}}})),
+            "[spec.containers[0].resources.requests[moons]: Invalid value: \"moons\": must be a standard resource type or fully qualified, spec.containers[0].resources.requests[moons]: Invalid value: \"moons\": must be a standard resource for containers]",
+        ),
+        (
+            with(json!({"securityContext": {"privileged": true, "allowPrivilegeEscalation": false}})),
+            "spec.containers[0].securityContext: Invalid value: {\"Capabilities\":null,\"Privileged\":true,\"SELinuxOptions\":null,\"WindowsOptions\":null,\"RunAsUser\":null,\"RunAsGroup\":null,\"RunAsNonRoot\":null,\"ReadOnlyRootFilesystem\":null,\"AllowPrivilegeEscalation\":false,\"ProcMount\":null,\"SeccompProfile\":null,\"AppArmorProfile\":null}: cannot set `allowPrivilegeEscalation` to false and `privileged` to true",
+        ),
+        (
+            pod(json!({"initContainers": [{"name": "c", "image": "i"}]})),
+            "spec.initContainers[0].name: Duplicate value: \"c\"",
+        ),
     ];
     for (value, message) in table {
         assert_eq!(found(value), message);
@@ -78,19 +119,58 @@ fn containers_are_checked() {
 #[test]
 fn specs_are_checked() {
     let table = [
-        (json!({"dnsPolicy": "None"}), "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None"),
-        (json!({"activeDeadlineSeconds": 0}), "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive"),
-        (json!({"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]}), "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type"),
-        (json!({"volumes": [{"name": "v", "configMap": {"name": "x", "defaultMode": 9999}}]}), "spec.volumes[0].configMap.defaultMode: Invalid value: 9999: must be a number between 0 and 0777 (octal), both inclusive"),
-        (json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "x"}}]}), "spec.volumes[0].nfs.path: Invalid value: \"x\": must be an absolute path"),
-        (json!({"tolerations": [{"operator": "Exists", "value": "x"}]}), "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'"),
-        (json!({"tolerations": [{"operator": "Equal"}]}), "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\""),
-        (json!({"securityContext": {"runAsUser": -1}}), "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive"),
-        (json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}), "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost"),
-        (json!({"hostAliases": [{"ip": "x", "hostnames": ["a"]}]}), "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
-        (json!({"os": {"name": "plan9"}}), "spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\""),
-        (json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "", "whenUnsatisfiable": "Hope"}]}), "[spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero, spec.topologySpreadConstraints[0].topologyKey: Required value: can not be empty, spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: \"Hope\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\"]"),
-        (json!({"dnsPolicy": "Mine"}), "spec.dnsPolicy: Unsupported value: \"Mine\": supported values: \"ClusterFirstWithHostNet\", \"ClusterFirst\", \"Default\", \"None\""),
+        (
+            json!({"dnsPolicy": "None"}),
+            "spec.dnsConfig: Required value: must provide `dnsConfig` when `dnsPolicy` is None",
+        ),
+        (
+            json!({"activeDeadlineSeconds": 0}),
+            "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647, inclusive",
+        ),
+        (
+            json!({"volumes": [{"name": "v", "emptyDir": {}, "hostPath": {"path": "/x"}}]}),
+            "spec.volumes[0].hostPath: Forbidden: may not specify more than 1 volume type",
+        ),
+        (
+            json!({"volumes": [{"name": "v", "configMap": {"name": "x", "defaultMode": 9999}}]}),
+            "spec.volumes[0].configMap.defaultMode: Invalid value: 9999: must be a number between 0 and 0777 (octal), both inclusive",
+        ),
+        (
+            json!({"volumes": [{"name": "v", "nfs": {"server": "s", "path": "x"}}]}),
+            "spec.volumes[0].nfs.path: Invalid value: \"x\": must be an absolute path",
+        ),
+        (
+            json!({"tolerations": [{"operator": "Exists", "value": "x"}]}),
+            "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
+        ),
+        (
+            json!({"tolerations": [{"operator": "Equal"}]}),
+            "spec.tolerations[0].operator: Invalid value: \"Equal\": operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+        ),
+        (
+            json!({"securityContext": {"runAsUser": -1}}),
+            "spec.securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647, inclusive",
+        ),
+        (
+            json!({"securityContext": {"seccompProfile": {"type": "Localhost"}}}),
+            "spec.securityContext.seccompProfile.localhostProfile: Required value: must be set when seccomp type is Localhost",
+        ),
+        (
+            json!({"hostAliases": [{"ip": "x", "hostnames": ["a"]}]}),
+            "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            json!({"os": {"name": "plan9"}}),
+            "spec.os: Unsupported value: \"plan9\": supported values: \"linux\", \"windows\"",
+        ),
+        (
+            json!({"topologySpreadConstraints": [{"maxSkew": 0, "topologyKey": "", "whenUnsatisfiable": "Hope"}]}),
+            "[spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero, spec.topologySpreadConstraints[0].topologyKey: Required value: can not be empty, spec.topologySpreadConstraints[0].whenUnsatisfiable: Unsupported value: \"Hope\": supported values: \"DoNotSchedule\", \"ScheduleAnyway\"]",
+        ),
+        (
+            json!({"dnsPolicy": "Mine"}),
+            "spec.dnsPolicy: Unsupported value: \"Mine\": supported values: \"ClusterFirstWithHostNet\", \"ClusterFirst\", \"Default\", \"None\"",
+        ),
     ];
     for (fields, message) in table {
         assert_eq!(found(pod(fields)), message);
@@ -99,10 +179,12 @@ fn specs_are_checked() {
 
 #[test]
 fn a_full_spec_is_valid() {
-    let value = pod(json!({"volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"configMap": {"name": "r", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+    let value = pod(
+        json!({"volumes": [{"name": "p", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}, {"configMap": {"name": "r", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
         {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}],
         "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n"]}]}]}}},
         "tolerations": [{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}],
-        "dnsConfig": {"nameservers": ["10.0.0.1"], "searches": ["a.local."]}}));
+        "dnsConfig": {"nameservers": ["10.0.0.1"], "searches": ["a.local."]}}),
+    );
     assert_eq!(found(value), "[]");
 }

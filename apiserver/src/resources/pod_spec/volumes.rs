@@ -20,10 +20,37 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
 /// Upstream's order of the sources, by which "more than one" is decided.
 const SOURCES: &[&str] = &[
-    "emptyDir", "hostPath", "gitRepo", "gcePersistentDisk", "awsElasticBlockStore", "secret", "nfs", "iscsi", "glusterfs",
-    "flocker", "persistentVolumeClaim", "rbd", "cinder", "cephfs", "quobyte", "downwardAPI", "fc", "flexVolume", "configMap",
-    "azureFile", "vsphereVolume", "photonPersistentDisk", "portworxVolume", "azureDisk", "storageos", "scaleIO", "local",
-    "projected", "csi", "ephemeral", "image",
+    "emptyDir",
+    "hostPath",
+    "gitRepo",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "secret",
+    "nfs",
+    "iscsi",
+    "glusterfs",
+    "flocker",
+    "persistentVolumeClaim",
+    "rbd",
+    "cinder",
+    "cephfs",
+    "quobyte",
+    "downwardAPI",
+    "fc",
+    "flexVolume",
+    "configMap",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "storageos",
+    "scaleIO",
+    "local",
+    "projected",
+    "csi",
+    "ephemeral",
+    "image",
 ];
 
 /// A source of a volume: its field and its JSON.
@@ -125,7 +152,8 @@ fn one_source(errors: &mut FieldErrors, path: &FieldPath, volume: &Volume, name:
     if let (Some(source), "emptyDir") = (&volume.empty_dir, name)
         && source.size_limit.as_ref().is_some_and(|limit| checks::quantity(limit).is_negative())
     {
-        errors.push(FieldError::forbidden(&path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity"));
+        errors
+            .push(FieldError::forbidden(&path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity"));
     }
     if let (Some(source), "hostPath") = (&volume.host_path, name) {
         host_path(errors, &path, source);

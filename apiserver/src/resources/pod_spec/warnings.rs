@@ -20,7 +20,10 @@ pub fn warnings(path: &FieldPath, spec: Option<&PodSpec>) -> Vec<String> {
     let mut warnings = Vec::new();
     for key in spec.node_selector.iter().flatten().map(|(key, _)| key) {
         if let Some((_, since, instead)) = OLD_LABELS.iter().find(|(label, _, _)| label == key) {
-            warnings.push(format!("{}: deprecated since {since}; use \"{instead}\" instead", path.child("nodeSelector").key(key)));
+            warnings.push(format!(
+                "{}: deprecated since {since}; use \"{instead}\" instead",
+                path.child("nodeSelector").key(key)
+            ));
         }
     }
     for (i, name) in duplicates(spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.as_str())) {
@@ -38,13 +41,18 @@ pub fn warnings(path: &FieldPath, spec: Option<&PodSpec>) -> Vec<String> {
             warnings.push(format!("{field}: deprecated in v1.11, and disabled by default in v1.33+"));
         }
     }
-    for (list, containers) in [("initContainers", spec.init_containers.as_deref()), ("containers", Some(spec.containers.as_slice()))] {
+    for (list, containers) in
+        [("initContainers", spec.init_containers.as_deref()), ("containers", Some(spec.containers.as_slice()))]
+    {
         for (i, container) in containers.into_iter().flatten().enumerate() {
             container_warnings(&mut warnings, &path.child(list).index(i), container);
         }
     }
     if let Some(seconds) = spec.termination_grace_period_seconds.filter(|seconds| *seconds < 0) {
-        warnings.push(format!("{}: must be >= 0; negative values are invalid and will be treated as 1 ({seconds})", path.child("terminationGracePeriodSeconds")));
+        warnings.push(format!(
+            "{}: must be >= 0; negative values are invalid and will be treated as 1 ({seconds})",
+            path.child("terminationGracePeriodSeconds")
+        ));
     }
     warnings
 }
@@ -57,7 +65,8 @@ pub fn template_warnings(path: &FieldPath, template: Option<&PodTemplateSpec>) -
 fn container_warnings(warnings: &mut Vec<String>, path: &FieldPath, container: &Container) {
     for (i, name) in duplicates(container.env.iter().flatten().map(|env| env.name.as_str())) {
         let path = path.child("env").index(i);
-        warnings.push(format!("{path}: hides previous definition of \"{name}\", which may be dropped when using apply"));
+        warnings
+            .push(format!("{path}: hides previous definition of \"{name}\", which may be dropped when using apply"));
     }
     let ports: Vec<String> = container
         .ports

@@ -67,7 +67,8 @@ pub fn keep_what_was_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     if needs_node_ports(old) && needs_node_ports(new) {
         let same = |a: &ServicePort, b: &ServicePort| a.port == b.port && a.protocol == b.protocol;
         for port in new.ports.iter_mut().flatten().filter(|port| port.node_port.unwrap_or_default() == 0) {
-            port.node_port = old.ports.iter().flatten().find(|known| same(known, port)).and_then(|known| known.node_port);
+            port.node_port =
+                old.ports.iter().flatten().find(|known| same(known, port)).and_then(|known| known.node_port);
         }
     }
     if needs_health_check(old) && needs_health_check(new) && new.health_check_node_port.unwrap_or_default() == 0 {
@@ -98,7 +99,8 @@ fn needs_health_check(spec: &ServiceSpec) -> bool {
 }
 
 fn node_ports(spec: &ServiceSpec) -> Vec<i32> {
-    let mut ports: Vec<i32> = spec.ports.iter().flatten().filter_map(|port| port.node_port).filter(|port| *port != 0).collect();
+    let mut ports: Vec<i32> =
+        spec.ports.iter().flatten().filter_map(|port| port.node_port).filter(|port| *port != 0).collect();
     ports.sort_unstable();
     ports
 }

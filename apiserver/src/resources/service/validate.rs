@@ -54,8 +54,13 @@ pub fn change(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old
             errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), &new, "may not change once set"));
         }
     }
-    if kind(new) == "LoadBalancer" && kind(old) == "LoadBalancer" && new.load_balancer_class != old.load_balancer_class {
-        errors.push(FieldError::invalid(&path.child("loadBalancerClass"), &new.load_balancer_class, "may not change once set"));
+    if kind(new) == "LoadBalancer" && kind(old) == "LoadBalancer" && new.load_balancer_class != old.load_balancer_class
+    {
+        errors.push(FieldError::invalid(
+            &path.child("loadBalancerClass"),
+            &new.load_balancer_class,
+            "may not change once set",
+        ));
     }
 }
 
@@ -118,7 +123,13 @@ fn not_headless(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) 
     }
 }
 
-fn service_port(errors: &mut FieldErrors, path: &FieldPath, port: &ServicePort, named: bool, taken: &mut BTreeSet<String>) {
+fn service_port(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    port: &ServicePort,
+    named: bool,
+    taken: &mut BTreeSet<String>,
+) {
     let name = port.name.as_deref().unwrap_or_default();
     if name.is_empty() && named {
         errors.push(FieldError::required(&path.child("name"), ""));
@@ -184,7 +195,9 @@ fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     }
     for (i, ip) in ips.iter().enumerate() {
         match (i, ip.as_str()) {
-            (0, "None") if ips.len() > 1 => errors.push(FieldError::invalid(&list, ips, "'None' must be the first and only value")),
+            (0, "None") if ips.len() > 1 => {
+                errors.push(FieldError::invalid(&list, ips, "'None' must be the first and only value"))
+            }
             (0, "None") => {}
             (_, ip) => checks::ip(errors, &list.index(i), ip),
         }
@@ -214,7 +227,12 @@ fn duplicate_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpe
                 "{{\"Name\":\"\",\"Protocol\":\"{protocol}\",\"AppProtocol\":null,\"Port\":{},\"TargetPort\":0,\"NodePort\":0}}",
                 port.port
             );
-            errors.push(FieldError { kind: FieldErrorKind::Duplicate, path: path.index(i), value: None, detail: shown });
+            errors.push(FieldError {
+                kind: FieldErrorKind::Duplicate,
+                path: path.index(i),
+                value: None,
+                detail: shown,
+            });
         }
     }
 }
@@ -258,7 +276,9 @@ fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSp
     let field = path.child("internalTrafficPolicy");
     match spec.internal_traffic_policy.as_deref() {
         Some(policy) => checks::one_of(errors, &field, policy, &["Cluster", "Local"]),
-        None if ["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind(spec)) => errors.push(FieldError::required(&field, "")),
+        None if ["ClusterIP", "NodePort", "LoadBalancer"].contains(&kind(spec)) => {
+            errors.push(FieldError::required(&field, ""))
+        }
         None => {}
     }
     if let Some(distribution) = &spec.traffic_distribution {

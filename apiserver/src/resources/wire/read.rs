@@ -57,13 +57,21 @@ fn remember_empty_selector(field: &Field, value: &mut Value) {
     }
 }
 
-fn accept_value(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+fn accept_value(
+    shape: &Shape,
+    value: &mut Value,
+    owner: &Type,
+    path: &mut Vec<&'static str>,
+) -> Result<(), DecodeError> {
     let wrong = |value: &Value, path: &[&str]| {
         let (found, at) = (found(value, shape), format!("{}.{}", owner.short_name(), path.join(".")));
         Err(DecodeError::Type { found, at, wanted: go_type(shape) })
     };
     match (shape, &mut *value) {
-        (Shape::Any, _) | (Shape::Str, Value::String(_)) | (Shape::Bool, Value::Bool(_)) | (Shape::Float, Value::Number(_)) => Ok(()),
+        (Shape::Any, _)
+        | (Shape::Str, Value::String(_))
+        | (Shape::Bool, Value::Bool(_))
+        | (Shape::Float, Value::Number(_)) => Ok(()),
         (Shape::Int, Value::Number(number)) if whole(number).is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
         (Shape::Long, Value::Number(number)) if whole(number).is_some() => Ok(()),
         (Shape::IntOrString, Value::String(_)) => Ok(()),
@@ -92,7 +100,12 @@ fn accept_value(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&
 }
 
 /// A null in a list or a map of strings is an empty string.
-fn accept_item(shape: &Shape, value: &mut Value, owner: &Type, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+fn accept_item(
+    shape: &Shape,
+    value: &mut Value,
+    owner: &Type,
+    path: &mut Vec<&'static str>,
+) -> Result<(), DecodeError> {
     if value.is_null() {
         match shape {
             Shape::Str | Shape::Bytes => *value = Value::from(""),
@@ -142,7 +155,9 @@ fn base64_text(text: &str) -> Result<(), DecodeError> {
     let cleaned: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
     match base64::engine::general_purpose::STANDARD.decode(cleaned) {
         Ok(_) => Ok(()),
-        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => Err(DecodeError::Base64(at)),
+        Err(base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _)) => {
+            Err(DecodeError::Base64(at))
+        }
         Err(base64::DecodeError::InvalidLength(_) | base64::DecodeError::InvalidPadding) => {
             Err(DecodeError::Base64(text.len() - text.len() % 4))
         }
@@ -178,7 +193,12 @@ fn time(text: &str, layout: &'static Layout) -> Result<(), DecodeError> {
         match after {
             Some(after) => rest = after,
             None => {
-                return Err(DecodeError::Time { text: text.to_owned(), layout: layout.text, rest: rest.to_owned(), element });
+                return Err(DecodeError::Time {
+                    text: text.to_owned(),
+                    layout: layout.text,
+                    rest: rest.to_owned(),
+                    element,
+                });
             }
         }
     }
@@ -192,7 +212,9 @@ fn digits(text: &str, count: usize) -> Option<&str> {
 
 fn fraction(text: &str) -> &str {
     match text.strip_prefix('.') {
-        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
+        Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
+            rest.trim_start_matches(|c: char| c.is_ascii_digit())
+        }
         Some(_) | None => text,
     }
 }
@@ -212,19 +234,43 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_in_gos_words() {
         let table = [
-            ("v1", "Pod", json!({"spec": {"terminationGracePeriodSeconds": "thirty"}}),
-             "json: cannot unmarshal string into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64"),
-            ("v1", "Pod", json!({"spec": {"containers": {"name": "c"}}}),
-             "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container"),
-            ("v1", "Pod", json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "one"}}}]}}),
-             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"),
+            (
+                "v1",
+                "Pod",
+                json!({"spec": {"terminationGracePeriodSeconds": "thirty"}}),
+                "json: cannot unmarshal string into Go struct field PodSpec.spec.terminationGracePeriodSeconds of type int64",
+            ),
+            (
+                "v1",
+                "Pod",
+                json!({"spec": {"containers": {"name": "c"}}}),
+                "json: cannot unmarshal object into Go struct field PodSpec.spec.containers of type []v1.Container",
+            ),
+            (
+                "v1",
+                "Pod",
+                json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "one"}}}]}}),
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
             ("v1", "ConfigMap", json!({"binaryData": {"k": "%%%"}}), "illegal base64 data at input byte 0"),
-            ("v1", "ConfigMap", json!({"metadata": {"creationTimestamp": "soon"}}),
-             "parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\""),
-            ("coordination.k8s.io/v1", "Lease", json!({"spec": {"renewTime": "2020-01-01T00:00:01.5Z"}}),
-             "parsing time \"2020-01-01T00:00:01.5Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \".5Z\" as \".000000\""),
-            ("coordination.k8s.io/v1", "Lease", json!({"spec": {"renewTime": "2020-01-01T00:00:05.1234567Z"}}),
-             "parsing time \"2020-01-01T00:00:05.1234567Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"7Z\" as \"Z07:00\""),
+            (
+                "v1",
+                "ConfigMap",
+                json!({"metadata": {"creationTimestamp": "soon"}}),
+                "parsing time \"soon\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"soon\" as \"2006\"",
+            ),
+            (
+                "coordination.k8s.io/v1",
+                "Lease",
+                json!({"spec": {"renewTime": "2020-01-01T00:00:01.5Z"}}),
+                "parsing time \"2020-01-01T00:00:01.5Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \".5Z\" as \".000000\"",
+            ),
+            (
+                "coordination.k8s.io/v1",
+                "Lease",
+                json!({"spec": {"renewTime": "2020-01-01T00:00:05.1234567Z"}}),
+                "parsing time \"2020-01-01T00:00:05.1234567Z\" as \"2006-01-02T15:04:05.000000Z07:00\": cannot parse \"7Z\" as \"Z07:00\"",
+            ),
         ];
         for (version, kind, mut value, message) in table {
             let error = accept(version, kind, &mut value).expect_err(message);
@@ -237,7 +283,10 @@ mod tests {
         let mut pod = json!({"metadata": {"labels": {"a": null}, "annotations": null}, "spec": {"nodeName": null, "containers": [
             {"name": "c", "resources": {"limits": {"cpu": 1, "memory": "1024Mi"}, "requests": {"cpu": "0.1"}}}]}});
         accept("v1", "Pod", &mut pod).expect("it is well formed");
-        assert_eq!(pod, json!({"metadata": {"labels": {"a": ""}}, "spec": {"containers": [
-            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]}}));
+        assert_eq!(
+            pod,
+            json!({"metadata": {"labels": {"a": ""}}, "spec": {"containers": [
+            {"name": "c", "resources": {"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "100m"}}}]}})
+        );
     }
 }

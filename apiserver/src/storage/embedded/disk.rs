@@ -61,7 +61,8 @@ impl Disk {
             .create(&path)
             .map_err(|error| StorageError::Failed(open_failure(&path, &error)))?;
         if new {
-            let failed = |error: std::io::Error| StorageError::Failed(format!("{} can't be made: {error}", path.display()));
+            let failed =
+                |error: std::io::Error| StorageError::Failed(format!("{} can't be made: {error}", path.display()));
             fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
             File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
         }
@@ -75,7 +76,9 @@ impl Disk {
         if new {
             disk.format().map_err(failed)?;
         }
-        let foreign = || StorageError::Failed(format!("{} is not a store of this program, or of a later version", path.display()));
+        let foreign = || {
+            StorageError::Failed(format!("{} is not a store of this program, or of a later version", path.display()))
+        };
         let (format, oldest) = disk.meta().map_err(|error| match error {
             redb::Error::TableDoesNotExist(_) => foreign(),
             error => failed(error),
@@ -83,12 +86,20 @@ impl Disk {
         if format != Some(FORMAT) {
             return Err(foreign());
         }
-        let loaded = disk.load(oldest).map_err(failed)?.ok_or_else(|| StorageError::Failed(format!("{} is damaged", path.display())))?;
+        let loaded = disk
+            .load(oldest)
+            .map_err(failed)?
+            .ok_or_else(|| StorageError::Failed(format!("{} is damaged", path.display())))?;
         Ok((disk, loaded))
     }
 
     /// Makes one durable transaction: adds records, removes others, sets the oldest readable revision.
-    pub(super) fn commit(&self, records: &[Record], remove: &[Revision], oldest: Option<Revision>) -> Result<(), redb::Error> {
+    pub(super) fn commit(
+        &self,
+        records: &[Record],
+        remove: &[Revision],
+        oldest: Option<Revision>,
+    ) -> Result<(), redb::Error> {
         let transaction = self.database.begin_write()?;
         {
             let mut table = transaction.open_table(RECORDS)?;
@@ -137,7 +148,8 @@ impl Disk {
 
 /// Whether there is no file yet; its directory is made.
 fn prepare(dir: &Path, path: &Path) -> Result<bool, StorageError> {
-    let failed = |error: std::io::Error| StorageError::Failed(format!("can't use {} as data directory: {error}", dir.display()));
+    let failed =
+        |error: std::io::Error| StorageError::Failed(format!("can't use {} as data directory: {error}", dir.display()));
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
@@ -146,10 +158,14 @@ fn prepare(dir: &Path, path: &Path) -> Result<bool, StorageError> {
         // A crash while the file was made leaves an empty one.
         return Ok(fs::metadata(path).map_err(failed)?.len() == 0);
     }
-    let mut others = fs::read_dir(dir).map_err(failed)?.filter_map(Result::ok).filter(|entry| entry.file_name() != "lost+found");
+    let mut others =
+        fs::read_dir(dir).map_err(failed)?.filter_map(Result::ok).filter(|entry| entry.file_name() != "lost+found");
     match others.next() {
         None => Ok(true),
-        Some(_) => Err(StorageError::Failed(format!("{} is not empty and holds no store; name an empty directory", dir.display()))),
+        Some(_) => Err(StorageError::Failed(format!(
+            "{} is not empty and holds no store; name an empty directory",
+            dir.display()
+        ))),
     }
 }
 
@@ -157,7 +173,9 @@ fn open_failure(path: &Path, error: &DatabaseError) -> String {
     let path = path.display();
     match error {
         DatabaseError::DatabaseAlreadyOpen => format!("{path} is in use by another process"),
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == ErrorKind::InvalidData => format!("{path} is not a store of this program, or damaged"),
+        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+            format!("{path} is not a store of this program, or damaged")
+        }
         error => format!("{path} can't be opened: {error}"),
     }
 }
@@ -322,7 +340,8 @@ mod tests {
         let (mut disk, _) = platter.open(true);
         for n in 0..60 {
             let value = Bytes::from(vec![b'a' + (n % 26) as u8; rng.range(1..3000) as usize]);
-            let record = Record { revision: Revision(2 + n), key: format!("/k/{}", n % 7), value: Some(value), deadline: None };
+            let record =
+                Record { revision: Revision(2 + n), key: format!("/k/{}", n % 7), value: Some(value), deadline: None };
             disk.commit(std::slice::from_ref(&record), &[], None).expect("commit");
             acknowledged.push(record);
             if n % 3 == 0 {
@@ -341,7 +360,12 @@ mod tests {
 
     #[test]
     fn records_come_back_as_they_were() {
-        let table = [("/a", Some("value"), None), ("/a", Some(""), Some(17)), ("/é", None, None), ("", Some("x"), Some(i64::MAX))];
+        let table = [
+            ("/a", Some("value"), None),
+            ("/a", Some(""), Some(17)),
+            ("/é", None, None),
+            ("", Some("x"), Some(i64::MAX)),
+        ];
         for (key, value, deadline) in table {
             let value = value.map(|value: &str| Bytes::copy_from_slice(value.as_bytes()));
             let record = Record { revision: Revision(9), key: key.into(), value, deadline };

@@ -44,7 +44,13 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer of a file that was just read.
-    pub(super) fn new(disk: Disk, shared: Arc<Shared>, deadlines: Deadlines<i64>, garbage: Vec<Revision>, clock: Clock) -> Self {
+    pub(super) fn new(
+        disk: Disk,
+        shared: Arc<Shared>,
+        deadlines: Deadlines<i64>,
+        garbage: Vec<Revision>,
+        clock: Clock,
+    ) -> Self {
         Self { disk, shared, deadlines, garbage: garbage.into(), clock, broken: None }
     }
 
@@ -192,7 +198,8 @@ impl<'a> Batch<'a> {
                 self.decided.commits.push((answer, Ok(outcome)));
             }
             Request::Compact { revision, answer } => {
-                let outcome = if revision > self.newest { Err(StorageError::Future { newest: self.newest }) } else { Ok(()) };
+                let outcome =
+                    if revision > self.newest { Err(StorageError::Future { newest: self.newest }) } else { Ok(()) };
                 if outcome.is_ok() && revision > self.index.oldest() {
                     self.decided.oldest = self.decided.oldest.max(Some(revision));
                 }
@@ -212,7 +219,8 @@ impl<'a> Batch<'a> {
             Write::Delete if current.is_none() => Outcome::Committed(self.newest),
             Write::Delete => Outcome::Committed(self.stage(key, None, None)),
             Write::Put { value, ttl } => {
-                let deadline = ttl.map(|ttl| self.now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
+                let deadline =
+                    ttl.map(|ttl| self.now.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)));
                 Outcome::Committed(self.stage(key, Some(value), deadline))
             }
         }
@@ -220,7 +228,9 @@ impl<'a> Batch<'a> {
 
     fn current(&self, key: &str) -> Option<KeyValue> {
         match self.staged.get(key) {
-            Some((revision, value)) => Some(KeyValue { key: key.to_owned(), value: value.clone()?, revision: *revision }),
+            Some((revision, value)) => {
+                Some(KeyValue { key: key.to_owned(), value: value.clone()?, revision: *revision })
+            }
             None => self.index.get(key),
         }
     }

@@ -54,12 +54,23 @@ impl Wanted {
 
 /// Opens a feed of the changes after a revision.
 pub(super) async fn open(
-    client: &Client, endpoints: &str, prefix: &str, after: Revision, wanted: Arc<Wanted>, ordered_progress: bool,
+    client: &Client,
+    endpoints: &str,
+    prefix: &str,
+    after: Revision,
+    wanted: Arc<Wanted>,
+    ordered_progress: bool,
 ) -> Result<BoxStream<'static, Result<Feed, StorageError>>, StorageError> {
-    let options = WatchOptions::new().with_range(end_of(prefix)).with_start_revision(signed(after) + 1).with_fragment().with_progress_notify();
+    let options = WatchOptions::new()
+        .with_range(end_of(prefix))
+        .with_start_revision(signed(after) + 1)
+        .with_fragment()
+        .with_progress_notify();
     let mut watch = client.watch_client().max_decoding_message_size(MESSAGE_BYTES);
     let opened = timeout(CALL, watch.watch(prefix, Some(options))).await;
-    let opened = opened.map_err(|_| StorageError::Unavailable(format!("etcd at {endpoints} does not answer a watch within {CALL:?}")))?;
+    let opened = opened.map_err(|_| {
+        StorageError::Unavailable(format!("etcd at {endpoints} does not answer a watch within {CALL:?}"))
+    })?;
     let follower = Follower {
         stream: opened.map_err(|error| lost(endpoints, &error))?,
         client: client.clone(),
@@ -131,7 +142,9 @@ impl Follower {
                         return Ok(feed);
                     }
                 }
-                Some(Ok(None)) => return Err(StorageError::Unavailable(format!("etcd at {} ended the watch", self.endpoints))),
+                Some(Ok(None)) => {
+                    return Err(StorageError::Unavailable(format!("etcd at {} ended the watch", self.endpoints)));
+                }
                 Some(Err(error)) => return Err(lost(&self.endpoints, &error)),
                 None => {
                     self.ask_for_progress().await?;
@@ -145,14 +158,23 @@ impl Follower {
         if response.canceled() {
             return Err(match u64::try_from(response.compact_revision()) {
                 Ok(oldest) if oldest > 0 => StorageError::Compacted { oldest: Revision(oldest) },
-                _ => StorageError::Unavailable(format!("etcd at {} cancelled the watch: {}", self.endpoints, response.cancel_reason())),
+                _ => StorageError::Unavailable(format!(
+                    "etcd at {} cancelled the watch: {}",
+                    self.endpoints,
+                    response.cancel_reason()
+                )),
             });
         }
         if response.created() {
             return Ok(None);
         }
         let reached = header_revision(response.header());
-        let Some(last) = response.events().last().and_then(Event::kv).map(|item| Revision(u64::try_from(item.mod_revision()).unwrap_or(0))) else {
+        let Some(last) = response
+            .events()
+            .last()
+            .and_then(Event::kv)
+            .map(|item| Revision(u64::try_from(item.mod_revision()).unwrap_or(0)))
+        else {
             return Ok((reached > self.delivered).then_some(Feed::Progress(reached)));
         };
         self.fragments.extend(response.events().iter().filter_map(change).filter(|change| change.key() != self.marker));
@@ -185,7 +207,9 @@ impl Follower {
 fn lost(endpoints: &str, error: &Error) -> StorageError {
     match Failure::from_call(endpoints, error) {
         Failure::Other(error) => error,
-        failure @ (Failure::Compacted | Failure::Future | Failure::NoLease) => StorageError::Unavailable(format!("etcd at {endpoints}: {failure:?}")),
+        failure @ (Failure::Compacted | Failure::Future | Failure::NoLease) => {
+            StorageError::Unavailable(format!("etcd at {endpoints}: {failure:?}"))
+        }
     }
 }
 

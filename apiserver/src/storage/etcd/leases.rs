@@ -53,7 +53,8 @@ impl Leases {
 
     fn share(&self, seconds: u64) -> Option<i64> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let lease = shared.get_mut(&seconds).filter(|lease| lease.shared_until > Instant::now() && lease.keys < KEYS)?;
+        let lease =
+            shared.get_mut(&seconds).filter(|lease| lease.shared_until > Instant::now() && lease.keys < KEYS)?;
         lease.keys += 1;
         Some(lease.id)
     }

@@ -100,7 +100,8 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
         Value::Array(items) => {
             let length = items.len();
             let negative = last.starts_with('-');
-            let at = index(&last, length + usize::from(negative)).filter(|at| *at <= length).ok_or_else(|| missing(path))?;
+            let at =
+                index(&last, length + usize::from(negative)).filter(|at| *at <= length).ok_or_else(|| missing(path))?;
             items.insert(at, value);
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(missing(path)),
@@ -146,12 +147,27 @@ mod tests {
     fn operations() {
         let document = json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0});
         let table = [
-            (json!([{"op": "add", "path": "/a/c", "value": 2}]), Some(json!({"a": {"b": 1, "c": 2}, "l": [1, 2, 3], "x/y": 0}))),
-            (json!([{"op": "add", "path": "/l/-", "value": 4}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3, 4], "x/y": 0}))),
-            (json!([{"op": "add", "path": "/l/1", "value": 9}]), Some(json!({"a": {"b": 1}, "l": [1, 9, 2, 3], "x/y": 0}))),
+            (
+                json!([{"op": "add", "path": "/a/c", "value": 2}]),
+                Some(json!({"a": {"b": 1, "c": 2}, "l": [1, 2, 3], "x/y": 0})),
+            ),
+            (
+                json!([{"op": "add", "path": "/l/-", "value": 4}]),
+                Some(json!({"a": {"b": 1}, "l": [1, 2, 3, 4], "x/y": 0})),
+            ),
+            (
+                json!([{"op": "add", "path": "/l/1", "value": 9}]),
+                Some(json!({"a": {"b": 1}, "l": [1, 9, 2, 3], "x/y": 0})),
+            ),
             (json!([{"op": "remove", "path": "/l/-1"}]), Some(json!({"a": {"b": 1}, "l": [1, 2], "x/y": 0}))),
-            (json!([{"op": "replace", "path": "/x~1y", "value": 1}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 1}))),
-            (json!([{"op": "move", "from": "/a/b", "path": "/z"}]), Some(json!({"a": {}, "l": [1, 2, 3], "x/y": 0, "z": 1}))),
+            (
+                json!([{"op": "replace", "path": "/x~1y", "value": 1}]),
+                Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 1})),
+            ),
+            (
+                json!([{"op": "move", "from": "/a/b", "path": "/z"}]),
+                Some(json!({"a": {}, "l": [1, 2, 3], "x/y": 0, "z": 1})),
+            ),
             (json!([{"op": "add", "path": "/z"}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0, "z": null}))),
             (json!([{"op": "remove", "path": "/none"}]), None),
             (json!([{"op": "replace", "path": "/l/7", "value": 1}]), None),

@@ -13,7 +13,11 @@ const SET_ORDER: &str = "$setElementOrder/";
 const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
 
 /// Merges a patch into an object; the error is upstream's text.
-pub fn merge(ty: Option<&'static Type>, target: &mut Map<String, Value>, patch: Map<String, Value>) -> Result<(), String> {
+pub fn merge(
+    ty: Option<&'static Type>,
+    target: &mut Map<String, Value>,
+    patch: Map<String, Value>,
+) -> Result<(), String> {
     merge_map(At::of_type(ty), target, patch)
 }
 
@@ -115,7 +119,8 @@ fn without_directives(value: Value) -> Option<Value> {
     match value {
         Value::Object(fields) if fields.contains_key(DIRECTIVE) => None,
         Value::Object(fields) => {
-            let plain = |name: &str| name != RETAIN_KEYS && !name.starts_with(SET_ORDER) && !name.starts_with(DELETE_FROM);
+            let plain =
+                |name: &str| name != RETAIN_KEYS && !name.starts_with(SET_ORDER) && !name.starts_with(DELETE_FROM);
             let kept = fields.into_iter().filter(|(name, value)| plain(name) && !value.is_null());
             Some(Value::Object(kept.filter_map(|(name, value)| Some((name, without_directives(value)?))).collect()))
         }
@@ -131,7 +136,9 @@ fn retain_keys(target: &mut Map<String, Value>, patch: &mut Map<String, Value>) 
         return Err("invalid patch format of retainKeys".to_owned());
     };
     let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
-    if let Some(name) = patch.iter().find(|(name, value)| !value.is_null() && !keys.contains(&name.as_str())).map(|(name, _)| name) {
+    if let Some(name) =
+        patch.iter().find(|(name, value)| !value.is_null() && !keys.contains(&name.as_str())).map(|(name, _)| name)
+    {
         return Err(format!("{name} is not in retainKeys list {keys:?}"));
     }
     target.retain(|name, _| keys.contains(&name.as_str()));
@@ -233,7 +240,8 @@ fn same(a: &Value, b: &Value, key: &str) -> bool {
 /// Items of the patch in its order; the others keep their order among themselves and, as far as that goes, their place.
 fn ordered(merged: Vec<Value>, order: &[Value], original: &[Value], key: &str) -> Vec<Value> {
     let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item, key));
-    let (mut patched, mut others): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|item| place(order, item).is_some());
+    let (mut patched, mut others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| place(order, item).is_some());
     patched.sort_by_key(|item| place(order, item));
     others.sort_by_key(|item| place(original, item).unwrap_or(usize::MAX));
     let mut result = Vec::with_capacity(patched.len() + others.len());
@@ -283,7 +291,8 @@ mod tests {
 
     #[test]
     fn lists_merge_by_key_and_keep_upstreams_order() {
-        let pod = patched(json!({"spec": {"containers": [{"name": "b", "image": "3"}, {"name": "c", "image": "4"}]}})).unwrap();
+        let pod = patched(json!({"spec": {"containers": [{"name": "b", "image": "3"}, {"name": "c", "image": "4"}]}}))
+            .unwrap();
         assert_eq!(names(&pod["spec"]["containers"]), ["a", "b", "c"]);
         assert_eq!(pod["spec"]["containers"][1]["image"], "3");
         let pod = patched(json!({"spec": {"containers": [{"name": "a", "args": ["n"], "env": [{"name": "X", "value": "9"}, {"name": "Z"}]}]}})).unwrap();
@@ -312,6 +321,9 @@ mod tests {
         let error = patched(json!({"spec": {"containers": [{"image": "x"}]}})).unwrap_err();
         assert_eq!(error, "map: map[image:x] does not contain declared merge key: name");
         let error = patched(json!({"spec": {"$setElementOrder/containers": [{"name": "zz"}], "containers": [{"name": "b", "image": "x"}]}})).unwrap_err();
-        assert_eq!(error, "The order in patch list:\n[map[image:x name:b]]\n doesn't match $setElementOrder list:\n[map[name:zz]]\n");
+        assert_eq!(
+            error,
+            "The order in patch list:\n[map[image:x name:b]]\n doesn't match $setElementOrder list:\n[map[name:zz]]\n"
+        );
     }
 }

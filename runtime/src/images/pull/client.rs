@@ -97,7 +97,8 @@ impl Client {
             other => other.to_owned(),
         };
         let scheme = if is_local(&host) { "http" } else { "https" };
-        let authorization = auth.filter(|a| !a.registry_token.is_empty()).map(|a| format!("Bearer {}", a.registry_token));
+        let authorization =
+            auth.filter(|a| !a.registry_token.is_empty()).map(|a| format!("Bearer {}", a.registry_token));
         Ok(Self {
             http: http_client()?,
             base: format!("{scheme}://{host}/v2/{}", reference.repository),
@@ -304,7 +305,8 @@ mod tests {
 
     #[test]
     fn challenges() {
-        let challenge = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull""#;
+        let challenge =
+            r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a:pull""#;
         assert_eq!(challenge_part(challenge, "realm").as_deref(), Some("https://auth.docker.io/token"));
         assert_eq!(challenge_part(challenge, "service").as_deref(), Some("registry.docker.io"));
         assert_eq!(challenge_part(challenge, "error"), None);

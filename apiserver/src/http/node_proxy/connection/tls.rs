@@ -16,8 +16,10 @@ use crate::args::KubeletTls;
 
 /// How we show ourselves to kubelets and recognise them.
 pub(super) fn client_config(files: Option<&KubeletTls>) -> Result<ClientConfig, ConnectError> {
-    let files = files.ok_or_else(|| ConnectError::Credentials("this server has no certificate to show to kubelets".into()))?;
-    let unusable = |path: &Path, error: &dyn std::fmt::Display| ConnectError::Credentials(format!("{}: {error}", path.display()));
+    let files =
+        files.ok_or_else(|| ConnectError::Credentials("this server has no certificate to show to kubelets".into()))?;
+    let unusable =
+        |path: &Path, error: &dyn std::fmt::Display| ConnectError::Credentials(format!("{}: {error}", path.display()));
     let mut roots = RootCertStore::empty();
     for certificate in certificates(&files.authority)? {
         roots.add(certificate).map_err(|error| unusable(&files.authority, &error))?;
@@ -25,7 +27,9 @@ pub(super) fn client_config(files: Option<&KubeletTls>) -> Result<ClientConfig, 
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, &error))?;
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| unusable(&files.certificate, &error))?.with_root_certificates(roots);
-    builder.with_client_auth_cert(certificates(&files.certificate)?, key).map_err(|error| unusable(&files.certificate, &error))
+    builder
+        .with_client_auth_cert(certificates(&files.certificate)?, key)
+        .map_err(|error| unusable(&files.certificate, &error))
 }
 
 /// For `https:` proxies: encrypted, but anyone may answer. Upstream's rule too.
@@ -49,16 +53,31 @@ struct Anyone(Arc<CryptoProvider>);
 
 impl ServerCertVerifier for Anyone {
     fn verify_server_cert(
-        &self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime,
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
-    fn verify_tls12_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
-    fn verify_tls13_signature(&self, message: &[u8], cert: &CertificateDer<'_>, signed: &DigitallySignedStruct) -> Result<HandshakeSignatureValid, rustls::Error> {
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
