@@ -31,7 +31,7 @@ build: tools
 ## All tests, as CI runs them.
 test: tools test-tools $(NGINX)
 	cargo build --workspace
-	cargo test --workspace
+	cargo test --workspace --no-fail-fast
 
 lint:
 	cargo fmt --all --check

@@ -25,14 +25,12 @@ const QUOTED_LINES: usize = 5;
 
 /// Waits for all of it.
 pub async fn all(cluster: &Cluster, progress: &Progress) -> Result<()> {
-    let limit = timeout(LIMIT, wait(cluster, progress)).await;
-    limit.map_err(|_| {
-        anyhow!(
-            "the cluster was not ready within {} s; see `kubelab logs apiserver` and {}",
-            LIMIT.as_secs(),
-            cluster.dir.join("logs").display()
-        )
-    })?
+    match timeout(LIMIT, wait(cluster, progress)).await {
+        Ok(result) => result,
+        Err(_) => {
+            Err(anyhow!("the cluster was not ready within {} s; its logs end:\n{}", LIMIT.as_secs(), log_ends(cluster)))
+        }
+    }
 }
 
 async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
@@ -116,6 +114,12 @@ pub async fn a_process_ended(cluster: &Cluster, started: &mut [(Component, Child
         }
         sleep(LOOK * 4).await;
     }
+}
+
+/// The last lines of every component's log: a new cluster's folder goes away with its failure.
+fn log_ends(cluster: &Cluster) -> String {
+    let names = crate::components::of(cluster).into_iter().map(|component| component.name());
+    names.map(|name| format!("  {name}:\n{}", last_lines(cluster, &name))).collect::<Vec<_>>().join("\n")
 }
 
 fn last_lines(cluster: &Cluster, component: &str) -> String {
