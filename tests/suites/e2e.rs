@@ -161,13 +161,13 @@ fn the_demo_image_is_built_in() {
     }
 }
 
-/// A node whose kubelet dies is noticed, and its pods move. The controller manager is our own, with a short grace period.
+/// A node whose kubelet dies is noticed, and its pods move. The controller manager is our own, with a grace period of one and a half heartbeats.
 #[test]
 fn pods_leave_a_node_that_stops_heart_beating() {
     let cluster = Cluster::start(&["--runtime", "simulated", "--nodes", "2", "--without", "controller-manager"]);
     let config = cluster.dir().join("kubeconfig/controller-manager.conf");
     let mut controllers = Command::new(files::kubelab())
-        .args(["controller-manager", "--node-monitor-grace-period=3s"])
+        .args(["controller-manager", "--node-monitor-grace-period=15s"])
         .arg(format!("--kubeconfig={}", config.display()))
         .arg(format!("--root-ca-file={}", cluster.dir().join("pki/ca.crt").display()))
         .stderr(std::fs::File::create(cluster.dir().join("logs/own-controller-manager.log")).unwrap())
@@ -204,7 +204,7 @@ fn pods_move(cluster: &Cluster) {
         .find(|component| component["name"] == format!("kubelet-{node}"))
         .unwrap();
     run(Command::new("kill").args(["-KILL", &kubelet["pid"].to_string()])).ok();
-    until("all pods on the other node", Duration::from_secs(60), || {
+    until("all pods on the other node", Duration::from_secs(90), || {
         let ready = cluster.ready_pods("app=nginx");
         let elsewhere = ready.iter().filter(|pod| pod["spec"]["nodeName"] != node.as_str()).count();
         if elsewhere == 3 { Ok(()) } else { Err(format!("{elsewhere} elsewhere")) }
