@@ -144,6 +144,14 @@ impl NodeKeeper {
                     self.api().patch(&config.node_name, &PatchParams::default(), &patch).await?;
                 }
                 self.event(&node, "Starting", "Starting kubelet.");
+                // The network of a node that was here before is no news: without it the node would say for a moment
+                // that it is not ready, and lose its pods' readiness.
+                if let Some(pod_cidr) = node.spec.as_ref().and_then(|spec| spec.pod_cidr.clone()) {
+                    let pod_cidr = config.pod_cidr.clone().unwrap_or(pod_cidr);
+                    if let Err(status) = self.shared.runtime.set_pod_cidr(&pod_cidr).await {
+                        tracing::warn!(error = status.message(), "the runtime does not take the pod CIDR");
+                    }
+                }
                 self.write_status(node).await
             }
         }

@@ -71,6 +71,13 @@ impl Runtime {
         Ok(pods)
     }
 
+    /// Tells the runtime from which range its sandboxes get their addresses.
+    pub async fn set_pod_cidr(&self, pod_cidr: &str) -> Answer<()> {
+        let runtime_config = RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr: pod_cidr.to_owned() }) };
+        let request = UpdateRuntimeConfigRequest { runtime_config: Some(runtime_config) };
+        self.runtime.clone().update_runtime_config(request).await.map(drop)
+    }
+
     /// Everything the runtime has of one pod.
     pub async fn observe(&self, uid: &str) -> Answer<PodView> {
         let labels: BTreeMap<_, _> = [(keys::POD_UID.to_owned(), uid.to_owned())].into();

@@ -4,7 +4,6 @@
 
 use api::ObjectKey;
 use client::{Informers, Recorder, WatchConfig};
-use cri::v1::{NetworkConfig, RuntimeConfig, UpdateRuntimeConfigRequest};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::{Api, Client};
@@ -127,7 +126,7 @@ async fn run_pods(
         shared.services.synced().await;
         let key = ObjectKey { namespace: None, name: shared.config.node_name.clone() };
         let pod_cidr = pod_cidr(&shared, &nodes, &key).await;
-        while let Err(status) = set_pod_cidr(&shared, &pod_cidr).await {
+        while let Err(status) = shared.runtime.set_pod_cidr(&pod_cidr).await {
             tracing::warn!(error = status.message(), node = %key, "the runtime does not take the pod CIDR");
             tokio::time::sleep(FIRST_LOOK.unsigned_abs()).await;
         }
@@ -151,10 +150,4 @@ async fn pod_cidr(shared: &Shared, nodes: &client::Store<Node>, key: &ObjectKey)
         }
         shared.own_node.notified().await;
     }
-}
-
-async fn set_pod_cidr(shared: &Shared, pod_cidr: &str) -> Result<(), tonic::Status> {
-    let runtime_config = RuntimeConfig { network_config: Some(NetworkConfig { pod_cidr: pod_cidr.to_owned() }) };
-    let request = UpdateRuntimeConfigRequest { runtime_config: Some(runtime_config) };
-    shared.runtime.runtime.clone().update_runtime_config(request).await.map(drop)
 }

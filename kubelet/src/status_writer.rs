@@ -196,7 +196,7 @@ impl StatusWriter {
 }
 
 /// The conditions of others are theirs to change: the newest version of them is kept.
-fn with_foreign_conditions(status: &PodStatus, pod: &Pod) -> PodStatus {
+pub(crate) fn with_foreign_conditions(status: &PodStatus, pod: &Pod) -> PodStatus {
     let mut merged = status.clone();
     let is_owned = |condition: &PodCondition| crate::status::OWNED_CONDITIONS.contains(&condition.type_.as_str());
     let conditions = merged.conditions.get_or_insert_default();

@@ -23,6 +23,7 @@ use crate::probes::{Probes, Tools};
 use crate::shared::{Shared, key, subject};
 use crate::sources;
 use crate::status::{self, Verdict, Waiting};
+use crate::status_writer::with_foreign_conditions;
 use crate::view::PodView;
 use crate::volumes::Tokens;
 
@@ -166,13 +167,7 @@ impl Worker {
         if api::pods::is_terminal(&pod) && !matches!(mine.phase.as_deref(), Some("Failed" | "Succeeded")) {
             return pod;
         }
-        let mut status = mine.clone();
-        let present = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let foreign = present.filter(|one| !status::OWNED_CONDITIONS.contains(&one.type_.as_str())).cloned();
-        let conditions = status.conditions.get_or_insert_default();
-        conditions.retain(|one| status::OWNED_CONDITIONS.contains(&one.type_.as_str()));
-        conditions.extend(foreign);
-        pod.status = Some(status);
+        pod.status = Some(with_foreign_conditions(mine, &pod));
         pod
     }
 
@@ -299,7 +294,10 @@ impl Worker {
             host_ips: &node.facts.ips,
             now,
         });
-        if self.reported.as_ref() == Some(&status) {
+        // Where the API says something else, its record is late, which the writer knows, or somebody wrote over it.
+        if self.reported.as_ref() == Some(&status)
+            && self.news.pod.status.as_ref() == Some(&with_foreign_conditions(&status, &self.news.pod))
+        {
             return;
         }
         if let Some(uid) = sources::record_uid(&self.shared.pods, pod) {
