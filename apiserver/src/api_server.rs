@@ -24,6 +24,7 @@ use crate::storage::{self, Storage};
 use crate::tokens::Tokens;
 use crate::tokens::keys::KeyError;
 use crate::view::View;
+use crate::webhook;
 use crate::write::claims::Claims;
 
 /// How long the cache may take to load when the server starts.
@@ -74,6 +75,8 @@ pub struct ApiServer {
     pub tokens: Arc<Tokens>,
     /// Addresses and ports of Services.
     pub services: Arc<dyn Claims>,
+    /// How webhooks are called.
+    pub webhooks: Arc<webhook::Client>,
     /// Counters and times.
     pub metrics: Registry,
     /// Behind `/livez` and `/readyz`.
@@ -96,6 +99,8 @@ impl ApiServer {
         let tokens = Arc::new(Tokens::new(&config.issuer, &keys, Some(config.signing_key.as_bytes()))?);
         let view: Arc<dyn View> = lookup.clone();
         let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
+        let advertised = std::net::SocketAddr::new(config.advertise_address, config.secure_port).to_string();
+        let webhooks = Arc::new(webhook::Client::new(Arc::clone(&view), advertised));
         let range = config.service_cidr.parse::<Cidr>()?;
         let services = Services::new(Arc::clone(&storage), clock, rng.clone(), range, config.node_ports.clone());
         Ok(Arc::new(Self {
@@ -112,6 +117,7 @@ impl ApiServer {
             clock,
             rng,
             tokens,
+            webhooks,
             metrics: Registry::new(),
             documents: Documents::default(),
             draining: CancellationToken::new(),

@@ -21,6 +21,7 @@ pub mod service_ip;
 pub mod storage;
 pub mod tokens;
 pub mod view;
+pub mod webhook;
 pub mod write;
 
 use std::net::SocketAddr;
