@@ -56,3 +56,4 @@ test-tools:
 	@scripts/install etcd:etcd-server busybox:busybox-static curl:curl python3:python3 || exit 1
 	@command -v kubectl >/dev/null || scripts/install kubectl:kubernetes-client
 	@scripts/install-python-client $(TARGET)/python
+	@scripts/install-node-client $(TARGET)/node

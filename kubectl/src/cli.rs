@@ -45,6 +45,8 @@ pub struct Global {
 enum Command {
     /// Create a resource from a file or from stdin
     Create(commands::create::Args),
+    /// Get documentation for a resource
+    Explain(commands::explain::Args),
     /// Display one or many resources
     Get(commands::get::Args),
     /// Edit a resource on the server
@@ -134,6 +136,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     let session = Session::open(&cli.global).await?;
     match cli.command {
         Command::Create(args) => commands::create::run(&session, args).await,
+        Command::Explain(args) => commands::explain::run(&session, args).await,
         Command::Get(args) => commands::get::run(&session, args).await,
         Command::Edit(args) => commands::edit::run(&session, args).await,
         Command::Delete(args) => commands::delete::run(&session, args).await,

@@ -8,6 +8,7 @@ mod duration;
 mod failure;
 mod jsonpath;
 mod manifest;
+mod openapi;
 mod output;
 mod resources;
 mod session;

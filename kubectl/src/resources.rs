@@ -48,6 +48,14 @@ impl Resource {
         if self.group.is_empty() { self.singular.clone() } else { format!("{}.{}", self.singular, self.group) }
     }
 
+    /// Whether a user may mean it by this name (lower case, without a group).
+    pub fn is_named(&self, name: &str) -> bool {
+        self.plural == name
+            || self.singular == name
+            || self.kind.to_lowercase() == name
+            || self.short_names.iter().any(|short| short == name)
+    }
+
     /// URL path of the collection; `namespace` is ignored for cluster-scoped ones, None is all namespaces.
     pub fn collection(&self, namespace: Option<&str>) -> String {
         let root = if self.group.is_empty() {
@@ -81,16 +89,28 @@ impl Resources {
     pub fn find(&self, name: &str) -> Result<&Resource> {
         let wanted = name.to_lowercase();
         let (first, rest) = wanted.split_once('.').unwrap_or((&wanted, ""));
-        let named = |resource: &&Resource, short: &str| {
-            resource.plural == short
-                || resource.singular == short
-                || resource.kind.to_lowercase() == short
-                || resource.short_names.iter().any(|name| name == short)
-        };
         let in_group = |resource: &&Resource| {
             rest.is_empty() || resource.group == rest || format!("{}.{}", resource.version, resource.group) == rest
         };
-        self.0.iter().find(|resource| named(resource, first) && in_group(resource)).ok_or_else(|| self.unknown(name))
+        let found = self.0.iter().find(|resource| resource.is_named(first) && in_group(resource));
+        let found = found.ok_or_else(|| self.unknown(name))?;
+        if rest.is_empty() {
+            self.warn_of_others(found, first);
+        }
+        Ok(found)
+    }
+
+    /// A short name that means something in other groups, too.
+    fn warn_of_others(&self, found: &Resource, short: &str) {
+        let has = |resource: &&Resource| resource.short_names.iter().any(|name| name == short);
+        if has(&found) {
+            let mut others: Vec<String> =
+                self.0.iter().filter(has).filter(|other| other.group != found.group).map(Resource::full_name).collect();
+            others.dedup();
+            for other in others {
+                eprintln!("Warning: short name \"{short}\" could also match lower priority resource {other}");
+            }
+        }
     }
 
     /// By apiVersion and kind, as a manifest says it.

@@ -1,5 +1,8 @@
 //! A connection to one cluster: client, namespace, and the resources the server has (asked for once, when first needed).
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use http::{Method, Request};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
@@ -8,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Result};
+use crate::openapi::Document;
 use crate::resources::{self, Resource, Resources};
 
 /// The Table format, for the Accept header.
@@ -24,6 +28,7 @@ pub struct Session {
     /// The server's URL.
     pub server: String,
     resources: OnceCell<Resources>,
+    documents: Mutex<BTreeMap<String, Document>>,
 }
 
 impl Session {
@@ -33,7 +38,14 @@ impl Session {
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| Failure::usage(error.to_string()))?;
-        Ok(Self { client, namespace, namespace_given: global.namespace.is_some(), server, resources: OnceCell::new() })
+        Ok(Self {
+            client,
+            namespace,
+            namespace_given: global.namespace.is_some(),
+            server,
+            resources: OnceCell::new(),
+            documents: Mutex::default(),
+        })
     }
 
     /// All resources of the server.
@@ -44,6 +56,16 @@ impl Session {
     /// The resource that a user means by a plural, singular, short name, kind, or `plural.group`.
     pub async fn resource(&self, name: &str) -> Result<&Resource> {
         self.resources().await?.find(name)
+    }
+
+    /// The description of a group and version's types, if it was fetched before.
+    pub fn document(&self, name: &str) -> Option<Document> {
+        self.documents.lock().expect("nobody panics while holding it").get(name).cloned()
+    }
+
+    /// Remembers a description.
+    pub fn keep_document(&self, name: String, document: Document) {
+        self.documents.lock().expect("nobody panics while holding it").insert(name, document);
     }
 
     /// GET of a path, as JSON.

@@ -43,6 +43,13 @@ pub fn python() -> PathBuf {
     path
 }
 
+/// The folder of `make test` with the official Node client.
+pub fn node_client() -> PathBuf {
+    let path = target().join("node");
+    assert!(path.exists(), "{} is missing: run scripts/install-node-client first", path.display());
+    path
+}
+
 /// An example manifest.
 pub fn example(name: &str) -> PathBuf {
     root().join("manifests/examples").join(name)

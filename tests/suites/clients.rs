@@ -1,11 +1,13 @@
-//! The official Python client and kube-rs: CRUD and watch of pods and ReplicationControllers.
+//! The official Python and Node clients and kube-rs: CRUD, watch, informers and server-side apply.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
-use k8s_openapi::api::core::v1::{Pod, ReplicationController};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, ReplicationController};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tests::cluster::Cluster;
@@ -13,12 +15,31 @@ use tests::files;
 
 const SOON: Duration = Duration::from_secs(20);
 
+/// Runs a script of `tests/clients` to its last line.
+#[track_caller]
+fn script(cluster: &Cluster, program: &[&str], name: &str) {
+    let path = files::root().join("tests/clients").join(name);
+    let args = [program, &[path.to_str().unwrap()]].concat();
+    let printed = cluster.program(Path::new("env"), &args).ok();
+    assert!(printed.ends_with("all done\n"), "{name}: {printed}");
+}
+
 #[test]
 fn the_python_client() {
     let cluster = Cluster::start(&["--runtime", "simulated"]);
-    let script = files::root().join("tests/clients/crud_and_watch.py");
-    let printed = cluster.program(&files::python(), &[script.to_str().unwrap()]).ok();
-    assert!(printed.ends_with("all done\n"), "{printed}");
+    let python = files::python();
+    for name in ["crud_and_watch.py", "apply.py"] {
+        script(&cluster, &[python.to_str().unwrap()], name);
+    }
+}
+
+#[test]
+fn the_node_client() {
+    let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
+    let folder = format!("NODE_CLIENT={}", files::node_client().display());
+    for name in ["crud_and_watch.mjs", "apply.mjs"] {
+        script(&cluster, &[&folder, "node"], name);
+    }
 }
 
 async fn client(cluster: &Cluster) -> Client {
@@ -107,4 +128,65 @@ async fn informer_sees_all(pods: &Api<Pod>) {
         }
         assert!(seen >= listed.min(1), "{seen} of {listed}");
     }
+}
+
+fn settings(data: serde_json::Value) -> Patch<serde_json::Value> {
+    Patch::Apply(
+        serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": data}),
+    )
+}
+
+/// Server-side apply while a reflector keeps a store.
+#[tokio::test]
+async fn kube_rs_applies_and_reflects() {
+    let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
+    let maps: Api<ConfigMap> = Api::default_namespaced(client(&cluster).await);
+    let (store, reflecting) = reflect(&maps);
+    let (one, two) = (PatchParams::apply("one"), PatchParams::apply("two"));
+
+    let applied = maps.patch("settings", &one, &settings(serde_json::json!({"color": "blue"}))).await.unwrap();
+    holds(&store, "blue").await;
+    let again = maps.patch("settings", &one, &settings(serde_json::json!({"color": "blue"}))).await.unwrap();
+    assert_eq!(again.metadata.resource_version, applied.metadata.resource_version);
+    let red = settings(serde_json::json!({"color": "red"}));
+    let kube::Error::Api(conflict) = maps.patch("settings", &two, &red).await.unwrap_err() else {
+        panic!("an answer of the server")
+    };
+    assert_eq!((conflict.code, conflict.reason.as_str()), (409, "Conflict"));
+    assert_eq!(conflict.details.unwrap().causes[0].field, ".data.color");
+    maps.patch("settings", &two.clone().force(), &red).await.unwrap();
+    holds(&store, "red").await;
+    let removed = maps.patch("settings", &two, &settings(serde_json::json!({}))).await.unwrap();
+    assert_eq!(removed.data.unwrap_or_default().len(), 0);
+
+    maps.delete("settings", &DeleteParams::default()).await.unwrap();
+    let gone = async {
+        while store.get(&ObjectRef::new("settings").within("default")).is_some() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, gone).await.expect("the store forgets it");
+    reflecting.abort();
+}
+
+/// Keeps a store of all of them.
+fn reflect(maps: &Api<ConfigMap>) -> (Store<ConfigMap>, tokio::task::JoinHandle<()>) {
+    let (store, writer) = reflector::store();
+    let events = kube::runtime::reflector(writer, watcher(maps.clone(), watcher::Config::default()));
+    let reflecting = tokio::spawn(events.default_backoff().applied_objects().for_each(|_| async {}));
+    (store, reflecting)
+}
+
+async fn holds(store: &Store<ConfigMap>, color: &str) {
+    let wanted = Some(color.to_owned());
+    let has = async {
+        loop {
+            let found = store.get(&ObjectRef::new("settings").within("default"));
+            if found.is_some_and(|map| map.data.as_ref().and_then(|data| data.get("color").cloned()) == wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, has).await.unwrap_or_else(|_| panic!("the store never had {color}"));
 }

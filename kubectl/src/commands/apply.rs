@@ -9,6 +9,7 @@ use super::create::validation;
 use super::{DryRun, format, report};
 use crate::failure::{Failure, Result};
 use crate::manifest::{Files, Located};
+use crate::openapi::Document;
 use crate::output::Format;
 use crate::session::Session;
 
@@ -16,6 +17,8 @@ use crate::session::Session;
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// The field manager of client-side apply.
 const CLIENT_SIDE: &str = "kubectl-client-side-apply";
+/// The patch format of kinds whose lists have merge keys; the server takes it for all but custom resources.
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// How often a patch is made anew after a conflict.
 const CONFLICT_RETRIES: usize = 5;
 
@@ -163,11 +166,10 @@ async fn patch(
     path: &str,
     mut live: Value,
 ) -> Result<(Value, bool)> {
-    let built_in = !located.resource.group.contains('.') || located.resource.group.ends_with(".k8s.io");
-    let (kind, content_type) = match built_in {
-        true => (three_way::Lists::Merged, "application/strategic-merge-patch+json"),
-        false => (three_way::Lists::Replaced, "application/merge-patch+json"),
-    };
+    let document = Document::of(session, located.resource).await?;
+    let strategic = document.as_ref().filter(|document| document.patches_with(located.resource, STRATEGIC));
+    let schema = strategic.and_then(|document| document.kind(located.resource));
+    let content_type = if schema.is_some() { STRATEGIC } else { "application/merge-patch+json" };
     let path_with_query = format!(
         "{path}?fieldManager={CLIENT_SIDE}&fieldValidation={}{}",
         validation(&args.validate)?,
@@ -179,7 +181,7 @@ async fn patch(
                 .map_err(|error| Failure::usage(format!("unmarshalling last applied configuration: {error}")))?,
             None => json!({}),
         };
-        let Some(patch) = three_way::patch(&original, &located.manifest.object, &live, kind) else {
+        let Some(patch) = three_way::patch(&original, &located.manifest.object, &live, schema) else {
             return Ok((live, false));
         };
         match session.send(Method::PATCH, &path_with_query, content_type, &patch).await {
