@@ -4,6 +4,7 @@
 //! They read other objects only through [`Lookup`], which answers from the watch cache. Entry points: [`mutate`], [`validate`];
 //! [`chain`] is the table.
 
+mod context;
 mod default_toleration_seconds;
 mod escalation;
 pub mod lookup;
@@ -24,6 +25,8 @@ use crate::authn::User;
 use crate::authz::Authorizers;
 use crate::object::Object;
 use crate::resources::{ResourceInfo, Subresource};
+
+pub use context::{Context, Other, Rounds};
 
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct Attributes<'a> {
     pub old: Option<&'a dyn Object>,
     /// `dryRun=All`.
     pub dry_run: bool,
+    /// The rest of the request; none on paper, in the tables of tests.
+    pub context: Option<Context<'a>>,
 }
 
 /// Reads other objects, typed, from the watch cache (not older than the last write this server acknowledged).
@@ -209,6 +214,7 @@ mod fixture {
             user,
             old: None,
             dry_run: false,
+            context: None,
         }
     }
 }

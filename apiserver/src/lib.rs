@@ -6,6 +6,7 @@
 pub mod admission;
 pub mod api_server;
 pub mod args;
+pub mod audit;
 pub mod authn;
 pub mod authz;
 pub mod bootstrap;

@@ -7,6 +7,7 @@ use std::any::Any;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::resources::wire;
@@ -25,6 +26,8 @@ pub trait Object: Any + Send + Sync {
     fn to_sent_value(&self) -> Value {
         self.to_value()
     }
+    /// Becomes what a JSON document of the same kind says; the error is Go's.
+    fn assign(&mut self, value: Value) -> Result<(), String>;
     /// A copy.
     fn clone_object(&self) -> Box<dyn Object>;
     /// For a kind's own code: the concrete type.
@@ -35,7 +38,14 @@ pub trait Object: Any + Send + Sync {
 
 impl<T> Object for T
 where
-    T: k8s_openapi::Resource + k8s_openapi::Metadata<Ty = ObjectMeta> + Serialize + Clone + Send + Sync + 'static,
+    T: k8s_openapi::Resource
+        + k8s_openapi::Metadata<Ty = ObjectMeta>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     fn metadata(&self) -> &ObjectMeta {
         k8s_openapi::Metadata::metadata(self)
@@ -61,6 +71,12 @@ where
             serde_json::to_value(self).unwrap_or_default()
         });
         value
+    }
+
+    fn assign(&mut self, mut value: Value) -> Result<(), String> {
+        wire::accept(T::API_VERSION, T::KIND, &mut value).map_err(|error| error.to_string())?;
+        *self = serde_json::from_value(value).map_err(|error| format!("json: {error}"))?;
+        Ok(())
     }
 
     fn clone_object(&self) -> Box<dyn Object> {

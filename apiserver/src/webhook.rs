@@ -62,10 +62,10 @@ pub struct ServiceReference {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CallError {
     /// The configuration can't be used.
-    #[error("could not get REST client: {0}")]
+    #[error("{0}")]
     Unusable(String),
     /// Nobody answered; in Go's words.
-    #[error("failed to call webhook: Post {}: {why}", api::field::go_quote(url))]
+    #[error("Post {}: {why}", api::field::go_quote(url))]
     Unreachable {
         /// What was asked.
         url: String,
@@ -73,10 +73,10 @@ pub enum CallError {
         why: String,
     },
     /// The answer is no answer to the question.
-    #[error("failed to call webhook: {0}")]
+    #[error("{0}")]
     Malformed(String),
     /// The webhook answered an error.
-    #[error("failed to call webhook: {}", .0.message)]
+    #[error("{}", .0.message)]
     Refused(Box<ApiError>),
 }
 

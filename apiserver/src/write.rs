@@ -29,8 +29,10 @@ use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::ApiServer;
-use crate::admission::{Attributes, Operation};
+use crate::admission::{self, Attributes, Context, Operation, Other, Rounds};
+use crate::audit::Annotations;
 use crate::authn::User;
+use crate::http::options::Options;
 use crate::object::{Object, encode};
 use crate::read::storage_error;
 use crate::resources::{ResourceInfo, Strategy, Subresource};
@@ -90,6 +92,10 @@ pub struct Place<'a> {
     pub dry_run: bool,
     /// What the client is told besides the answer.
     pub warnings: &'a Warnings,
+    /// What the audit log is told.
+    pub annotations: &'a Annotations,
+    /// The options of the request.
+    pub options: Options<'a>,
 }
 
 impl<'a> Place<'a> {
@@ -116,7 +122,13 @@ impl<'a> Place<'a> {
         Place { name, ..*self }
     }
 
-    fn attributes<'b>(&'b self, operation: Operation, name: &'b str, old: Option<&'b dyn Object>) -> Attributes<'b> {
+    fn attributes<'b>(
+        &'b self,
+        operation: Operation,
+        name: &'b str,
+        old: Option<&'b dyn Object>,
+        context: Context<'b>,
+    ) -> Attributes<'b> {
         Attributes {
             operation,
             resource: self.info(),
@@ -126,6 +138,7 @@ impl<'a> Place<'a> {
             user: self.user,
             old,
             dry_run: self.dry_run,
+            context: Some(context),
         }
     }
 
@@ -136,38 +149,31 @@ impl<'a> Place<'a> {
         object: Option<&mut dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        let name = match &object {
-            Some(object) if self.name.is_empty() => object.metadata().name.clone().unwrap_or_default(),
-            _ => self.name.to_owned(),
-        };
-        let attributes = self.attributes(operation, &name, old);
-        let lookup = self.server.lookup.as_ref();
-        match object {
-            Some(object) => {
-                for plugin in self.server.admission.iter() {
-                    plugin.mutate(&attributes, Some(&mut *object), lookup).await?;
-                }
-                self.strategy.set_defaults(object);
-            }
-            None => {
-                for plugin in self.server.admission.iter() {
-                    plugin.mutate(&attributes, None, lookup).await?;
-                }
-            }
+        let rounds = Rounds::default();
+        let name = self.name_of(object.as_deref());
+        let attributes = self.attributes(operation, &name, old, Context { place: self, other: None, rounds: &rounds });
+        let Some(object) = object else { return self.mutate(&attributes, None).await };
+        self.mutate(&attributes, Some(&mut *object)).await?;
+        self.strategy.set_defaults(object);
+        if rounds.begin_second() {
+            self.mutate(&attributes, Some(&mut *object)).await?;
+            self.strategy.set_defaults(object);
         }
         Ok(())
     }
 
     /// Admission of an object that is no object of the place's kind (a TokenRequest): no defaults of the kind.
-    pub async fn admit_other(&self, operation: Operation, object: &mut dyn Object) -> Result<(), ApiError> {
-        let attributes = self.attributes(operation, self.name, None);
-        for plugin in self.server.admission.iter() {
-            plugin.mutate(&attributes, Some(&mut *object), self.server.lookup.as_ref()).await?;
-        }
-        for plugin in self.server.admission.iter() {
-            plugin.validate(&attributes, Some(&*object), self.server.lookup.as_ref()).await?;
-        }
-        Ok(())
+    pub async fn admit_other(
+        &self,
+        operation: Operation,
+        object: &mut dyn Object,
+        other: &Other,
+    ) -> Result<(), ApiError> {
+        let rounds = Rounds::default();
+        let context = Context { place: self, other: Some(other), rounds: &rounds };
+        let attributes = self.attributes(operation, self.name, None, context);
+        self.mutate(&attributes, Some(&mut *object)).await?;
+        self.refuse(&attributes, Some(&*object)).await
     }
 
     /// Lets the validating plugins refuse.
@@ -177,15 +183,38 @@ impl<'a> Place<'a> {
         object: Option<&dyn Object>,
         old: Option<&dyn Object>,
     ) -> Result<(), ApiError> {
-        let name = match object {
+        self.check_admission_of(operation, object, old, None).await
+    }
+
+    /// The same for a request whose object is of another kind: `object` and `old` are the resource's own, `other` is what
+    /// was sent.
+    pub async fn check_admission_of(
+        &self,
+        operation: Operation,
+        object: Option<&dyn Object>,
+        old: Option<&dyn Object>,
+        other: Option<&Other>,
+    ) -> Result<(), ApiError> {
+        let rounds = Rounds::default();
+        let name = self.name_of(object);
+        let attributes = self.attributes(operation, &name, old, Context { place: self, other, rounds: &rounds });
+        self.refuse(&attributes, object).await
+    }
+
+    /// The name of the request, or of the object that it creates.
+    fn name_of(&self, object: Option<&dyn Object>) -> String {
+        match object {
             Some(object) if self.name.is_empty() => object.metadata().name.clone().unwrap_or_default(),
             _ => self.name.to_owned(),
-        };
-        let attributes = self.attributes(operation, &name, old);
-        for plugin in self.server.admission.iter() {
-            plugin.validate(&attributes, object, self.server.lookup.as_ref()).await?;
         }
-        Ok(())
+    }
+
+    async fn mutate(&self, attributes: &Attributes<'_>, object: Option<&mut dyn Object>) -> Result<(), ApiError> {
+        admission::mutate(&self.server.admission, attributes, object, self.server.lookup.as_ref()).await
+    }
+
+    async fn refuse(&self, attributes: &Attributes<'_>, object: Option<&dyn Object>) -> Result<(), ApiError> {
+        admission::validate(&self.server.admission, attributes, object, self.server.lookup.as_ref()).await
     }
 
     /// What is stored under a key now.

@@ -9,13 +9,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ApiServer;
+use crate::audit::Annotations;
 use crate::authn::User;
+use crate::http::options::Options;
 use crate::resources::Strategy;
 use crate::view::prefix;
 use crate::write::{self, Place, Replacement, Warnings};
 
 /// Who owns the fields that the server writes.
 const MANAGER: &str = "kube-apiserver";
+
+/// What nobody reads of the server's own writes.
+#[derive(Default)]
+struct Notes {
+    warnings: Warnings,
+    annotations: Annotations,
+}
 
 /// See the module.
 pub(super) struct Writer {
@@ -54,8 +63,8 @@ impl Writer {
         let namespace = object.metadata().namespace.clone().unwrap_or_default();
         let mut object: Box<dyn crate::object::Object> = Box::new(object);
         strategy.set_defaults(object.as_mut());
-        let warnings = Warnings::default();
-        match write::create(&self.place(strategy.as_ref(), &namespace, "", &warnings), object).await {
+        let notes = Notes::default();
+        match write::create(&self.place(strategy.as_ref(), &namespace, "", &notes), object).await {
             Ok(_) => Ok(()),
             Err(error) if error.is_already_exists() => Ok(()),
             Err(error) => Err(error),
@@ -69,8 +78,8 @@ impl Writer {
         let (namespace, name) = (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
         let mut object: Box<dyn crate::object::Object> = Box::new(object);
         strategy.set_defaults(object.as_mut());
-        let warnings = Warnings::default();
-        write::update(&self.place(strategy.as_ref(), &namespace, &name, &warnings), Replacement::Object(object))
+        let notes = Notes::default();
+        write::update(&self.place(strategy.as_ref(), &namespace, &name, &notes), Replacement::Object(object))
             .await
             .map(drop)
     }
@@ -84,7 +93,7 @@ impl Writer {
         strategy: &'a dyn Strategy,
         namespace: &'a str,
         name: &'a str,
-        warnings: &'a Warnings,
+        notes: &'a Notes,
     ) -> Place<'a> {
         Place {
             server: &self.server,
@@ -95,7 +104,9 @@ impl Writer {
             user: &self.user,
             manager: MANAGER,
             dry_run: false,
-            warnings,
+            warnings: &notes.warnings,
+            annotations: &notes.annotations,
+            options: Options::None,
         }
     }
 }

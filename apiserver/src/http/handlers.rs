@@ -22,11 +22,12 @@ use tokio::time::timeout;
 
 use super::answer::{self, Form, Include};
 use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Shape, check_accept};
-use super::options::WriteOptions;
+use super::options::{DeleteOptions, Options, WriteOptions};
 use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
 use super::{InProcess, body};
 use crate::ApiServer;
+use crate::audit::Annotations;
 use crate::authn::{User, impersonation};
 use crate::authz::Attributes;
 use crate::metrics::Observed;
@@ -56,6 +57,7 @@ pub struct Call {
     info: RequestInfo,
     user: User,
     warnings: Warnings,
+    annotations: Annotations,
 }
 
 /// Answers a request.
@@ -73,7 +75,8 @@ async fn respond(server: Arc<ApiServer>, parts: Parts, query: Query, info: Reque
         Ok(user) => user,
         Err(error) => return answer::error(&error, form, None),
     };
-    let call = Call { server, parts, query, info, user, warnings: Warnings::default() };
+    let call =
+        Call { server, parts, query, info, user, warnings: Warnings::default(), annotations: Annotations::default() };
     call.answer(body, form).await
 }
 
@@ -293,12 +296,19 @@ impl<'a> On<'a> {
             manager: "",
             dry_run,
             warnings: &self.call.warnings,
+            annotations: &self.call.annotations,
+            options: Options::None,
         }
     }
 
     /// The place of a write that owns what it changes.
     fn place_for<'b>(&'b self, options: &'b WriteOptions) -> Place<'b> {
-        Place { manager: &options.field_manager, ..self.place(options.dry_run) }
+        Place { manager: &options.field_manager, options: Options::Write(options), ..self.place(options.dry_run) }
+    }
+
+    /// The place of a delete.
+    fn place_of_delete<'b>(&'b self, options: &'b DeleteOptions) -> Place<'b> {
+        Place { options: Options::Delete(options), ..self.place(options.dry_run) }
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, ApiError> {

@@ -171,6 +171,10 @@ pub struct WriteOptions {
     pub field_validation: FieldValidation,
     /// Apply takes fields away from other managers.
     pub force: bool,
+    /// The query names the manager.
+    pub manager_given: bool,
+    /// The query says how to validate.
+    pub validation_given: bool,
 }
 
 impl WriteOptions {
@@ -206,6 +210,8 @@ impl WriteOptions {
             field_manager,
             field_validation,
             force: query.boolean("force"),
+            manager_given: !manager.is_empty(),
+            validation_given: !query.text("fieldValidation").is_empty(),
         })
     }
 }
@@ -263,6 +269,8 @@ pub struct DeleteOptions {
     pub uid: Option<String>,
     /// The object must have this version.
     pub resource_version: Option<String>,
+    /// All of it as the client said it.
+    pub given: WireDeleteOptions,
 }
 
 impl DeleteOptions {
@@ -302,6 +310,7 @@ impl DeleteOptions {
             Some("Orphan") => propagation = Some(Propagation::Orphan),
             Some(other) => errors.push(not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"])),
         }
+        let given = wire.clone();
         let dry_run = wire.dry_run.unwrap_or_default();
         check_dry_run(&dry_run, &mut errors);
         options_error("DeleteOptions", errors)?;
@@ -313,7 +322,53 @@ impl DeleteOptions {
             orphan_dependents_false: wire.orphan_dependents == Some(false),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
+            given,
         })
+    }
+}
+
+/// The options of a request, as others are told of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Options<'a> {
+    /// None: proxies and streams, and what the server does on its own.
+    #[default]
+    None,
+    /// Of a create, an update or a patch.
+    Write(&'a WriteOptions),
+    /// Of a delete.
+    Delete(&'a DeleteOptions),
+}
+
+impl Options<'_> {
+    /// As an object; a patch's options count as those of the create or update that it comes to.
+    pub fn to_value(self, creates: bool) -> Value {
+        let (kind, mut fields) = match self {
+            Self::None => return Value::Null,
+            Self::Write(options) => (if creates { "CreateOptions" } else { "UpdateOptions" }, options.fields()),
+            Self::Delete(options) => {
+                let fields = serde_json::to_value(&options.given).unwrap_or_default();
+                ("DeleteOptions", fields.as_object().cloned().unwrap_or_default())
+            }
+        };
+        fields.insert("kind".to_owned(), kind.into());
+        fields.insert("apiVersion".to_owned(), "meta.k8s.io/v1".into());
+        Value::Object(fields)
+    }
+}
+
+impl WriteOptions {
+    fn fields(&self) -> serde_json::Map<String, Value> {
+        let mut fields = serde_json::Map::new();
+        if self.dry_run {
+            fields.insert("dryRun".to_owned(), vec!["All"].into());
+        }
+        if self.manager_given {
+            fields.insert("fieldManager".to_owned(), self.field_manager.as_str().into());
+        }
+        if self.validation_given {
+            fields.insert("fieldValidation".to_owned(), format!("{:?}", self.field_validation).into());
+        }
+        fields
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::policy::v1::Eviction;
 use serde_json::{Value, json};
 
 use super::{Call, Failure, On, ResourcePath};
-use crate::admission::Operation;
+use crate::admission::{Operation, Other};
 use crate::http::answer;
 use crate::http::body;
 use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
@@ -117,7 +117,10 @@ impl On<'_> {
         request.spec.get_or_insert_default().expiration_seconds.get_or_insert(request::DEFAULT_SECONDS);
         tracking::track_other(&place, "authentication.k8s.io/v1", "TokenRequest", &mut request);
         let mut request = request::prepare(request, &server.tokens, self.namespace, &self.at.name, now, lookup).await?;
-        place.admit_other(Operation::Create, &mut request).await?;
+        let sent = request.to_value();
+        let other =
+            Other { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest", object: sent, old: None };
+        place.admit_other(Operation::Create, &mut request, &other).await?;
         let issued = request::issue(request, &server.tokens, &server.rng, now, lookup).await?;
         Ok(answer::value(201, accepted, &issued.to_value()))
     }

@@ -54,7 +54,7 @@ impl On<'_> {
         if let (None, Some(warning)) = (options.propagation, self.strategy.delete_warning()) {
             self.call.warnings.add(warning);
         }
-        let deleted = write::delete(&self.place(options.dry_run), &options).await?;
+        let deleted = write::delete(&self.place_of_delete(&options), &options).await?;
         if deleted.removed && !self.strategy.returns_deleted() {
             return Ok(answer::value(200, form.accepted, &self.success(deleted.object.as_ref())));
         }
@@ -67,7 +67,7 @@ impl On<'_> {
         let options = self.delete_options(body).await?;
         let list = ListOptions::parse(&self.call.query, false, self.info())?;
         let page = read::list(&self.call.server, self.info(), &self.selection(&list), &list).await?;
-        write::delete_collection(&self.place(options.dry_run), &page.entries, &options).await?;
+        write::delete_collection(&self.place_of_delete(&options), &page.entries, &options).await?;
         let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
         Ok(answer::list(form, &meta, page.entries)?)
     }
