@@ -1,11 +1,15 @@
 //! What `start` waits for: the API answers, the default ServiceAccount exists, each node is Ready. A process that ends meanwhile ends the wait.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use api::well_known::namespaces::NODE_LEASE;
 use futures::future::try_join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client};
@@ -23,9 +27,17 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Lines of a log that an error quotes.
 const QUOTED_LINES: usize = 5;
 
+/// What was started just now. What a node's record says from before does not count for it.
+pub struct Launched {
+    /// Before the first of them.
+    pub at: Timestamp,
+    /// Their names.
+    pub components: BTreeSet<String>,
+}
+
 /// Waits for all of it.
-pub async fn all(cluster: &Cluster, progress: &Progress) -> Result<()> {
-    match timeout(LIMIT, wait(cluster, progress)).await {
+pub async fn all(cluster: &Cluster, progress: &Progress, launched: Launched) -> Result<()> {
+    match timeout(LIMIT, wait(cluster, progress, &launched)).await {
         Ok(result) => result,
         Err(_) => {
             Err(anyhow!("the cluster was not ready within {} s; its logs end:\n{}", LIMIT.as_secs(), log_ends(cluster)))
@@ -33,7 +45,7 @@ pub async fn all(cluster: &Cluster, progress: &Progress) -> Result<()> {
     }
 }
 
-async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
+async fn wait(cluster: &Cluster, progress: &Progress, launched: &Launched) -> Result<()> {
     progress.doing("waiting for the API server");
     let since = Instant::now();
     let client = answering(cluster).await?;
@@ -49,7 +61,12 @@ async fn wait(cluster: &Cluster, progress: &Progress) -> Result<()> {
     let nodes: &[NodeSpec] = if wanted("kubelet") { &cluster.spec.nodes } else { &[] };
     // Nodes get their pod addresses, and lose their first taint, from the controllers.
     let awaited = if wanted("controller-manager") { NodeState::Ready } else { NodeState::Registered };
-    let nodes = try_join_all(nodes.iter().map(|node| node_in(awaited, &client, node, progress, since)));
+    let nodes = try_join_all(nodes.iter().map(async |node| {
+        if launched.components.contains(&Component::Kubelet(node.clone()).name()) {
+            heard_since(launched.at, &client, node).await?;
+        }
+        node_in(awaited, &client, node, progress, since).await
+    }));
     futures::future::try_join(accounts, nodes).await?;
     Ok(())
 }
@@ -82,6 +99,15 @@ async fn default_account(client: &Client, progress: &Progress, since: Instant) -
 enum NodeState {
     Registered,
     Ready,
+}
+
+/// A kubelet renews its node's lease after it has written the node's status.
+async fn heard_since(at: Timestamp, client: &Client, node: &NodeSpec) -> Result<()> {
+    let renewed = move |lease: Option<&Lease>| {
+        lease.and_then(|lease| lease.spec.as_ref()?.renew_time.as_ref()).is_some_and(|renewed| renewed.0 >= at)
+    };
+    await_condition(Api::namespaced(client.clone(), NODE_LEASE), &node.name, renewed).await?;
+    Ok(())
 }
 
 async fn node_in(

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use anyhow::{Context, Result, bail};
+use process::Clock;
 use tokio::time::Instant;
 
 use crate::cluster::{self, Cluster, NodeSpec, Runtime, Spec, Store};
@@ -127,13 +128,15 @@ async fn bring_up(request: &Request, begun: &mut Begun, progress: &Progress) -> 
 
 /// Processes start together where they can: each waits for what it needs by itself.
 async fn start_components(cluster: &Cluster, begun: &mut Begun, progress: &Progress) -> Result<()> {
+    let launched_at = Clock::system().now();
     for component in components::of(cluster) {
         if launch::running(cluster, &component.name()).is_none() {
             let child = launch::spawn(cluster, &component)?;
             begun.started.push((component, child));
         }
     }
-    let waits = ready::all(cluster, progress);
+    let new = begun.started.iter().map(|(component, _)| component.name()).collect();
+    let waits = ready::all(cluster, progress, ready::Launched { at: launched_at, components: new });
     tokio::select! {
         biased;
         result = waits => result,

@@ -36,6 +36,9 @@ use crate::spec::{Process, SpecError};
 
 pub use pause::pause;
 
+/// File of the range of pod addresses, in the state directory.
+const POD_CIDR: &str = "pod-cidr.json";
+
 /// Where a runtime keeps what, and whom it may be.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,7 +46,7 @@ pub struct Config {
     pub root: PathBuf,
     /// Sandboxes and containers.
     pub state: PathBuf,
-    /// Where pod IPs come from; a kubelet may set it later by UpdateRuntimeConfig.
+    /// Where pod IPs come from; without it the last one that a kubelet set by UpdateRuntimeConfig.
     pub pod_cidr: Option<String>,
     /// The program whose hidden subcommands are the shims: normally `/proc/self/exe`.
     pub program: PathBuf,
@@ -189,7 +192,10 @@ impl Linux {
     pub async fn open(config: Config, clock: Clock, rng: Rng, token: CancellationToken) -> Result<Arc<Self>> {
         let config = Config { root: absolute(&config.root)?, state: absolute(&config.state)?, ..config };
         let lock = lock(&config.state)?;
-        let cidr = config.pod_cidr.as_deref().map(str::parse::<Cidr>).transpose()?;
+        let cidr = match &config.pod_cidr {
+            Some(given) => Some(given.parse()?),
+            None => known_cidr(&config.state)?,
+        };
         let images = Arc::new(Store::open(&config.root)?);
         images.add_builtin()?;
         let hierarchies = Hierarchies::detect().map_err(at(Path::new("/proc/self/mountinfo")))?;
@@ -225,17 +231,20 @@ impl Linux {
         Ok(linux)
     }
 
-    /// Where pod addresses come from, from now on.
-    pub fn set_cidr(&self, cidr: Cidr) {
+    /// Where pod addresses come from, from now on and after a restart.
+    pub fn set_cidr(&self, cidr: Cidr) -> Result<()> {
+        let path = self.config.state.join(POD_CIDR);
         let mut state = self.lock();
         if state.addresses.as_ref().is_some_and(|pool| pool.cidr() == cidr) {
-            return;
+            return Ok(());
         }
+        crate::disk::write(&path, &cidr.to_string()).map_err(at(&path))?;
         let mut pool = AddressPool::new(cidr);
         state.sandboxes.values().filter_map(|s| s.sandbox.ip).for_each(|ip| pool.claim(ip));
         state.addresses = Some(pool);
         drop(state);
         self.tasks.spawn(crate::network::prepare_host(cidr));
+        Ok(())
     }
 
     /// Whether pods can get addresses.
@@ -343,6 +352,16 @@ impl Linux {
 /// Runs blocking work apart from the server's own threads.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(LinuxError::Task)?
+}
+
+/// The range that an earlier runtime of this state directory gave addresses from.
+fn known_cidr(state: &Path) -> Result<Option<Cidr>> {
+    let path = state.join(POD_CIDR);
+    match crate::disk::read::<String>(&path) {
+        Ok(text) => Ok(Some(text.parse()?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(at(&path)(error)),
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {

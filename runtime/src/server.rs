@@ -274,7 +274,7 @@ impl RuntimeService for Server {
         let network = request.into_inner().runtime_config.and_then(|c| c.network_config);
         let cidr = network.map(|n| n.pod_cidr).unwrap_or_default();
         if !cidr.is_empty() {
-            self.linux.set_cidr(cidr.parse::<Cidr>().map_err(LinuxError::from)?);
+            self.linux.set_cidr(cidr.parse::<Cidr>().map_err(LinuxError::from)?)?;
         }
         answer(v1::UpdateRuntimeConfigResponse {})
     }

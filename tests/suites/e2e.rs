@@ -115,6 +115,11 @@ fn survives_a_crash(cluster: &Cluster) {
 
 /// After the controller and then the cluster are gone, so is every trace on the machine.
 fn nothing_is_left(cluster: Cluster) {
+    let node = cluster.get(&["nodes"])["items"][0].take();
+    let network = node["spec"]["podCIDR"].as_str().expect("nodes get addresses for pods").replace(['.', '/'], "_");
+    let node = name(&node).replace('-', "_");
+    let tables = || run(Command::new("nft").args(["list", "tables"])).ok();
+    assert!(tables().contains(&network) && tables().contains(&node), "tables have other names: {}", tables());
     cluster.official(&["delete", "rc", "nginx"]).ok();
     cluster.until_pods("app=nginx", 0, SOON);
     let folder = cluster.dir();
@@ -135,6 +140,9 @@ fn nothing_is_left(cluster: Cluster) {
     let left: Vec<&str> = processes.lines().filter(|line| line.contains(&name)).collect();
     assert!(left.is_empty(), "processes are left: {left:#?}");
     assert!(!folder.exists());
+    let tables = tables();
+    let left: Vec<&str> = tables.lines().filter(|line| line.contains(&network) || line.contains(&node)).collect();
+    assert!(left.is_empty(), "tables of nft are left: {left:#?}");
 }
 
 #[test]
