@@ -1,6 +1,6 @@
 //! The API server's flags, named as kube-apiserver's, and what they come to: [`Config`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
@@ -141,7 +141,7 @@ impl Args {
             _ => None,
         };
         Ok(Config {
-            advertise_address: self.advertise_address.unwrap_or_else(|| host_address(self.bind_address)),
+            advertise_address: self.advertise_address.unwrap_or_else(|| process::reachable_address(self.bind_address)),
             secure_port: self.secure_port,
             service_cidr: self.service_cluster_ip_range.clone(),
             node_ports: self.service_node_port_range.clone(),
@@ -151,21 +151,6 @@ impl Args {
             kubelet_tls,
         })
     }
-}
-
-/// Where others reach a server that listens here: everywhere means the address of the default route's interface.
-fn host_address(bind: IpAddr) -> IpAddr {
-    if !bind.is_unspecified() {
-        return bind;
-    }
-    // Connecting a datagram socket sends nothing; it only chooses the interface.
-    let elsewhere: IpAddr = if bind.is_ipv4() {
-        Ipv4Addr::new(192, 0, 2, 1).into()
-    } else {
-        Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into()
-    };
-    let socket = UdpSocket::bind((bind, 0)).and_then(|socket| socket.connect((elsewhere, 9)).map(|()| socket));
-    socket.and_then(|socket| socket.local_addr()).map_or(bind, |address| address.ip())
 }
 
 impl Config {

@@ -4,7 +4,6 @@
 //! the [`Spec`]; `run/` holds one file for each process that was started.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -198,14 +197,4 @@ impl Cluster {
     pub fn server_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.spec.port)
     }
-}
-
-/// This machine's address that others, pods included, can reach; loopback where it has no network.
-pub fn machine_address() -> IpAddr {
-    // Connecting a UDP socket sends nothing; it only asks the routing table.
-    let route = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(203, 0, 113, 1), 9))?;
-        socket.local_addr()
-    });
-    route.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
 }

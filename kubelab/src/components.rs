@@ -1,9 +1,9 @@
 //! THE TABLE of the processes of a cluster: names, order and command lines.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
-use crate::cluster::{Cluster, NodeSpec, Runtime, Store, machine_address};
+use crate::cluster::{Cluster, NodeSpec, Runtime, Store};
 
 /// Domain of the cluster's DNS names.
 const CLUSTER_DOMAIN: &str = "cluster.local";
@@ -122,7 +122,6 @@ fn apiserver(cluster: &Cluster) -> Vec<String> {
     let mut args = vec![
         flag("bind-address", "0.0.0.0"),
         flag("secure-port", spec.port),
-        flag("advertise-address", machine_address()),
         flag("service-cluster-ip-range", &spec.service_cidr),
         flag("tls-cert-file", server.cert.display()),
         flag("tls-private-key-file", server.key.display()),
@@ -178,7 +177,6 @@ fn kubelet(cluster: &Cluster, node: &NodeSpec) -> Vec<String> {
     vec![
         flag("kubeconfig", cluster.component_kubeconfig(&format!("node-{}", node.name)).display()),
         flag("hostname-override", &node.name),
-        flag("node-ip", machine_address()),
         flag("port", node.kubelet_port),
         flag("root-dir", dir.join("kubelet").display()),
         flag("tls-cert-file", server.cert.display()),
@@ -203,7 +201,7 @@ fn runtime_name(runtime: Runtime) -> &'static str {
 
 /// The addresses that serving certificates must name.
 pub fn serving_addresses(service_cidr: &str) -> Vec<IpAddr> {
-    let mut addresses = vec![IpAddr::from([127, 0, 0, 1]), machine_address()];
+    let mut addresses = vec![Ipv4Addr::LOCALHOST.into(), process::reachable_address(Ipv4Addr::UNSPECIFIED.into())];
     if let Some(IpAddr::V4(base)) = service_cidr.split('/').next().and_then(|base| base.parse().ok()) {
         addresses.push(IpAddr::V4((u32::from(base) + 1).into()));
     }

@@ -3,7 +3,7 @@
 //! Entry: [`run`]. Invariant: flags are read here only; the rest of the crate sees a [`KubeletConfig`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -92,7 +92,11 @@ impl Args {
             Some(name) => name.clone(),
             None => nix::unistd::gethostname()?.to_string_lossy().to_lowercase(),
         };
-        let node_ips = if self.node_ip.is_empty() { vec![own_address().to_string()] } else { self.node_ip.clone() };
+        let node_ips = if self.node_ip.is_empty() {
+            vec![process::reachable_address(Ipv4Addr::UNSPECIFIED.into()).to_string()]
+        } else {
+            self.node_ip.clone()
+        };
         let host = if self.simulated {
             Host::Simulated { capacity: pairs(&self.simulated_capacity)?, pod_logs_dir: Some(self.logs_dir()) }
         } else {
@@ -148,16 +152,6 @@ fn pairs(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
         Ok((key.to_owned(), value.to_owned()))
     };
     texts.iter().filter(|text| !text.is_empty()).map(pair).collect()
-}
-
-/// The address from which this machine reaches others; nothing is sent.
-fn own_address() -> IpAddr {
-    let lookup = || -> std::io::Result<IpAddr> {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect(SocketAddr::from(([192, 0, 2, 1], 9)))?;
-        Ok(socket.local_addr()?.ip())
-    };
-    lookup().unwrap_or(IpAddr::from([127, 0, 0, 1]))
 }
 
 /// A connection to the runtime's socket, made when it is first used and again when it breaks.
