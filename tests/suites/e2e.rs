@@ -50,6 +50,7 @@ fn main_job(store: &str) {
         cluster.official(&["scale", "rc", "nginx", &format!("--replicas={replicas}")]).ok();
         cluster.until_pods("app=nginx", replicas, SOON).iter().for_each(serves_nginx);
     }
+    a_status_written_over_is_put_right(&cluster);
     logs_and_exec(&cluster);
     survives_a_crash(&cluster);
     nothing_is_left(cluster);
@@ -77,6 +78,14 @@ fn a_deleted_pod_is_replaced(cluster: &Cluster, pod: &Value) {
         }
     });
     println!("a deleted pod was replaced by a ready one after {:?}", begun.elapsed());
+    cluster.until_pods("app=nginx", 3, SOON);
+}
+
+/// As the node lifecycle controller does to the pods of a node that was away for a while.
+fn a_status_written_over_is_put_right(cluster: &Cluster) {
+    let pods = cluster.ready_pods("app=nginx");
+    let unready = r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}"#;
+    cluster.official(&["patch", "pod", name(&pods[0]), "--subresource=status", "-p", unready]).ok();
     cluster.until_pods("app=nginx", 3, SOON);
 }
 
