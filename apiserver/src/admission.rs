@@ -8,6 +8,7 @@ mod context;
 mod default_toleration_seconds;
 mod escalation;
 pub mod lookup;
+pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;

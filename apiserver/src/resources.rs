@@ -21,6 +21,7 @@ mod ingress;
 mod job;
 mod lease;
 mod limit_range;
+pub mod match_conditions;
 mod namespace;
 mod network_policy;
 mod node;
@@ -46,6 +47,8 @@ mod service_account;
 mod stateful_set;
 mod storage_class;
 mod table;
+pub mod webhook_address;
+pub mod webhook_configuration;
 pub mod wire;
 mod workload;
 

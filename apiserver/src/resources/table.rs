@@ -36,6 +36,7 @@ use super::service::Service;
 use super::service_account::ServiceAccount;
 use super::stateful_set::StatefulSet;
 use super::storage_class::StorageClass;
+use super::webhook_configuration::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use super::{BuiltIn, Kind, Strategy};
 
 fn row<K: Kind>() -> Box<dyn Strategy> {
@@ -61,6 +62,9 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<Secret>(),
         row::<Service>(),
         row::<ServiceAccount>(),
+        // admissionregistration.k8s.io
+        row::<MutatingWebhookConfiguration>(),
+        row::<ValidatingWebhookConfiguration>(),
         // apps
         row::<ControllerRevision>(),
         row::<DaemonSet>(),
