@@ -6,3 +6,4 @@ pub mod cluster;
 pub mod command;
 pub mod files;
 pub mod simulation;
+pub mod transcript;

@@ -16,8 +16,9 @@ use crate::resources::{ResourceInfo, Served, Strategy, Subresource};
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Groups that come first in upstream's order; all others follow by name.
-const GROUP_ORDER: [&str; 18] = [
+const GROUP_ORDER: [&str; 19] = [
     "apiregistration.k8s.io",
+    "apps",
     "events.k8s.io",
     "authentication.k8s.io",
     "authorization.k8s.io",
