@@ -14,6 +14,7 @@ mod plain;
 mod required;
 mod subresources;
 mod v2;
+mod v2_protobuf;
 mod v3;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,11 @@ use crate::resources::{Served, Strategy};
 
 /// The name under which the document of version 2 is remembered.
 const V2: &str = "v2";
+/// The same in protobuf.
+const V2_PROTOBUF: &str = "v2 protobuf";
+const PROTOBUF_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+/// The type's older name, which clients still ask for; it is no media type by the standard.
+const OLD_PROTOBUF_TYPE: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
 
 /// What is remembered of the documents.
 #[derive(Default)]
@@ -78,7 +84,7 @@ pub struct Asked<'a> {
 /// Answers a GET of `/openapi/…`.
 pub fn answer(documents: &Documents, served: &Served, asked: &Asked<'_>) -> Result<Response, ApiError> {
     match asked.path {
-        ["v2"] => Ok(document(&documents.packed(served, V2)?, asked, "application/json")),
+        ["v2"] => version_2(documents, served, asked),
         ["v3"] => Ok(index(documents, served, asked)?),
         ["v3", key @ ..] if v3::keys(served).contains(&key.join("/")) => {
             group(documents, served, &key.join("/"), asked)
@@ -125,13 +131,29 @@ fn address(key: &str, digest: &str) -> String {
     format!("/openapi/v3/{key}?hash={digest}")
 }
 
+/// `/openapi/v2`: in the first form of the client's list that there is.
+fn version_2(documents: &Documents, served: &Served, asked: &Asked<'_>) -> Result<Response, ApiError> {
+    let protobuf = accepted(asked).find_map(|media_type| match media_type {
+        PROTOBUF_TYPE | OLD_PROTOBUF_TYPE => Some(true),
+        "*/*" | "application/*" | "application/json" => Some(false),
+        _ => None,
+    });
+    match protobuf {
+        Some(true) => Ok(respond(&documents.packed(served, V2_PROTOBUF)?, asked, PROTOBUF_TYPE)),
+        Some(false) => Ok(respond(&documents.packed(served, V2)?, asked, "application/json")),
+        None => Ok(answer::text(406, "")),
+    }
+}
+
+/// The media types that the client takes, in its order; no list is all.
+fn accepted<'a>(asked: &Asked<'a>) -> impl Iterator<Item = &'a str> {
+    let accept = asked.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).filter(|accept| !accept.is_empty());
+    accept.unwrap_or("*/*").split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim())
+}
+
 /// A document, for a client that takes JSON; kubectl asks for JSON of version 3.
 fn document(packed: &Packed, asked: &Asked<'_>, content_type: &str) -> Response {
-    let accept = asked.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let clauses = accept.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
-    if accept.is_empty()
-        || clauses.into_iter().any(|clause| matches!(clause, "*/*" | "application/*" | "application/json"))
-    {
+    if accepted(asked).any(|media_type| matches!(media_type, "*/*" | "application/*" | "application/json")) {
         return respond(packed, asked, content_type);
     }
     answer::text(406, "")
@@ -206,7 +228,7 @@ impl Documents {
     /// Forgets the documents of groups that are no longer served.
     fn forget_all_but(&self, keys: &BTreeSet<String>) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|key, _| key == V2 || keys.contains(key));
+        kept.retain(|key, _| is_whole(key) || keys.contains(key));
     }
 
     fn keep(&self, key: &str, document: Kept) {
@@ -217,12 +239,21 @@ impl Documents {
 
 /// The rows that a document is made of, in the order of the table.
 fn rows(served: &Served, key: &str) -> Vec<Arc<dyn Strategy>> {
-    served.rows().iter().filter(|row| key == V2 || v3::key(row.as_ref()) == key).cloned().collect()
+    served.rows().iter().filter(|row| is_whole(key) || v3::key(row.as_ref()) == key).cloned().collect()
+}
+
+/// Whether it is a document of everything.
+fn is_whole(key: &str) -> bool {
+    key == V2 || key == V2_PROTOBUF
 }
 
 fn write(key: &str, rows: &[Arc<dyn Strategy>]) -> Result<Vec<u8>, ApiError> {
     let rows: Vec<&dyn Strategy> = rows.iter().map(AsRef::as_ref).collect();
-    let written = if key == V2 { v2::write(&rows) } else { v3::write(key, &rows) };
+    let written = match key {
+        V2 => v2::write(&rows),
+        V2_PROTOBUF => v2::write(&rows).and_then(|json| v2_protobuf::encode(&json)),
+        _ => v3::write(key, &rows),
+    };
     written.map_err(|error| ApiError::internal(format!("the OpenAPI document {key} can't be written: {error}")))
 }
 

@@ -182,7 +182,11 @@ fn a_digest_names_the_document() {
     let packed = ask(&documents, "v2", None, &[(ACCEPT_ENCODING, "br, gzip;q=0.5")]);
     assert_eq!((header(&packed, CONTENT_ENCODING), header(&packed, CONTENT_TYPE)), ("gzip", "application/json"));
     let protobuf = [(ACCEPT, "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
-    assert_eq!(ask(&documents, "v2", None, &protobuf).status().as_u16(), 406);
+    let answered = ask(&documents, "v2", None, &protobuf);
+    assert_eq!(answered.status().as_u16(), 200);
+    assert_eq!(header(&answered, CONTENT_TYPE), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert_ne!(header(&answered, ETAG), header(&ask(&documents, "v2", None, &[]), ETAG));
+    assert_eq!(ask(&documents, "v2", None, &[(ACCEPT, "text/html")]).status().as_u16(), 406);
     for missing in ["v4", "v3/apis/none/v1", "v3/api/v2", "v2/x"] {
         assert_eq!(ask(&documents, missing, None, &[]).status().as_u16(), 404, "{missing}");
     }
