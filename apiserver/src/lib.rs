@@ -11,6 +11,7 @@ pub mod authn;
 pub mod authz;
 pub mod bootstrap;
 pub mod cache;
+pub mod cel;
 pub mod http;
 pub mod metrics;
 pub mod object;
