@@ -16,6 +16,7 @@ use crate::args::Config;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::cache::{Cache, ResourceSpec, SelectableField};
+use crate::flow_control::FlowControl;
 use crate::http::health::{Check, Checks};
 use crate::http::openapi::Documents;
 use crate::resources::{ResourceInfo, Resources, table};
@@ -77,6 +78,8 @@ pub struct ApiServer {
     pub services: Arc<dyn Claims>,
     /// How webhooks are called.
     pub webhooks: Arc<webhook::Client>,
+    /// Who waits when there is too much to do.
+    pub flow_control: FlowControl,
     /// Counters and times.
     pub metrics: Registry,
     /// Behind `/livez` and `/readyz`.
@@ -103,7 +106,9 @@ impl ApiServer {
         let webhooks = Arc::new(webhook::Client::new(Arc::clone(&view), advertised));
         let range = config.service_cidr.parse::<Cidr>()?;
         let services = Services::new(Arc::clone(&storage), clock, rng.clone(), range, config.node_ports.clone());
+        let metrics = Registry::new();
         Ok(Arc::new(Self {
+            flow_control: FlowControl::new(config.seats, metrics.clone()),
             resources,
             authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock),
             admission: crate::admission::chain(&rng, &authorizers),
@@ -118,7 +123,7 @@ impl ApiServer {
             rng,
             tokens,
             webhooks,
-            metrics: Registry::new(),
+            metrics,
             documents: Documents::default(),
             draining: CancellationToken::new(),
             config,
@@ -134,6 +139,8 @@ impl ApiServer {
         crate::bootstrap::run(self).await.map_err(StartError::Bootstrap)?;
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move { crate::bootstrap::keep(server, ends).await });
+        let watches = crate::bootstrap::flow_control::Watches::open(self);
+        tasks.spawn(crate::bootstrap::flow_control::keep(Arc::clone(self), watches, token.clone()));
         tasks.spawn(storage::compact_every(Arc::clone(&self.storage), COMPACT_EVERY, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move {

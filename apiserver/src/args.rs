@@ -69,6 +69,12 @@ pub struct Args {
     /// Ports of services on every node
     #[arg(long, default_value = "30000-32767", value_parser = port_range, value_name = "RANGE")]
     pub service_node_port_range: RangeInclusive<u16>,
+    /// Requests that only read and are answered at a time; with those that write, the seats that priority levels share
+    #[arg(long, default_value_t = 400, value_name = "NUMBER")]
+    pub max_requests_inflight: u32,
+    /// Requests that write and are answered at a time
+    #[arg(long, default_value_t = 200, value_name = "NUMBER")]
+    pub max_mutating_requests_inflight: u32,
     /// Certificate shown to kubelets
     #[arg(long, value_name = "FILE")]
     pub kubelet_client_certificate: Option<PathBuf>,
@@ -117,6 +123,8 @@ pub struct Config {
     pub signing_key: String,
     /// PEMs, public or private, of further keys that verify them.
     pub verification_keys: Vec<String>,
+    /// Seats that priority levels share: requests that are answered at a time.
+    pub seats: u32,
     /// How kubelets are reached; None where there are none to reach.
     pub kubelet_tls: Option<KubeletTls>,
 }
@@ -148,6 +156,7 @@ impl Args {
             issuer: self.service_account_issuer.clone(),
             signing_key: read(&self.service_account_signing_key_file)?,
             verification_keys: self.service_account_key_file.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+            seats: self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight),
             kubelet_tls,
         })
     }
@@ -164,6 +173,7 @@ impl Config {
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
             signing_key: rcgen::KeyPair::generate().expect("the system has random numbers").serialize_pem(),
             verification_keys: vec![],
+            seats: 600,
             kubelet_tls: None,
         }
     }

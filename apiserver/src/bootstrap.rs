@@ -6,6 +6,7 @@
 
 mod aggregation;
 mod endpoints;
+pub(crate) mod flow_control;
 mod kubernetes_service;
 mod namespaces;
 pub mod policy;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::error::ApiError;
+use futures::try_join;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -34,11 +36,12 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), ApiError> {
     let writer = Writer::new(server);
     namespaces::ensure(&writer).await?;
     priority_classes::ensure(&writer).await?;
-    rbac::reconcile(&writer, policy::policy()).await?;
+    try_join!(rbac::reconcile(&writer, policy::policy()), flow_control::ensure(server))?;
     kubernetes_service::ensure(&writer).await?;
     endpoints::announce(&writer).await?;
     server.cache.fresh().await.map_err(storage_error)?;
-    aggregation::aggregate(&writer).await
+    try_join!(aggregation::aggregate(&writer), flow_control::settle(server))?;
+    Ok(())
 }
 
 /// Keeps aggregated roles and the endpoints of the `kubernetes` Service true until the server ends, then withdraws from them.

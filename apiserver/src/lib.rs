@@ -12,6 +12,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod cel;
+pub mod flow_control;
 pub mod http;
 pub mod metrics;
 pub mod object;

@@ -16,6 +16,7 @@ mod deployment;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod flow_schema;
 mod horizontal_pod_autoscaler;
 mod ingress;
 mod job;
@@ -33,6 +34,7 @@ mod pod_spec;
 mod pod_template;
 mod printing;
 mod priority_class;
+mod priority_level_configuration;
 mod rbac;
 mod replica_set;
 mod replication_controller;
@@ -238,6 +240,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Columns of the Table format; none means that the kind has no Table (406).
     fn columns() -> Columns<Self::Object>;
+    /// Rows of a Table are in ascending order of this, then of their names.
+    fn table_rank(_: &Self::Object) -> i64 {
+        0
+    }
     /// Warnings for a create or update (`Warning: 299`), as upstream words them.
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
@@ -325,6 +331,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn columns(&self) -> &[Column];
     /// Cells of one stored object.
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
+    /// See [`Kind::table_rank`].
+    fn table_rank(&self, _object: &dyn Object) -> i64 {
+        0
+    }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
     /// See [`Kind::grace_period`].

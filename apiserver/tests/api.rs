@@ -2,6 +2,8 @@
 
 #[path = "api/deletes.rs"]
 mod deletes;
+#[path = "api/flow_control.rs"]
+mod flow_control;
 #[path = "api/ownership.rs"]
 mod ownership;
 #[path = "api/reads.rs"]

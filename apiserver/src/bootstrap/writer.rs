@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::User;
-use crate::http::options::Options;
-use crate::resources::Strategy;
+use crate::http::options::{FieldValidation, Options};
+use crate::resources::{Strategy, Subresource};
 use crate::view::prefix;
 use crate::write::{self, Place, Replacement, Warnings};
 
@@ -31,6 +31,7 @@ pub(super) struct Writer {
     /// The server.
     pub server: Arc<ApiServer>,
     user: User,
+    manager: &'static str,
 }
 
 /// What can be written: a built-in type.
@@ -46,7 +47,12 @@ impl<T> Kept for T where
 
 impl Writer {
     pub(super) fn new(server: &Arc<ApiServer>) -> Self {
-        Self { server: Arc::clone(server), user: User::apiserver() }
+        Self::named(server, MANAGER)
+    }
+
+    /// A writer that owns what it writes under another name.
+    pub(super) fn named(server: &Arc<ApiServer>, manager: &'static str) -> Self {
+        Self { server: Arc::clone(server), user: User::apiserver(), manager }
     }
 
     /// The object as the cache has it, with its resourceVersion.
@@ -84,6 +90,16 @@ impl Writer {
             .map(drop)
     }
 
+    /// Applies fields of the status, whoever owned them before.
+    pub(super) async fn apply_status<T: Kept>(&self, name: &str, fields: &serde_json::Value) -> Result<(), ApiError> {
+        let Some(strategy) = self.strategy::<T>() else { return Ok(()) };
+        let text = bytes::Bytes::from(fields.to_string());
+        let wanted = write::Wanted::read(&text, true, FieldValidation::Ignore)?;
+        let notes = Notes::default();
+        let place = Place { subresource: Some(Subresource::Status), ..self.place(strategy.as_ref(), "", name, &notes) };
+        write::update(&place, Replacement::Apply(wanted)).await.map(drop)
+    }
+
     fn strategy<T: Kept>(&self) -> Option<Arc<dyn Strategy>> {
         self.server.resources.find(T::GROUP, T::VERSION, T::URL_PATH_SEGMENT)
     }
@@ -102,7 +118,7 @@ impl Writer {
             name,
             subresource: None,
             user: &self.user,
-            manager: MANAGER,
+            manager: self.manager,
             dry_run: false,
             warnings: &notes.warnings,
             annotations: &notes.annotations,

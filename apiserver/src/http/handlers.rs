@@ -5,6 +5,7 @@
 mod plain;
 mod reads;
 mod subresources;
+mod turn;
 mod writes;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::{User, impersonation};
 use crate::authz::Attributes;
+use crate::flow_control::Verdict;
 use crate::metrics::Observed;
 use crate::read::ListError;
 use crate::resources::{ResourceInfo, Strategy, Subresource};
@@ -71,17 +73,35 @@ pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
 
 async fn respond(server: Arc<ApiServer>, parts: Parts, query: Query, info: RequestInfo, body: Body) -> Response {
     let form = Accepted::for_error(&parts.headers, &query);
-    let user = match admit(&server, &parts, &query, &info).await {
-        Ok(user) => user,
+    let asked = match identify(&server, &parts, &query, &info).await {
+        Ok(asked) => asked,
         Err(error) => return answer::error(&error, form, None),
     };
-    let call =
-        Call { server, parts, query, info, user, warnings: Warnings::default(), annotations: Annotations::default() };
-    call.answer(body, form).await
+    let verdict = turn::take(&server, &asked.user, &query, &info).await;
+    let mut response = match &verdict {
+        Some(Verdict { seat: Err(_), .. }) => turn::refused(),
+        _ => match server.authorizers.require(&asked) {
+            Ok(()) => {
+                let (warnings, annotations) = (Warnings::default(), Annotations::default());
+                let call = Call { server, parts, query, info, user: asked.user, warnings, annotations };
+                call.answer(body, form).await
+            }
+            Err(error) => answer::error(&error, form, None),
+        },
+    };
+    if let Some(verdict) = &verdict {
+        verdict.mark(response.headers_mut());
+    }
+    response
 }
 
-/// Who asks, and whether they may.
-async fn admit(server: &ApiServer, parts: &Parts, query: &Query, info: &RequestInfo) -> Result<User, ApiError> {
+/// Who asks for what, and as whom.
+async fn identify(
+    server: &ApiServer,
+    parts: &Parts,
+    query: &Query,
+    info: &RequestInfo,
+) -> Result<Attributes, ApiError> {
     let user = match parts.extensions.get::<InProcess>() {
         Some(InProcess(user)) => user.clone(),
         None => {
@@ -91,8 +111,7 @@ async fn admit(server: &ApiServer, parts: &Parts, query: &Query, info: &RequestI
     };
     let mut asked = Attributes::new(&user, info.verb, info.target()).with_field_selector(query.first("fieldSelector"));
     asked.user = impersonation::impersonate(&server.authorizers, &parts.headers, &asked)?;
-    server.authorizers.require(&asked)?;
-    Ok(asked.user)
+    Ok(asked)
 }
 
 /// Why a call failed.
@@ -135,8 +154,7 @@ impl Call {
 
     /// Requests that last as long as somebody listens.
     fn is_stream(&self, at: &ResourcePath) -> bool {
-        self.info.verb == "watch"
-            || matches!(at.subresource.as_str(), "log" | "exec" | "attach" | "portforward" | "proxy")
+        self.info.verb == "watch" || turn::is_endless(at)
     }
 
     async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {

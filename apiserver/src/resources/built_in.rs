@@ -189,6 +189,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         (self.columns.cells)(self.own(object), now)
     }
 
+    fn table_rank(&self, object: &dyn Object) -> i64 {
+        K::table_rank(self.own(object))
+    }
+
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }

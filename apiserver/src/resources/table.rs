@@ -10,6 +10,7 @@ use super::deployment::Deployment;
 use super::endpoint_slice::EndpointSlice;
 use super::endpoints::Endpoints;
 use super::event::{CoreEvent, Event};
+use super::flow_schema::FlowSchema;
 use super::horizontal_pod_autoscaler::{HorizontalPodAutoscaler, OldAutoscaler};
 use super::ingress::{Ingress, IngressClass};
 use super::job::Job;
@@ -24,6 +25,7 @@ use super::pod::Pod;
 use super::pod_disruption_budget::PodDisruptionBudget;
 use super::pod_template::PodTemplate;
 use super::priority_class::PriorityClass;
+use super::priority_level_configuration::PriorityLevelConfiguration;
 use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use super::replica_set::ReplicaSet;
 use super::replication_controller::ReplicationController;
@@ -93,6 +95,9 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<EndpointSlice>(),
         // events.k8s.io
         row::<Event>(),
+        // flowcontrol.apiserver.k8s.io
+        row::<FlowSchema>(),
+        row::<PriorityLevelConfiguration>(),
         // networking.k8s.io
         row::<Ingress>(),
         row::<IngressClass>(),

@@ -48,7 +48,9 @@ pub struct Tables<'a> {
 impl Tables<'_> {
     /// A table of these objects under this list metadata. Without headings the columns are null, as in later events of a watch.
     pub fn table(&self, metadata: Value, objects: &[&[u8]], headings: bool) -> Result<Value, ApiError> {
-        let rows = objects.iter().map(|bytes| self.row(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let mut rows = objects.iter().map(|bytes| self.row(bytes)).collect::<Result<Vec<_>, _>>()?;
+        rows.sort_by_key(|(rank, _)| *rank);
+        let rows: Vec<Value> = rows.into_iter().map(|(_, row)| row).collect();
         let columns = self.strategy.columns().iter().map(|column| {
             json!({"name": column.name, "type": column.kind, "format": column.format, "description": column.description,
                 "priority": column.priority})
@@ -62,7 +64,8 @@ impl Tables<'_> {
         Ok(Value::Object(table))
     }
 
-    fn row(&self, bytes: &[u8]) -> Result<Value, ApiError> {
+    /// The row, and its place among the others.
+    fn row(&self, bytes: &[u8]) -> Result<(i64, Value), ApiError> {
         let object = self.strategy.decode_stored(bytes)?;
         let cells = self.strategy.cells(object.as_ref(), self.now);
         let shown = match self.include {
@@ -70,6 +73,6 @@ impl Tables<'_> {
             Include::Metadata => super::metadata_only(bytes, self.api_version),
             Include::Object => super::served_value(self.strategy, bytes)?,
         };
-        Ok(json!({"cells": cells, "object": shown}))
+        Ok((self.strategy.table_rank(object.as_ref()), json!({"cells": cells, "object": shown})))
     }
 }
