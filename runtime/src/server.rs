@@ -205,7 +205,8 @@ impl RuntimeService for Server {
         let request = request.into_inner();
         self.running(&request.container_id)?;
         let (container_id, command) = (request.container_id, request.cmd);
-        let url = self.ticket(Stream::Exec { container_id, command, tty: request.tty, stdin: request.stdin });
+        let v1::ExecRequest { tty, stdin, stdout, stderr, .. } = request;
+        let url = self.ticket(Stream::Exec { container_id, command, tty, stdin, stdout, stderr });
         answer(v1::ExecResponse { url })
     }
 
@@ -213,7 +214,8 @@ impl RuntimeService for Server {
         let request = request.into_inner();
         let container = self.running(&request.container_id)?;
         let stdin = request.stdin && container.config.stdin;
-        let url = self.ticket(Stream::Attach { container_id: request.container_id, stdin });
+        let v1::AttachRequest { container_id, tty, stdout, stderr, .. } = request;
+        let url = self.ticket(Stream::Attach { container_id, tty, stdin, stdout, stderr });
         answer(v1::AttachResponse { url })
     }
 

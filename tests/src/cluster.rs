@@ -80,8 +80,19 @@ impl Cluster {
     }
 
     fn with_environment(&self, command: &mut Command) -> Ran {
+        run(self.environment(command))
+    }
+
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("KUBELAB_HOME", self.folder()).env("HOME", self.folder()).env("KUBECONFIG", self.kubeconfig());
-        run(command.env("KUBELAB_NAME", &self.name))
+        command.env("KUBELAB_NAME", &self.name)
+    }
+
+    /// The official kubectl, for a test that gives it more than arguments.
+    pub fn official_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("kubectl");
+        self.environment(command.args(args));
+        command
     }
 
     /// Runs `kubelab`.

@@ -1,8 +1,8 @@
 //! The main job on real input: the unmodified nginx ReplicationController as real containers, on both stores. Needs root.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -52,6 +52,9 @@ fn main_job(store: &str) {
     }
     a_status_written_over_is_put_right(&cluster);
     logs_and_exec(&cluster);
+    for web_sockets in ["true", "false"] {
+        streams(&cluster, web_sockets);
+    }
     survives_a_crash(&cluster);
     nothing_is_left(cluster);
 }
@@ -101,6 +104,43 @@ fn logs_and_exec(cluster: &Cluster) {
         assert_eq!(kubectl(cluster, &["exec", pod, "--", "/bin/sh", "-c", "echo out; exit 3"]).code, Some(3));
         assert_eq!(kubectl(cluster, &["exec", pod, "--", "/bin/busybox", "hostname"]).ok().trim(), pod);
     }
+}
+
+/// What kubectl sends over WebSockets, and over SPDY where it is told to or is older.
+fn streams(cluster: &Cluster, web_sockets: &str) {
+    let pods = cluster.ready_pods("app=nginx");
+    let pod = name(&pods[0]);
+    let command = |args: &[&str]| {
+        let mut command = cluster.official_command(args);
+        command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", web_sockets);
+        command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", web_sockets);
+        command
+    };
+    let ran = run(&mut command(&["exec", pod, "--", "/bin/sh", "-c", "echo out; echo err >&2; exit 3"]));
+    assert_eq!((ran.stdout.as_str(), ran.code), ("out\n", Some(3)), "{}", ran.stderr);
+    assert!(ran.stderr.starts_with("err\n"), "{}", ran.stderr);
+
+    let mut copy = command(&["exec", "-i", pod, "--", "/bin/busybox", "wc", "-c"]);
+    let mut copy = copy.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kubectl runs");
+    copy.stdin.take().expect("its input").write_all(&[b'x'; 300_000]).expect("it reads");
+    assert_eq!(String::from_utf8_lossy(&copy.wait_with_output().expect("it ends").stdout).trim(), "300000");
+
+    let mut forward = command(&["port-forward", &format!("pod/{pod}"), ":80"]);
+    let mut forward = forward.stdout(Stdio::piped()).spawn().expect("kubectl runs");
+    let mut line = String::new();
+    // Open until the end: kubectl says something for every connection.
+    let mut output = BufReader::new(forward.stdout.take().expect("its output"));
+    output.read_line(&mut line).expect("it says where");
+    let port: u16 = line
+        .strip_prefix("Forwarding from 127.0.0.1:")
+        .and_then(|rest| rest.split_once(' ')?.0.parse().ok())
+        .unwrap_or_else(|| panic!("{line:?}"));
+    for _ in 0..3 {
+        let text = page("127.0.0.1", port);
+        assert!(text.as_ref().is_ok_and(|text| text.contains("Welcome to nginx!")), "{text:?}");
+    }
+    forward.kill().expect("it runs until it is ended");
+    forward.wait().expect("it ends");
 }
 
 /// kill -9 of everything, then start again: the same objects, and the containers are found or made anew.

@@ -19,7 +19,7 @@ pub const CLOSE: u8 = 255;
 /// Which form of the channels a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// `channel.k8s.io`: the end is told in plain text.
+    /// `channel.k8s.io`, and v2 and v3 of SPDY: the end is told in plain text.
     V1,
     /// `v4.channel.k8s.io`: the end is told as a Status.
     V4,
@@ -31,11 +31,15 @@ impl Protocol {
     /// All names, the best first.
     pub const NAMES: [&'static str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
 
+    /// The names that clients of SPDY offer, the best first: the older ones tell the end in plain text, too.
+    pub const SPDY_NAMES: [&'static str; 4] =
+        ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
+
     /// What was agreed on.
     pub fn of(name: Option<&str>) -> Self {
         match name {
             Some("v5.channel.k8s.io") => Self::V5,
-            Some("channel.k8s.io") | None => Self::V1,
+            Some("v3.channel.k8s.io" | "v2.channel.k8s.io" | "channel.k8s.io") | None => Self::V1,
             Some(_) => Self::V4,
         }
     }

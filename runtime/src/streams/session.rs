@@ -4,20 +4,19 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::{Message, WebSocket};
-use futures::stream::{SplitSink, SplitStream};
-use futures::{SinkExt as _, StreamExt as _};
+use axum::extract::ws::Message;
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::channels::{Protocol, STDERR, STDOUT, Said, message, said};
+use super::channels::{Protocol, STDERR, STDOUT, Said, message};
+use super::link::Link;
 use crate::control;
 use crate::linux::Linux;
 use crate::shim::protocol::{Channel, TerminalSize, put_frame, take_frame};
 
-/// Messages that wait for a slow client.
-const QUEUE: usize = 64;
 const READ_SIZE: usize = 32 * 1024;
 /// How long output may still come after the command has ended.
 const DRAIN: Duration = Duration::from_millis(500);
@@ -27,15 +26,14 @@ type Outgoing = mpsc::Sender<Message>;
 /// Executes a command and connects the client with it.
 pub async fn execute(
     linux: &Arc<Linux>,
-    socket: WebSocket,
+    link: Link,
     protocol: Protocol,
     container_id: &str,
     command: &[String],
     tty: bool,
     stdin: bool,
 ) {
-    let (sink, incoming) = socket.split();
-    let (outgoing, writer) = start_writer(sink);
+    let Link { outgoing, incoming, writer } = link;
     let outcome = match linux.execute(container_id, command, tty, stdin).await {
         Err(error) => Some(Err(tonic::Status::from(error).message().to_owned())),
         Ok(running) => {
@@ -52,7 +50,7 @@ pub async fn execute(
                     Some(code.map_err(|e| e.to_string()))
                 }
                 // The client hung up: dropping the execution kills the command.
-                () = listen(incoming, protocol, input, running.terminal) => None,
+                () = listen(incoming, input, running.terminal) => None,
             }
         }
     };
@@ -62,9 +60,8 @@ pub async fn execute(
 }
 
 /// Connects the client with a container's own streams.
-pub async fn attach(linux: &Arc<Linux>, socket: WebSocket, protocol: Protocol, container_id: &str, stdin: bool) {
-    let (sink, mut incoming) = socket.split();
-    let (outgoing, writer) = start_writer(sink);
+pub async fn attach(linux: &Arc<Linux>, link: Link, protocol: Protocol, container_id: &str, stdin: bool) {
+    let Link { outgoing, mut incoming, writer } = link;
     let (stream, mut rest) = match control::attach(&linux.container_directory(container_id)).await {
         Ok(attached) => attached,
         Err(error) => return finish(outgoing, writer, protocol.end(&Err(error.to_string()))).await,
@@ -90,9 +87,9 @@ pub async fn attach(linux: &Arc<Linux>, socket: WebSocket, protocol: Protocol, c
         }
     };
     let listen = async {
-        while let Some(Ok(received)) = incoming.next().await {
+        while let Some(said) = incoming.next().await {
             let mut frame = Vec::new();
-            match said(protocol, received) {
+            match said {
                 Said::Stdin(data) if stdin => put_frame(&mut frame, Channel::Stdin, &data),
                 Said::Resize(size) => put_frame(&mut frame, Channel::Resize, &size),
                 Said::StdinEnds => drop(container.shutdown().await),
@@ -112,22 +109,6 @@ pub async fn attach(linux: &Arc<Linux>, socket: WebSocket, protocol: Protocol, c
     if ended {
         finish(outgoing, writer, protocol.end(&Ok(0))).await;
     }
-}
-
-fn start_writer(mut sink: SplitSink<WebSocket, Message>) -> (Outgoing, tokio::task::JoinHandle<()>) {
-    let (sender, mut receiver) = mpsc::channel::<Message>(QUEUE);
-    let writer = tokio::spawn(async move {
-        while let Some(message) = receiver.recv().await {
-            if sink.send(message).await.is_err() {
-                return;
-            }
-        }
-        // The client may be gone already.
-        // Clients take an end without a status for a broken connection.
-        let _ = sink.send(super::normal_end()).await;
-        let _ = sink.close().await;
-    });
-    (sender, writer)
 }
 
 /// Says the last word and waits until it is sent.
@@ -157,14 +138,9 @@ async fn forward(stream: Option<pipe::Receiver>, channel: u8, outgoing: &Outgoin
 }
 
 /// Passes on what the client says; ends when it hangs up.
-async fn listen(
-    mut incoming: SplitStream<WebSocket>,
-    protocol: Protocol,
-    mut input: Option<pipe::Sender>,
-    terminal: Option<OwnedFd>,
-) {
-    while let Some(Ok(received)) = incoming.next().await {
-        match said(protocol, received) {
+async fn listen(mut incoming: BoxStream<'static, Said>, mut input: Option<pipe::Sender>, terminal: Option<OwnedFd>) {
+    while let Some(said) = incoming.next().await {
+        match said {
             Said::Stdin(data) => {
                 if let Some(stdin) = &mut input
                     && stdin.write_all(&data).await.is_err()
