@@ -19,6 +19,7 @@ mod event;
 mod flow_schema;
 mod horizontal_pod_autoscaler;
 mod ingress;
+pub mod internal;
 mod job;
 mod lease;
 mod limit_range;
@@ -62,6 +63,7 @@ use serde_json::Value;
 pub use self::built_in::BuiltIn;
 pub use self::served::{Resources, Served};
 pub use self::table::table;
+use crate::authn::User;
 use crate::object::Object;
 use crate::write::managed_fields::Node;
 
@@ -92,6 +94,10 @@ pub enum Subresource {
     Finalize,
     /// `pods/ephemeralcontainers`.
     EphemeralContainers,
+    /// `pods/resize`: requests and limits of containers that run.
+    Resize,
+    /// `certificatesigningrequests/approval`.
+    Approval,
 }
 
 /// What discovery and the router know of a resource.
@@ -163,6 +169,14 @@ pub struct ServedAs {
     pub to_stored: fn(Value) -> Value,
 }
 
+/// When something is written, and by whom.
+pub struct Stamp<'a> {
+    /// The time of the write.
+    pub now: Timestamp,
+    /// Who writes.
+    pub user: &'a User,
+}
+
 /// What is ours to say about a built-in kind; group, version, kind, plural and scope come from `k8s_openapi::Resource`.
 pub trait Kind: Send + Sync + 'static {
     /// The k8s-openapi type.
@@ -226,6 +240,8 @@ pub trait Kind: Send + Sync + 'static {
     fn validate_status_update(_new: &Self::Object, _old: &Self::Object) -> FieldErrors {
         FieldErrors::default()
     }
+    /// Fills in what depends on the request, after what prepares a write to the object or its subresources; a new object has no old one.
+    fn stamp(_new: &mut Self::Object, _old: Option<&Self::Object>, _by: &Stamp<'_>) {}
     /// A write to another subresource that has the object's own form: what of it counts.
     fn prepare_for_subresource_update(_: Subresource, new: &mut Self::Object, old: &Self::Object) {
         Self::prepare_for_update(new, old);
@@ -303,6 +319,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn validate_status_update(&self, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Kind::prepare_for_subresource_update`].
     fn prepare_for_subresource_update(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object);
+    /// See [`Kind::stamp`].
+    fn stamp(&self, _new: &mut dyn Object, _old: Option<&dyn Object>, _by: &Stamp<'_>) {}
     /// See [`Kind::validate_subresource_update`].
     fn validate_subresource_update(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> FieldErrors;
     /// See [`Kind::validate_name`].

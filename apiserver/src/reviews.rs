@@ -14,6 +14,7 @@ use k8s_openapi::api::authorization::v1::{
     LocalSubjectAccessReview, NonResourceRule, ResourceRule, SelfSubjectAccessReview, SelfSubjectRulesReview,
     SelfSubjectRulesReviewSpec, SubjectAccessReview, SubjectRulesReviewStatus,
 };
+use k8s_openapi::api::core::v1::Binding;
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -22,7 +23,7 @@ use serde_json::Value;
 use crate::authn::{Authenticators, User};
 use crate::authz::{Authorizers, node};
 use crate::object::{Object, downcast};
-use crate::write::{Place, tracking};
+use crate::write::{Place, binding, tracking};
 
 /// What reviews are decided with.
 struct Court<'a> {
@@ -35,6 +36,9 @@ struct Court<'a> {
 
 /// Answers a review; who asked owns the fields of the question, as in any other object.
 pub async fn create(at: &Place<'_>, mut question: Box<dyn Object>) -> Result<Value, ApiError> {
+    if let Some(order) = downcast::<Binding>(question.as_ref()) {
+        return binding::create(at, order).await;
+    }
     tracking::track(at, None, question.as_mut())?;
     let court = Court {
         authenticators: &at.server.authenticators,

@@ -35,7 +35,7 @@ use crate::authn::User;
 use crate::http::options::Options;
 use crate::object::{Object, encode};
 use crate::read::storage_error;
-use crate::resources::{ResourceInfo, Strategy, Subresource};
+use crate::resources::{ResourceInfo, Stamp, Strategy, Subresource};
 use crate::storage::{Expect, KeyValue, Outcome, Write};
 
 pub use create::create;
@@ -112,6 +112,11 @@ impl<'a> Place<'a> {
     /// The 404 for this place's name.
     pub fn not_found(&self) -> ApiError {
         ApiError::not_found(&self.info().group_resource(), self.name)
+    }
+
+    /// When this is written, and by whom.
+    fn stamp(&self) -> Stamp<'a> {
+        Stamp { now: self.server.clock.now_seconds(), user: self.user }
     }
 
     /// The same place with another name.

@@ -3,7 +3,7 @@
 //!
 //! The common case, JSON of whole objects, copies the cache's bytes; every other form is made from decoded objects.
 
-mod pretty;
+pub(crate) mod pretty;
 mod status;
 mod table;
 mod yaml;

@@ -192,17 +192,24 @@ fn check_other(value: Value, api_version: &str, kind: &str) -> Result<Value, Api
     if given.is_empty() || given == kind {
         return Ok(value);
     }
-    let (short, package) =
-        (version.rsplit('/').next().unwrap_or_default(), api_version.split(['/', '.']).next().unwrap_or_default());
-    let package = if api_version.contains('/') { package } else { "core" };
-    let why = if schema::of(version, given).is_some() {
-        format!("converting ({short}.{given}) to ({package}.{kind}): unknown conversion")
-    } else {
-        format!(
-            "no kind \"{given}\" is registered for version \"{version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )
-    };
+    let short = version.rsplit('/').next().unwrap_or_default();
+    let why = conversion_problem(version, given, api_version, kind);
     Err(ApiError::bad_request(format!("{given} in version \"{short}\" cannot be handled as a {kind}: {why}")))
+}
+
+/// Why an object of one kind is none of another.
+pub fn conversion_problem(given_version: &str, given: &str, wanted_version: &str, wanted: &str) -> String {
+    if schema::of(given_version, given).is_none() {
+        return format!(
+            "no kind \"{given}\" is registered for version \"{given_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+    }
+    let short = given_version.rsplit('/').next().unwrap_or_default();
+    let package = match wanted_version.split_once('/') {
+        Some((group, _)) => group.split('.').next().unwrap_or_default(),
+        None => "core",
+    };
+    format!("converting ({short}.{given}) to ({package}.{wanted}): unknown conversion")
 }
 
 fn type_problem(value: &Value) -> Option<String> {

@@ -262,6 +262,8 @@ fn describe(subresource: Subresource, info: &ResourceInfo) -> Described {
         Subresource::Token => foreign("token", "TokenRequest", CREATE, ("authentication.k8s.io", "v1")),
         Subresource::Finalize => described("finalize", &own, &["update"]),
         Subresource::EphemeralContainers => described("ephemeralcontainers", &own, OBJECT),
+        Subresource::Resize => described("resize", &own, OBJECT),
+        Subresource::Approval => described("approval", &own, OBJECT),
     }
 }
 

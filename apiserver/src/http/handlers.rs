@@ -159,7 +159,7 @@ impl Call {
 
     async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
         let Some(strategy) = self.server.resources.find(&at.group, &at.version, &at.resource) else {
-            return self.unserved(at, body).await;
+            return self.unserved(at).await;
         };
         if let Some(warning) = strategy.deprecation() {
             self.warnings.add(warning);
@@ -264,7 +264,11 @@ fn route<'a>(
 
 fn methods(subresource: Subresource) -> &'static [&'static str] {
     match subresource {
-        Subresource::Status | Subresource::Scale | Subresource::EphemeralContainers => &["GET", "PUT", "PATCH"],
+        Subresource::Status
+        | Subresource::Scale
+        | Subresource::EphemeralContainers
+        | Subresource::Resize
+        | Subresource::Approval => &["GET", "PUT", "PATCH"],
         Subresource::Binding | Subresource::Eviction | Subresource::Token => &["POST"],
         Subresource::Log => &["GET"],
         Subresource::Exec | Subresource::Attach | Subresource::PortForward => &["GET", "POST"],

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
-use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Strategy, Subresource, wire};
+use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, wire};
 use crate::object::{self, Object};
 
 /// A kind of the table, ready for the handlers.
@@ -131,6 +131,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn prepare_for_subresource_update(&self, subresource: Subresource, new: &mut dyn Object, old: &dyn Object) {
         K::prepare_for_subresource_update(subresource, self.own_mut(new), self.own(old));
+    }
+
+    fn stamp(&self, new: &mut dyn Object, old: Option<&dyn Object>, by: &Stamp<'_>) {
+        K::stamp(self.own_mut(new), old.map(|old| self.own(old)), by);
     }
 
     fn validate_subresource_update(&self, subresource: Subresource, new: &dyn Object, old: &dyn Object) -> FieldErrors {

@@ -1,49 +1,25 @@
 //! CertificateSigningRequest: somebody asks a signer for a certificate. Who asked is set by the server and never changes.
 
-use api::field::{FieldError, FieldErrors, FieldPath};
-use api::names;
-use base64::Engine as _;
-use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Object, CertificateSigningRequestStatus};
-use serde_json::Value;
-use x509_parser::prelude::FromDer as _;
+mod check;
 
+use api::field::FieldErrors;
+use k8s_openapi::api::certificates::v1::{
+    CertificateSigningRequest as Object, CertificateSigningRequestCondition, CertificateSigningRequestStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use self::check::By;
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks};
+use super::{Columns, Kind, Stamp, Subresource};
 
 /// See the module.
 pub struct CertificateSigningRequest;
 
-const MIN_SECONDS: i32 = 600;
-const USAGES: &[&str] = &[
-    "any",
-    "cert sign",
-    "client auth",
-    "code signing",
-    "content commitment",
-    "crl sign",
-    "data encipherment",
-    "decipher only",
-    "digital signature",
-    "email protection",
-    "encipher only",
-    "ipsec end system",
-    "ipsec tunnel",
-    "ipsec user",
-    "key agreement",
-    "key encipherment",
-    "microsoft sgc",
-    "netscape sgc",
-    "ocsp signing",
-    "s/mime",
-    "server auth",
-    "signing",
-    "timestamping",
-];
-
 impl Kind for CertificateSigningRequest {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["csr"];
-    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Approval, Subresource::Status];
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("spec.signerName", &["/spec/signerName"])];
 
     fn prepare_for_create(object: &mut Object) {
@@ -55,34 +31,62 @@ impl Kind for CertificateSigningRequest {
         new.status.clone_from(&old.status);
     }
 
+    /// The signer's write leaves approval and denial as they are.
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
         new.spec = old.spec.clone();
+        for kind in ["Approved", "Denied"] {
+            keep_conditions(new, old, kind);
+        }
+    }
+
+    /// The approver's write says nothing but conditions.
+    fn prepare_for_subresource_update(_: Subresource, new: &mut Object, old: &Object) {
+        new.spec = old.spec.clone();
+        let conditions = new.status.take().and_then(|status| status.conditions);
+        new.status = Some(CertificateSigningRequestStatus { conditions, ..old.status.clone().unwrap_or_default() });
+    }
+
+    /// A new request names who asks; new conditions have a time.
+    fn stamp(new: &mut Object, old: Option<&Object>, by: &Stamp<'_>) {
+        let Some(old) = old else {
+            let spec = &mut new.spec;
+            spec.username = Some(by.user.name.clone());
+            spec.uid = Some(by.user.uid.clone());
+            spec.groups = Some(by.user.groups.clone());
+            spec.extra = (!by.user.extra.is_empty()).then(|| by.user.extra.clone());
+            return;
+        };
+        let before = conditions(old).to_vec();
+        for condition in new.status.iter_mut().filter_map(|status| status.conditions.as_mut()).flatten() {
+            condition.last_update_time.get_or_insert(Time(by.now));
+            let same = before.iter().find(|old| old.type_ == condition.type_ && old.status == condition.status);
+            let since = same.and_then(|old| old.last_transition_time.clone()).unwrap_or(Time(by.now));
+            condition.last_transition_time.get_or_insert(since);
+        }
+    }
+
+    fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        match subresource {
+            None => &["status"],
+            Some(Subresource::Approval) => &["spec", "status.certificate"],
+            Some(_) => &["spec"],
+        }
     }
 
     fn validate(object: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec");
-        let spec = &object.spec;
-        if let Err(why) = check_request(&spec.request.0) {
-            let shown = base64::engine::general_purpose::STANDARD.encode(&spec.request.0);
-            errors.push(FieldError::invalid(&path.child("request"), shown, why));
-        }
-        let usages = spec.usages.as_deref().unwrap_or_default();
-        if usages.is_empty() {
-            errors.push(FieldError::required(&path.child("usages"), ""));
-        }
-        for (i, usage) in usages.iter().enumerate() {
-            checks::one_of(&mut errors, &path.child("usages").index(i), usage, USAGES);
-            if usages[..i].contains(usage) {
-                errors.push(FieldError::duplicate(&path.child("usages").index(i), usage));
-            }
-        }
-        signer_name(&mut errors, &path.child("signerName"), &spec.signer_name);
-        if let Some(seconds) = spec.expiration_seconds.filter(|seconds| *seconds < MIN_SECONDS) {
-            let detail = format!("may not specify a duration less than {MIN_SECONDS} seconds (10 minutes)");
-            errors.push(FieldError::invalid(&path.child("expirationSeconds"), seconds, detail));
-        }
-        errors
+        check::all(object)
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        check::change(new, old, By::Main)
+    }
+
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
+        check::change(new, old, By::Signer)
+    }
+
+    fn validate_subresource_update(_: Subresource, new: &Object, old: &Object) -> FieldErrors {
+        check::change(new, old, By::Approver)
     }
 
     fn columns() -> Columns<Object> {
@@ -145,38 +149,17 @@ fn condition(object: &Object) -> String {
     shown
 }
 
-fn check_request(bytes: &[u8]) -> Result<(), String> {
-    const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
-    let (_, block) = x509_parser::pem::parse_x509_pem(bytes).map_err(|_| NOT_PEM.to_owned())?;
-    if block.label != "CERTIFICATE REQUEST" {
-        return Err(NOT_PEM.to_owned());
-    }
-    x509_parser::certification_request::X509CertificationRequest::from_der(&block.contents)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+fn conditions(object: &Object) -> &[CertificateSigningRequestCondition] {
+    object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default()
 }
 
-/// `example.com/signer`.
-fn signer_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
-    if name.is_empty() {
-        errors.push(FieldError::required(path, ""));
-        return;
-    }
-    match name.split_once('/') {
-        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
-            errors.push_invalid(path, name, names::is_dns1123_subdomain(domain));
-            if domain.split('.').count() < 2 {
-                errors.push(FieldError::invalid(
-                    path,
-                    name,
-                    "should be a domain with at least two segments separated by dots",
-                ));
-            }
-        }
-        Some(_) | None => {
-            let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-            errors.push(FieldError::invalid(path, name, detail));
-        }
+/// Puts back the conditions of a type, unless some were added or removed (which is an error).
+fn keep_conditions(new: &mut Object, old: &Object, kind: &str) {
+    let before: Vec<_> = conditions(old).iter().filter(|condition| condition.type_ == kind).cloned().collect();
+    let now = new.status.iter_mut().filter_map(|status| status.conditions.as_mut()).flatten();
+    let now: Vec<_> = now.filter(|condition| condition.type_ == kind).collect();
+    if now.len() == before.len() {
+        now.into_iter().zip(before).for_each(|(now, before)| *now = before);
     }
 }
 
@@ -204,9 +187,53 @@ mod tests {
                     "[{not_pem}, spec.signerName: Invalid value: \"nosign\": must be a fully qualified domain and path of the form 'example.com/signer-name']"
                 ),
             ),
+            (
+                json!({"request": "aGVsbG8=", "signerName": "local/s", "usages": ["client auth", "flying", "client auth"], "expirationSeconds": 9}),
+                format!(
+                    "[{not_pem}, spec.usages[1]: Unsupported value: \"flying\": supported values: {}, spec.usages[2]: Duplicate value: \"client auth\", spec.signerName: Invalid value: \"local\": should be a domain with at least two segments, spec.expirationSeconds: Invalid value: 9: may not specify a duration less than 600 seconds (10 minutes)]",
+                    "\"any\", \"cert sign\", \"client auth\", \"code signing\", \"content commitment\", \"crl sign\", \"data encipherment\", \"decipher only\", \"digital signature\", \"email protection\", \"encipher only\", \"ipsec end system\", \"ipsec tunnel\", \"ipsec user\", \"key agreement\", \"key encipherment\", \"microsoft sgc\", \"netscape sgc\", \"ocsp signing\", \"s/mime\", \"server auth\", \"signing\", \"timestamping\""
+                ),
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(CertificateSigningRequest::validate(&read(spec)).to_string(), message);
+        }
+    }
+
+    #[test]
+    fn approval_is_the_approvers_and_for_ever() {
+        let with = |conditions: Value| {
+            let value = json!({"spec": {"request": "", "signerName": "example.org/s", "usages": ["any"]}, "status": {"conditions": conditions}});
+            serde_json::from_value::<Object>(value).expect("a request")
+        };
+        let (none, approved) = (with(json!([])), with(json!([{"type": "Approved", "status": "True"}])));
+        let denied = with(json!([{"type": "Approved", "status": "True"}, {"type": "Denied", "status": "False"}]));
+        let table = [
+            (&approved, &none, By::Approver, ""),
+            (
+                &approved,
+                &none,
+                By::Signer,
+                "status.conditions: Forbidden: updates may not add a condition of type \"Approved\"",
+            ),
+            (
+                &none,
+                &approved,
+                By::Approver,
+                "status.conditions: Forbidden: updates may not remove a condition of type \"Approved\"",
+            ),
+            (
+                &denied,
+                &approved,
+                By::Approver,
+                "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\", status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+            ),
+        ];
+        for (new, old, by, expected) in table {
+            let found = check::change(new, old, by);
+            let found: Vec<String> =
+                found.iter().filter(|error| error.path.as_str() != "spec.request").map(ToString::to_string).collect();
+            assert_eq!(found.join(", "), expected);
         }
     }
 }

@@ -2,12 +2,14 @@
 //! `/ephemeralcontainers` say more.
 
 mod columns;
+mod resize;
 mod update;
 
 use api::conditions;
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::pods;
 use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodSpec, PodStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Columns, Kind, Subresource, checks, pod_spec};
 
@@ -27,6 +29,7 @@ impl Kind for Pod {
         Subresource::Log,
         Subresource::PortForward,
         Subresource::Proxy,
+        Subresource::Resize,
         Subresource::Status,
     ];
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[
@@ -145,19 +148,26 @@ impl Kind for Pod {
         errors
     }
 
-    fn prepare_for_subresource_update(_: Subresource, new: &mut Object, old: &Object) {
-        let given = new.spec.take().and_then(|spec| spec.ephemeral_containers);
-        new.spec = old.spec.clone().map(|spec| PodSpec { ephemeral_containers: given, ..spec });
+    /// Of the metadata only what the server keeps itself.
+    fn prepare_for_subresource_update(subresource: Subresource, new: &mut Object, old: &Object) {
+        let spec = match subresource {
+            Subresource::Resize => resize::prepare(new, old),
+            _ => PodSpec {
+                ephemeral_containers: new.spec.take().and_then(|spec| spec.ephemeral_containers),
+                ..old.spec.clone().unwrap_or_default()
+            },
+        };
+        new.spec = Some(spec);
         new.status.clone_from(&old.status);
+        let ObjectMeta { managed_fields, resource_version, .. } = std::mem::take(&mut new.metadata);
+        new.metadata = ObjectMeta { managed_fields, resource_version, ..old.metadata.clone() };
     }
 
-    fn validate_subresource_update(_: Subresource, new: &Object, old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec");
-        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        pod_spec::validate(&mut errors, &path, &new);
-        pod_spec::validate_ephemeral(&mut errors, &path.child("ephemeralContainers"), &new, &old);
-        errors
+    fn validate_subresource_update(subresource: Subresource, new: &Object, old: &Object) -> FieldErrors {
+        if subresource == Subresource::Resize {
+            return resize::validate(new, old);
+        }
+        update::validate_ephemeral(new, old)
     }
 
     fn columns() -> Columns<Object> {

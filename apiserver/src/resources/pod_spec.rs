@@ -5,7 +5,6 @@
 
 mod containers;
 mod defaults;
-mod difference;
 mod env;
 mod probes;
 mod resources;
@@ -20,7 +19,6 @@ use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec, PodTemplateSp
 
 pub use self::containers::validate_ephemeral;
 pub use self::defaults::{set_pod_defaults, set_template_defaults};
-pub use self::difference::difference;
 pub use self::resources::{container_resource_name, requirements};
 pub use self::scheduling::{node_selector, taint_effect, toleration_list};
 pub use self::volumes::{SourceRef, host_path};

@@ -1,7 +1,7 @@
-//! The kinds that are questions: created, answered, never stored..
+//! The kinds that are created, answered and never stored: questions, and the order to bind a pod to a node.
 
 use api::field::FieldErrors;
-use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization};
+use k8s_openapi::api::{authentication::v1 as authentication, authorization::v1 as authorization, core::v1 as core};
 
 use super::{Columns, Kind, printing};
 
@@ -30,6 +30,8 @@ macro_rules! review {
 }
 
 review! {
+    /// A scheduler names the node of a pod; the oldest form of `pods/binding`.
+    Binding: core::Binding;
     /// Whose token is this?
     TokenReview: authentication::TokenReview;
     /// Who am I?

@@ -80,6 +80,8 @@ impl Subresource {
             Self::Token => "token",
             Self::Finalize => "finalize",
             Self::EphemeralContainers => "ephemeralcontainers",
+            Self::Resize => "resize",
+            Self::Approval => "approval",
         }
     }
 }
@@ -88,6 +90,15 @@ impl ResourceInfo {
     /// `v1` or `group/v1`.
     pub fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The same for the stored form.
+    pub fn stored_api_version(&self) -> String {
+        if self.stored_group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.stored_group, self.version)
+        }
     }
 
     /// As errors name the resource.

@@ -30,8 +30,8 @@ use super::rbac::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use super::replica_set::ReplicaSet;
 use super::replication_controller::ReplicationController;
 use super::resource_quota::ResourceQuota;
-use super::reviews::{LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectReview, SelfSubjectRulesReview};
-use super::reviews::{SubjectAccessReview, TokenReview};
+use super::reviews::{Binding, LocalSubjectAccessReview, SelfSubjectAccessReview, SelfSubjectReview};
+use super::reviews::{SelfSubjectRulesReview, SubjectAccessReview, TokenReview};
 use super::runtime_class::RuntimeClass;
 use super::secret::Secret;
 use super::service::Service;
@@ -49,6 +49,7 @@ fn row<K: Kind>() -> Box<dyn Strategy> {
 pub fn table() -> Vec<Box<dyn Strategy>> {
     vec![
         // core
+        row::<Binding>(),
         row::<ConfigMap>(),
         row::<Endpoints>(),
         row::<CoreEvent>(),

@@ -8,7 +8,9 @@ use serde_json::{Map, Value};
 use super::schema::{self, Field, Presence, Shape, Type};
 
 mod read;
+mod restore;
 pub use read::{DecodeError, accept};
+pub use restore::restore_error;
 
 /// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
 pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {

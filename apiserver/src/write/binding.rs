@@ -5,11 +5,12 @@ use api::{ApiError, FieldError, FieldPath, GroupResource, conditions};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Change, Decision, Place, Stored, commit};
 use crate::admission::Operation;
 use crate::object;
+use crate::resources::Subresource;
 
 /// Binds a pod; the place names it.
 pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
@@ -24,6 +25,22 @@ pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
     super::metadata::match_name(&binding.metadata, at.name)?;
     validate(&binding)?;
     commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
+}
+
+/// `POST …/bindings`: the pod is named in the body.
+pub async fn create(at: &Place<'_>, order: &Binding) -> Result<Value, ApiError> {
+    let resources = &at.server.resources;
+    let pods = resources.find("", "v1", "pods").ok_or_else(ApiError::path_not_found)?;
+    let name = order.metadata.name.clone().unwrap_or_default();
+    let place = Place { strategy: pods.as_ref(), name: &name, subresource: Some(Subresource::Binding), ..*at };
+    validate(order)?;
+    commit(&place, &place.key(&name), &mut Bind { at: place, binding: order.clone() }).await?;
+    Ok(done())
+}
+
+/// What both forms answer.
+pub fn done() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
 }
 
 /// Upstream answers these without a status of their own: 500 with the error's text.

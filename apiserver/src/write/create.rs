@@ -41,6 +41,7 @@ pub(super) async fn prepare(at: &Place<'_>, mut object: Box<dyn Object>) -> Resu
     let strategy = at.strategy;
     metadata::begin(object.metadata_mut(), &at.server.clock, &at.server.rng);
     strategy.prepare_for_create(object.as_mut());
+    strategy.stamp(object.as_mut(), None, &at.stamp());
     if strategy.generation() {
         object.metadata_mut().generation = Some(1);
     }

@@ -9,9 +9,8 @@ use api::well_known::finalizers;
 use api::{ApiError, GroupResource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use process::{Clock, Rng};
-use serde::Serialize;
 
-use crate::resources::ResourceInfo;
+use crate::resources::{ResourceInfo, internal};
 
 /// Generated names keep this much of their prefix: with the suffix they are DNS labels.
 const GENERATED_PREFIX_MAX: usize = 58;
@@ -143,33 +142,6 @@ fn validate_common(meta: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors
     validate_owners(meta.owner_references.as_deref().unwrap_or_default(), &path.child("ownerReferences"), errors);
 }
 
-/// An owner reference as upstream's errors print it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ShownOwner<'a> {
-    api_version: &'a str,
-    kind: &'a str,
-    name: &'a str,
-    uid: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    controller: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    block_owner_deletion: Option<bool>,
-}
-
-impl<'a> From<&'a OwnerReference> for ShownOwner<'a> {
-    fn from(owner: &'a OwnerReference) -> Self {
-        Self {
-            api_version: &owner.api_version,
-            kind: &owner.kind,
-            name: &owner.name,
-            uid: &owner.uid,
-            controller: owner.controller,
-            block_owner_deletion: owner.block_owner_deletion,
-        }
-    }
-}
-
 fn validate_owners(owners: &[OwnerReference], path: &FieldPath, errors: &mut FieldErrors) {
     let mut controller: Option<&OwnerReference> = None;
     let mut two_controllers = None;
@@ -183,12 +155,11 @@ fn validate_owners(owners: &[OwnerReference], path: &FieldPath, errors: &mut Fie
         }
     }
     if let Some((first, second)) = two_controllers {
-        let shown: Vec<ShownOwner<'_>> = owners.iter().map(ShownOwner::from).collect();
         let detail = format!(
             "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
             first.kind, first.name, second.kind, second.name
         );
-        errors.push(shown_invalid(path, &shown, detail));
+        errors.push(internal::invalid_list(path, "meta/v1.OwnerReference", owners, &detail));
     }
 }
 
@@ -204,12 +175,8 @@ fn validate_owner(owner: &OwnerReference, path: &FieldPath, errors: &mut FieldEr
     }
     if owner.kind == "Event" && group.is_empty() {
         let detail = format!("/{version}, Kind=Event is disallowed from being an owner");
-        errors.push(shown_invalid(path, &ShownOwner::from(owner), detail));
+        errors.push(internal::invalid(path, "meta/v1.OwnerReference", owner, &detail));
     }
-}
-
-fn shown_invalid(path: &FieldPath, shown: &impl Serialize, detail: String) -> FieldError {
-    FieldError::invalid(path, shown, detail)
 }
 
 fn validate_finalizers(names: &[String], path: &FieldPath, errors: &mut FieldErrors) {

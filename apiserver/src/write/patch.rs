@@ -1,6 +1,7 @@
 //! Patches: what a client wants changed, applied to whatever the object is at that moment. Entry point: [`Patch::apply`].
 
 mod json;
+mod shown;
 mod strategic;
 
 use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::http::body;
 use crate::http::options::FieldValidation;
-use crate::resources::{Strategy, schema};
+use crate::resources::{ResourceInfo, Strategy, schema, wire};
 
 /// The most operations that a JSON patch may have.
 const MAX_OPERATIONS: usize = 10_000;
@@ -49,7 +50,7 @@ impl Patch {
     /// Applies the patch to an object in its served form; unknown fields are looked for by `strategy`'s kind.
     pub fn apply(&self, strategy: &dyn Strategy, current: Value) -> Result<Patched, ApiError> {
         let info = strategy.info();
-        let (value, shown) = self.merged(current, schema::of(&info.api_version(), &info.kind))?;
+        let value = self.merged(current, schema::of(&info.api_version(), &info.kind))?;
         let mut warnings = Vec::new();
         if self.validation != FieldValidation::Ignore {
             warnings = body::duplicates_of(&self.text);
@@ -57,29 +58,28 @@ impl Patch {
         }
         if self.validation == FieldValidation::Strict && !warnings.is_empty() {
             let why = format!("strict decoding error: {}", warnings.join(", "));
-            return Err(self.invalid(shown.as_deref(), &value, &why));
+            return Err(self.invalid(info, &value, &why));
         }
         Ok(Patched { value, warnings })
     }
 
     /// The error for a patched object that does not decode.
-    pub fn undecodable(&self, value: &Value, error: ApiError) -> ApiError {
-        let shown = self.decode_shown();
-        let why = error.message.split_once(": ").map_or(error.message.as_str(), |(_, why)| why);
-        self.invalid(shown.as_deref(), value, why)
+    pub fn undecodable(&self, strategy: &dyn Strategy, value: &Value, error: ApiError) -> ApiError {
+        let info = strategy.info();
+        let decoding = error.message.split_once(": ").map_or(error.message.as_str(), |(_, why)| why);
+        let restoring = match self.patch_type {
+            PatchType::Strategic => wire::restore_error(&info.api_version(), &info.kind, value),
+            PatchType::Json | PatchType::Merge => None,
+        };
+        self.invalid(info, value, restoring.as_deref().unwrap_or(decoding))
     }
 
     /// Applies the patch to a small object that is no kind of its own (a Scale).
     pub fn apply_plain(&self, current: Value) -> Result<Value, ApiError> {
-        self.merged(current, None).map(|(value, _)| value)
+        self.merged(current, None)
     }
 
-    /// The merged value, and how errors show a strategic patch.
-    fn merged(
-        &self,
-        mut current: Value,
-        ty: Option<&'static schema::Type>,
-    ) -> Result<(Value, Option<String>), ApiError> {
+    fn merged(&self, mut current: Value, ty: Option<&'static schema::Type>) -> Result<Value, ApiError> {
         let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
         match self.patch_type {
             PatchType::Json => {
@@ -97,7 +97,7 @@ impl Patch {
                     )));
                 }
                 json::apply(&mut current, &operations).map_err(|_| unprocessable())?;
-                Ok((current, None))
+                Ok(current)
             }
             PatchType::Merge => {
                 let patch = body::json::parse(&self.text).map_err(bad)?.value;
@@ -108,11 +108,10 @@ impl Patch {
                     )));
                 }
                 json::merge(&mut current, &patch);
-                Ok((current, None))
+                Ok(current)
             }
             PatchType::Strategic => {
                 let patch = body::json::parse(&self.text).map_err(ApiError::bad_request)?.value;
-                let shown = strategic::show(&patch);
                 let Value::Object(patch) = patch else {
                     let why = format!(
                         "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
@@ -123,20 +122,22 @@ impl Patch {
                 if let Value::Object(fields) = &mut current {
                     strategic::merge(ty, fields, patch).map_err(ApiError::unclassified)?;
                 }
-                Ok((current, Some(shown)))
+                Ok(current)
             }
         }
     }
 
-    fn decode_shown(&self) -> Option<String> {
-        match self.patch_type {
-            PatchType::Strategic => body::json::parse(&self.text).ok().map(|patch| strategic::show(&patch.value)),
-            PatchType::Json | PatchType::Merge => None,
-        }
-    }
-
-    fn invalid(&self, shown: Option<&str>, value: &Value, why: &str) -> ApiError {
-        let shown = shown.map_or_else(|| value.to_string(), str::to_owned);
+    /// The error that shows a strategic patch, or the object that another patch has made.
+    fn invalid(&self, info: &ResourceInfo, value: &Value, why: &str) -> ApiError {
+        let patch = body::json::parse(&self.text).map(|document| document.value).unwrap_or_default();
+        let ty = schema::of(&info.api_version(), &info.kind);
+        let shown = match self.patch_type {
+            PatchType::Json => {
+                shown::after_operations(ty, value, patch.as_array().map(Vec::as_slice).unwrap_or_default())
+            }
+            PatchType::Merge => shown::after_merge(ty, value, &patch),
+            PatchType::Strategic => strategic::show(&patch),
+        };
         let error = FieldError::invalid(&FieldPath::root("patch"), shown, why);
         ApiError::invalid(&GroupKind::default(), "", FieldErrors::from(error))
     }

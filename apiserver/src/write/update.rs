@@ -8,10 +8,10 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::claims::Claim;
-use super::patch::Patch;
+use super::patch::{Patch, PatchType};
 use super::{Change, Committed, Decision, Place, Stored, Wanted, commit, create, deletion, metadata, tracking};
 use crate::admission::Operation;
-use crate::http::body::decode_value;
+use crate::http::body::{self, decode_value};
 use crate::object::Object;
 use crate::resources::Subresource;
 
@@ -110,7 +110,7 @@ impl Update<'_> {
                 at.warnings.extend(patched.warnings);
                 check_type(&at, patch, &patched.value)?;
                 decode_value(at.strategy, patched.value.clone())
-                    .map_err(|error| patch.undecodable(&patched.value, error))?
+                    .map_err(|error| patch.undecodable(at.strategy, &patched.value, error))?
             }
             Replacement::Apply(wanted) => tracking::applied(&at, Some(stored), wanted)?,
         };
@@ -174,6 +174,7 @@ impl Update<'_> {
             }
         };
         let mut new = new;
+        at.strategy.stamp(new.as_mut(), Some(old), &at.stamp());
         if at.strategy.generation()
             && at.subresource != Some(Subresource::Status)
             && desired(new.as_ref()) != desired(old)
@@ -224,15 +225,12 @@ fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiErr
     if kind == info.kind && api_version == info.api_version() {
         return Ok(());
     }
-    let why = if api_version == info.api_version() && crate::resources::schema::of(api_version, kind).is_some() {
-        let go = |kind: &str| format!("{}.{kind}", info.version);
-        format!("unable to decode {} into {}", go(kind), go(&info.kind))
-    } else {
-        format!(
-            "no kind \"{kind}\" is registered for version \"{api_version}\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )
-    };
-    Err(patch.undecodable(value, ApiError::bad_request(format!(": {why}"))))
+    // A strategic patch is carried out on the typed object, whose kind nothing can change.
+    if patch.patch_type == PatchType::Strategic {
+        return Ok(());
+    }
+    let why = body::conversion_problem(api_version, kind, &info.stored_api_version(), &info.kind);
+    Err(patch.undecodable(at.strategy, value, ApiError::bad_request(format!(": {why}"))))
 }
 
 /// What counts for `metadata.generation`: everything but metadata and status.

@@ -7,13 +7,21 @@ use crate::resources::schema::{self, Shape, Type};
 
 /// What the schema knows about a place.
 #[derive(Clone, Copy)]
-enum At {
+pub enum At {
+    /// Nothing.
     Unknown,
+    /// An object of this type.
     Type(&'static Type),
+    /// A list or map of such values.
     Inner(&'static Shape),
 }
 
 impl At {
+    /// The place of a whole object.
+    pub fn of_type(ty: Option<&'static Type>) -> Self {
+        ty.map_or(Self::Unknown, Self::Type)
+    }
+
     fn of(shape: &'static Shape) -> Self {
         match shape {
             Shape::Struct(at) => Self::Type(schema::at(*at)),
@@ -22,7 +30,8 @@ impl At {
         }
     }
 
-    fn child(self, name: &str) -> Self {
+    /// The place of a field, an entry or an item.
+    pub fn child(self, name: &str) -> Self {
         match self {
             Self::Type(ty) => ty.field(name).map_or(Self::Unknown, |field| Self::of(&field.shape)),
             Self::Inner(shape) => Self::of(shape),
@@ -31,7 +40,7 @@ impl At {
     }
 
     /// The place of a field among the others.
-    fn rank(self, name: &str) -> usize {
+    pub fn rank(self, name: &str) -> usize {
         let declared = match self {
             Self::Type(ty) => field_order(ty).and_then(|order| order.get(name)),
             Self::Unknown | Self::Inner(_) => None,
@@ -50,7 +59,7 @@ pub fn write(ty: Option<&'static Type>, value: &Value) -> Vec<u8> {
     let mut text = String::new();
     let at = match value.get("items") {
         Some(Value::Array(items)) => return list(ty, value, items),
-        _ => ty.map_or(At::Unknown, At::Type),
+        _ => At::of_type(ty),
     };
     put(at, value, 0, &mut text);
     text.into_bytes()
@@ -66,7 +75,7 @@ fn list(ty: Option<&'static Type>, value: &Value, items: &[Value]) -> Vec<u8> {
         }
     }
     text.push_str("\n  \"items\": ");
-    sequence(ty.map_or(At::Unknown, At::Type), items, 1, &mut text);
+    sequence(At::of_type(ty), items, 1, &mut text);
     text.push_str("\n}");
     text.into_bytes()
 }

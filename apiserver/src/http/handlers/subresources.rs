@@ -38,7 +38,9 @@ impl On<'_> {
             | Subresource::Eviction
             | Subresource::Token
             | Subresource::Finalize
-            | Subresource::EphemeralContainers => self.call.check_media(self.at)?,
+            | Subresource::EphemeralContainers
+            | Subresource::Resize
+            | Subresource::Approval => self.call.check_media(self.at)?,
         }
         match subresource {
             Subresource::Scale => self.scale(body).await,
@@ -82,7 +84,7 @@ impl On<'_> {
         let options = self.write_options("CreateOptions")?;
         let value = self.read_other(body, "v1", "Binding").await?;
         binding::bind(&self.place(options.dry_run), value).await?;
-        Ok(answer::value(201, accepted, &created()))
+        Ok(answer::value(201, accepted, &binding::done()))
     }
 
     async fn evict(&self, body: Body) -> Result<Response, Failure> {
@@ -99,7 +101,7 @@ impl On<'_> {
         let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
         delete.dry_run |= options.dry_run;
         eviction::evict(&self.place(delete.dry_run), &delete).await?;
-        Ok(answer::value(201, accepted, &created()))
+        Ok(answer::value(201, accepted, &binding::done()))
     }
 
     async fn token(&self, body: Body) -> Result<Response, Failure> {
@@ -141,46 +143,19 @@ impl On<'_> {
     }
 }
 
-fn created() -> Value {
-    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
-}
-
 impl Call {
     /// Passes the request on to the kubelet, pod or service behind it.
     async fn to_node(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
         Ok(node_proxy::serve(&self.server, at, &self.query, &self.parts, body).await?)
     }
 
-    /// Paths whose resource has no row: the oldest resources, groups and kinds that are not served.
-    pub(super) async fn unserved(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
+    /// Paths whose resource has no row: groups and kinds that are not served.
+    pub(super) async fn unserved(&self, at: &ResourcePath) -> Result<Response, Failure> {
         let served = self.server.resources.served();
         let known = served.rows().iter().any(|row| row.info().group == at.group);
         if !known {
             return Ok(answer::page_not_found());
         }
-        if at.group.is_empty() && at.resource == "bindings" && !at.namespace.is_empty() && !at.named {
-            return self.legacy_binding(at, body).await;
-        }
         Err(ApiError::path_not_found().into())
-    }
-
-    /// `POST …/bindings`: the pod is named in the body.
-    async fn legacy_binding(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
-        if self.parts.method != Method::POST {
-            return Err(ApiError::method_not_allowed().into());
-        }
-        let strategy = self.server.resources.find("", "v1", "pods").ok_or_else(ApiError::path_not_found)?;
-        let bytes = self.read(body).await?;
-        let value = body::decode_other(&self.parts.headers, &bytes, "v1", "Binding")?;
-        let name = value.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let pod = ResourcePath { name, named: true, resource: "pods".to_owned(), ..at.clone() };
-        let on = On {
-            call: self,
-            at: &pod,
-            strategy: &strategy,
-            namespace: &at.namespace,
-            subresource: Some(Subresource::Binding),
-        };
-        on.bind(Body::from(bytes)).await
     }
 }

@@ -37,7 +37,11 @@ pub fn foreign(subresource: Subresource) -> Option<(&'static str, &'static str, 
         Subresource::Binding => Some(("", "v1", "Binding")),
         Subresource::Eviction => Some(("policy", "v1", "Eviction")),
         Subresource::Token => Some(("authentication.k8s.io", "v1", "TokenRequest")),
-        Subresource::Status | Subresource::Finalize | Subresource::EphemeralContainers => None,
+        Subresource::Status
+        | Subresource::Finalize
+        | Subresource::EphemeralContainers
+        | Subresource::Resize
+        | Subresource::Approval => None,
         Subresource::Log | Subresource::Exec | Subresource::Attach | Subresource::PortForward | Subresource::Proxy => {
             None
         }
@@ -53,7 +57,7 @@ fn operations(of: &Resource<'_>, subresource: Subresource) -> Vec<Operation> {
     let name = subresource.as_str();
     let own = &of.info.kind;
     match subresource {
-        Subresource::Status | Subresource::EphemeralContainers => {
+        Subresource::Status | Subresource::EphemeralContainers | Subresource::Resize | Subresource::Approval => {
             named(own, objects(of, name, &["get", "patch", "put"]))
         }
         Subresource::Scale => as_foreign(subresource, objects(of, name, &["get", "patch", "put"])),

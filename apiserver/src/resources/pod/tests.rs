@@ -164,8 +164,6 @@ fn ephemeral_containers_are_added_and_stay() {
     assert_eq!(check(&debugged, &old), "[]");
     assert_eq!(check(&with("c", "d:1"), &old), "spec.ephemeralContainers[0].name: Duplicate value: \"c\"");
     let changed = check(&with("dbg", "d:2"), &debugged);
-    assert_eq!(
-        changed,
-        "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"dbg\" may not be changed\n"
-    );
+    let expected = "spec.ephemeralContainers: Forbidden: existing ephemeral containers \"dbg\" may not be changed\n@@ -1,6 +1,6 @@\n {\n  \"Name\": \"dbg\",\n- \"Image\": \"d:1\",\n+ \"Image\": \"d:2\",\n";
+    assert!(changed.starts_with(expected), "{changed}");
 }

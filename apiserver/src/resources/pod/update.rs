@@ -3,9 +3,11 @@
 use api::field::{FieldError, FieldErrors, FieldPath};
 use k8s_openapi::api::core::v1::{Container, Pod as Object, PodSpec, Toleration};
 
-use crate::resources::pod_spec;
+use crate::resources::{internal, pod_spec};
 
 const MUTABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// All errors of an update of a pod.
 pub fn validate(new: &Object, old: &Object) -> FieldErrors {
@@ -24,9 +26,23 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
         return errors;
     }
     if with_allowed_changes(&new, &old) != old {
-        let diff = pod_spec::difference(&old, &with_allowed_changes(&new, &old));
+        let diff = internal::difference("v1.PodSpec", &old, with_allowed_changes(&new, &old));
         errors.push(FieldError::forbidden(&path, format!("{MUTABLE}\n{diff}")));
     }
+    errors
+}
+
+/// All errors of a write to `/ephemeralcontainers`.
+pub fn validate_ephemeral(new: &Object, old: &Object) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let path = FieldPath::root("spec");
+    let (spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+    pod_spec::validate(&mut errors, &path, &spec);
+    if old.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
+        let detail = "static pods do not support ephemeral containers";
+        return FieldErrors::from(FieldError::forbidden(&FieldPath::default(), detail));
+    }
+    pod_spec::validate_ephemeral(&mut errors, &path.child("ephemeralContainers"), &spec, &before);
     errors
 }
 

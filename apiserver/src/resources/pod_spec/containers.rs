@@ -8,7 +8,7 @@ use api::pods;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EphemeralContainer, PodSpec, VolumeDevice, VolumeMount};
 
 use super::{env, probes, requirements, security};
-use crate::resources::checks;
+use crate::resources::{checks, internal};
 
 /// Names of the valid volumes, and whether each is a claim (a block device can only be one).
 pub type Volumes = BTreeMap<String, bool>;
@@ -60,7 +60,9 @@ pub fn validate_ephemeral(errors: &mut FieldErrors, path: &FieldPath, new: &PodS
                 errors.push(FieldError::forbidden(path, detail));
             }
             Some(container) if container != known => {
-                let detail = format!("existing ephemeral containers \"{}\" may not be changed\n", known.name);
+                let difference = internal::difference("v1.EphemeralContainer", known, container);
+                let detail =
+                    format!("existing ephemeral containers \"{}\" may not be changed\n{difference}", known.name);
                 errors.push(FieldError::forbidden(path, detail));
             }
             Some(_) => {}

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
+use api::field::{FieldError, FieldErrors, FieldPath};
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
-use serde_json::{Value, json};
 
 use super::containers::descending_path;
-use crate::resources::checks;
+use crate::resources::{checks, internal};
 
 const SYSCTL_MAX: usize = 253;
 const ID_MAX: i64 = i32::MAX as i64;
@@ -59,8 +58,8 @@ pub fn container(errors: &mut FieldErrors, path: &FieldPath, context: Option<&Se
         return;
     }
     let mut contradiction = |with: &str| {
-        let detail = format!("{}: cannot set `allowPrivilegeEscalation` to false and {with}", internal_form(context));
-        errors.push(FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail });
+        let detail = format!("cannot set `allowPrivilegeEscalation` to false and {with}");
+        errors.push(internal::invalid(path, "v1.SecurityContext", context, &detail));
     };
     if context.privileged == Some(true) {
         contradiction("`privileged` to true");
@@ -69,30 +68,6 @@ pub fn container(errors: &mut FieldErrors, path: &FieldPath, context: Option<&Se
     if added.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
         contradiction("`capabilities.Add` CAP_SYS_ADMIN");
     }
-}
-
-/// Upstream shows its internal struct here, in its own order of fields.
-fn internal_form(context: &SecurityContext) -> String {
-    let capabilities = context.capabilities.as_ref();
-    let capabilities = capabilities.map_or(Value::Null, |c| json!({"Add": c.add, "Drop": c.drop}));
-    let seccomp = context.seccomp_profile.as_ref();
-    let seccomp = seccomp.map_or(Value::Null, |p| json!({"LocalhostProfile": p.localhost_profile, "Type": p.type_}));
-    let fields = [
-        ("Capabilities", capabilities),
-        ("Privileged", json!(context.privileged)),
-        ("SELinuxOptions", json!(context.se_linux_options)),
-        ("WindowsOptions", json!(context.windows_options)),
-        ("RunAsUser", json!(context.run_as_user)),
-        ("RunAsGroup", json!(context.run_as_group)),
-        ("RunAsNonRoot", json!(context.run_as_non_root)),
-        ("ReadOnlyRootFilesystem", json!(context.read_only_root_filesystem)),
-        ("AllowPrivilegeEscalation", json!(context.allow_privilege_escalation)),
-        ("ProcMount", json!(context.proc_mount)),
-        ("SeccompProfile", seccomp),
-        ("AppArmorProfile", json!(context.app_armor_profile)),
-    ];
-    let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", fields.join(","))
 }
 
 fn sysctls(errors: &mut FieldErrors, path: &FieldPath, sysctls: &[Sysctl]) {
