@@ -313,12 +313,28 @@ pub fn port_number(value: i64) -> Vec<String> {
     if (1..=65535).contains(&value) { Vec::new() } else { vec!["must be between 1 and 65535, inclusive".to_owned()] }
 }
 
-/// An IPv4 or IPv6 address.
+/// An IPv4 or IPv6 address, as the strict rule has it (in force since 1.36).
 pub fn ip_address(value: &str) -> Vec<String> {
-    match value.parse::<std::net::IpAddr>() {
-        Ok(_) => Vec::new(),
-        Err(_) => vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()],
-    }
+    let wrong = match value.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
+            "must not be an IPv4-mapped IPv6 address"
+        }
+        Ok(_) => return Vec::new(),
+        Err(_) if has_leading_zeros(value) => "must not have leading 0s",
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    };
+    vec![wrong.to_owned()]
+}
+
+/// Whether this would be an IPv4 address if its numbers did not begin with zeros.
+pub fn has_leading_zeros(value: &str) -> bool {
+    let part = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        let number = part.trim_start_matches('0');
+        digits && (number.is_empty() || number.parse::<u8>().is_ok())
+    };
+    let parts: Vec<&str> = value.split('.').collect();
+    parts.len() == 4 && parts.iter().all(|text| part(text)) && value.parse::<std::net::Ipv4Addr>().is_err()
 }
 
 /// Upstream's rules for whole names count in "characters", those for label keys and values in "bytes"; both mean bytes.
@@ -385,6 +401,16 @@ mod tests {
         assert_eq!(port_name("1"), ["must contain at least one letter (a-z)"]);
         assert_eq!(path_segment("a/b"), ["may not contain '/'"]);
         assert_eq!(config_key("..a"), ["must not start with '..'"]);
+    }
+
+    #[test]
+    fn addresses_are_read_strictly() {
+        assert!(ip_address("10.0.0.1").is_empty() && ip_address("2001:db8::1").is_empty());
+        assert_eq!(ip_address("010.0.0.1"), ["must not have leading 0s"]);
+        assert_eq!(ip_address("::ffff:10.0.0.1"), ["must not be an IPv4-mapped IPv6 address"]);
+        for bad in ["", "10.0.0", "10.0.0.256", "a", "1.2.3.4/24"] {
+            assert!(ip_address(bad)[0].starts_with("must be a valid IP address"), "{bad:?}");
+        }
     }
 
     #[test]

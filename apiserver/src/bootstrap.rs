@@ -12,6 +12,7 @@ mod namespaces;
 pub mod policy;
 mod priority_classes;
 mod rbac;
+mod service_cidr;
 mod writer;
 
 use std::sync::Arc;
@@ -37,6 +38,7 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), ApiError> {
     namespaces::ensure(&writer).await?;
     priority_classes::ensure(&writer).await?;
     try_join!(rbac::reconcile(&writer, policy::policy()), flow_control::ensure(server))?;
+    service_cidr::ensure(&writer).await?;
     kubernetes_service::ensure(&writer).await?;
     endpoints::announce(&writer).await?;
     server.cache.fresh().await.map_err(storage_error)?;

@@ -12,6 +12,7 @@ use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::User;
 use crate::http::options::{FieldValidation, Options};
+use crate::read::storage_error;
 use crate::resources::{Strategy, Subresource};
 use crate::view::prefix;
 use crate::write::{self, Place, Replacement, Warnings};
@@ -88,6 +89,11 @@ impl Writer {
         write::update(&self.place(strategy.as_ref(), &namespace, &name, &notes), Replacement::Object(object))
             .await
             .map(drop)
+    }
+
+    /// Waits until the cache has what was written.
+    pub(super) async fn refresh(&self) -> Result<(), ApiError> {
+        self.server.cache.fresh().await.map(drop).map_err(storage_error)
     }
 
     /// Applies fields of the status, whoever owned them before.

@@ -16,7 +16,7 @@ use crate::resources::{ResourceInfo, Served, Strategy, Subresource};
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// Groups that come first in upstream's order; all others follow by name.
-const GROUP_ORDER: [&str; 19] = [
+const GROUP_ORDER: [&str; 20] = [
     "apiregistration.k8s.io",
     "apps",
     "events.k8s.io",
@@ -36,6 +36,7 @@ const GROUP_ORDER: [&str; 19] = [
     "node.k8s.io",
     "discovery.k8s.io",
     "flowcontrol.apiserver.k8s.io",
+    "resource.k8s.io",
 ];
 
 /// `GET /api`.

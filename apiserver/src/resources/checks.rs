@@ -7,7 +7,7 @@ use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath, go_quote};
 use api::names;
 use api::quantity::Quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::Value;
@@ -126,6 +126,16 @@ pub fn annotations(errors: &mut FieldErrors, path: &FieldPath, annotations: Opti
     }
 }
 
+/// The metadata of a template for objects: nothing but labels and annotations.
+pub fn template_metadata(errors: &mut FieldErrors, path: &FieldPath, meta: &ObjectMeta) {
+    annotations(errors, &path.child("annotations"), meta.annotations.as_ref());
+    labels(errors, &path.child("labels"), meta.labels.as_ref());
+    let rest = ObjectMeta { labels: None, annotations: None, ..meta.clone() };
+    for (name, _) in serde_json::to_value(rest).unwrap_or_default().as_object().into_iter().flatten() {
+        errors.push(FieldError::forbidden(&path.child(name), "cannot be set"));
+    }
+}
+
 /// A label selector with its expressions.
 pub fn label_selector(errors: &mut FieldErrors, path: &FieldPath, selector: Option<&LabelSelector>) {
     let Some(selector) = selector else { return };
@@ -190,15 +200,49 @@ pub fn endpoint_ip(errors: &mut FieldErrors, path: &FieldPath, address: &str) {
 pub fn parse_cidr(text: &str) -> Option<(IpAddr, u8)> {
     let (address, bits) = text.split_once('/')?;
     let address: IpAddr = address.parse().ok()?;
-    let bits = if bits.bytes().all(|b| b.is_ascii_digit()) { bits.parse().ok()? } else { return None };
+    let plain = bits == "0" || !bits.starts_with('0') && bits.bytes().all(|b| b.is_ascii_digit());
+    let bits = if plain { bits.parse().ok()? } else { return None };
     let max = if address.is_ipv4() { 32 } else { 128 };
     (bits <= max).then_some((address, bits))
 }
 
 /// `address/bits`.
 pub fn cidr(errors: &mut FieldErrors, path: &FieldPath, text: &str) {
-    if parse_cidr(text).is_none() {
-        errors.push(FieldError::invalid(path, text, "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"));
+    let mut wrong = |detail: &str| errors.push(FieldError::invalid(path, text, detail));
+    let Some((address, bits)) = parse_cidr(text) else {
+        let lenient = text.split_once('/').is_some_and(|(address, bits)| {
+            let max = if address.contains(':') { 128 } else { 32 };
+            let bits = if bits.bytes().all(|b| b.is_ascii_digit()) { bits.parse::<u8>().ok() } else { None };
+            (address.parse::<IpAddr>().is_ok() || names::has_leading_zeros(address))
+                && bits.is_some_and(|bits| bits <= max)
+        });
+        return wrong(if lenient {
+            "must not have leading 0s in IP or prefix length"
+        } else {
+            "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+        });
+    };
+    let beyond = match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) << 96 << bits,
+        IpAddr::V6(address) => address.to_bits().checked_shl(u32::from(bits)).unwrap_or_default(),
+    };
+    match address {
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => wrong("must not have an IPv4-mapped IPv6 address"),
+        _ if beyond != 0 => wrong("must not have bits set beyond the prefix length"),
+        _ => {}
+    }
+}
+
+/// `address/bits` as it is written in fields that were never written otherwise.
+pub fn canonical_cidr(errors: &mut FieldErrors, path: &FieldPath, text: &str) {
+    let before = errors.len();
+    cidr(errors, path, text);
+    if let (Some((address, bits)), true) = (parse_cidr(text), errors.len() == before) {
+        let canonical = format!("{address}/{bits}");
+        if canonical != text {
+            let detail = format!("must be in canonical form ({})", go_quote(&canonical));
+            errors.push(FieldError::invalid(path, text, detail));
+        }
     }
 }
 

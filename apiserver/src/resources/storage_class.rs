@@ -1,5 +1,7 @@
 //! StorageClass: who makes volumes, and how.
 
+use std::collections::BTreeMap;
+
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::storage::v1::StorageClass as Object;
@@ -14,6 +16,35 @@ pub struct StorageClass;
 const DEFAULT_ANNOTATIONS: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
+/// The name of who makes volumes.
+pub fn provisioner(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else {
+        errors.push_invalid(path, name, names::qualified_name(&name.to_lowercase()));
+    }
+}
+
+/// Settings for who makes volumes.
+pub fn parameters(errors: &mut FieldErrors, path: &FieldPath, all: Option<&BTreeMap<String, String>>, may_lack: bool) {
+    const MAX_COUNT: usize = 512;
+    const MAX_SIZE: usize = 256 * 1024;
+    let count = all.map_or(0, BTreeMap::len);
+    if count > MAX_COUNT {
+        errors.push(FieldError::too_long(path, MAX_COUNT));
+        return;
+    }
+    if all.is_some_and(|all| all.contains_key("")) {
+        errors.push(FieldError::invalid(path, "", "field can not be empty."));
+    }
+    if count == 0 && !may_lack {
+        errors.push(FieldError::required(path, "must contain at least one key/value pair"));
+    }
+    if all.into_iter().flatten().map(|(key, value)| key.len() + value.len()).sum::<usize>() > MAX_SIZE {
+        errors.push(FieldError::too_long(path, MAX_SIZE));
+    }
+}
+
 impl Kind for StorageClass {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["sc"];
@@ -26,15 +57,8 @@ impl Kind for StorageClass {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let path = FieldPath::root("provisioner");
-        if object.provisioner.is_empty() {
-            errors.push(FieldError::required(&path, ""));
-        } else {
-            errors.push_invalid(&path, &object.provisioner, names::qualified_name(&object.provisioner.to_lowercase()));
-        }
-        for key in object.parameters.iter().flatten().map(|(key, _)| key).filter(|key| key.is_empty()) {
-            errors.push(FieldError::required(&FieldPath::root("parameters"), format!("field can not be empty.{key}")));
-        }
+        provisioner(&mut errors, &FieldPath::root("provisioner"), &object.provisioner);
+        parameters(&mut errors, &FieldPath::root("parameters"), object.parameters.as_ref(), true);
         if let Some(policy) = object.reclaim_policy.as_deref().filter(|policy| !policy.is_empty()) {
             checks::one_of(&mut errors, &FieldPath::root("reclaimPolicy"), policy, &["Delete", "Retain"]);
         }

@@ -7,12 +7,14 @@ use super::cron_job::CronJob;
 use super::csi::{CsiDriver, CsiNode, CsiStorageCapacity, VolumeAttachment};
 use super::daemon_set::DaemonSet;
 use super::deployment::Deployment;
+use super::dynamic_resources::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
 use super::endpoint_slice::EndpointSlice;
 use super::endpoints::Endpoints;
 use super::event::{CoreEvent, Event};
 use super::flow_schema::FlowSchema;
 use super::horizontal_pod_autoscaler::{HorizontalPodAutoscaler, OldAutoscaler};
 use super::ingress::{Ingress, IngressClass};
+use super::ip_address::IpAddress;
 use super::job::Job;
 use super::lease::Lease;
 use super::limit_range::LimitRange;
@@ -36,8 +38,10 @@ use super::runtime_class::RuntimeClass;
 use super::secret::Secret;
 use super::service::Service;
 use super::service_account::ServiceAccount;
+use super::service_cidr::ServiceCidr;
 use super::stateful_set::StatefulSet;
 use super::storage_class::StorageClass;
+use super::volume_attributes_class::VolumeAttributesClass;
 use super::webhook_configuration::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use super::{BuiltIn, Kind, Strategy};
 
@@ -102,7 +106,9 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         // networking.k8s.io
         row::<Ingress>(),
         row::<IngressClass>(),
+        row::<IpAddress>(),
         row::<NetworkPolicy>(),
+        row::<ServiceCidr>(),
         // node.k8s.io
         row::<RuntimeClass>(),
         // policy
@@ -112,6 +118,11 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<ClusterRoleBinding>(),
         row::<Role>(),
         row::<RoleBinding>(),
+        // resource.k8s.io
+        row::<DeviceClass>(),
+        row::<ResourceClaim>(),
+        row::<ResourceClaimTemplate>(),
+        row::<ResourceSlice>(),
         // scheduling.k8s.io
         row::<PriorityClass>(),
         // storage.k8s.io
@@ -120,6 +131,7 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<CsiStorageCapacity>(),
         row::<StorageClass>(),
         row::<VolumeAttachment>(),
+        row::<VolumeAttributesClass>(),
     ]
 }
 

@@ -14,6 +14,7 @@ use process::{Clock, Rng};
 use serde_json::{Value, json};
 
 use super::slots::{Slot, slots_of};
+use crate::object::encode;
 use crate::storage::{Expect, KeyValue, Outcome, Storage, StorageError, Write};
 
 /// How old a claim without a Service must be to count for nothing: longer than any request takes.
@@ -121,7 +122,7 @@ impl Book {
 
     fn record(&self, slot: Slot, owner: &Owner, id: &str) -> Bytes {
         let made = self.clock.now_seconds().to_string();
-        let parent = json!({"group": "", "resource": "services", "namespace": owner.namespace, "name": owner.name});
+        let parent = json!({"resource": "services", "namespace": owner.namespace, "name": owner.name});
         let value = match slot {
             Slot::Address(address) => json!({
                 "apiVersion": "networking.k8s.io/v1",
@@ -134,6 +135,21 @@ impl Book {
                         "ipaddress.kubernetes.io/ip-family": if address.is_ipv4() { "IPv4" } else { "IPv6" },
                         "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
                     },
+                    "managedFields": [{
+                        "manager": "kube-apiserver",
+                        "operation": "Update",
+                        "apiVersion": "networking.k8s.io/v1",
+                        "time": made,
+                        "fieldsType": "FieldsV1",
+                        "fieldsV1": {
+                            "f:metadata": {"f:labels": {
+                                ".": {},
+                                "f:ipaddress.kubernetes.io/ip-family": {},
+                                "f:ipaddress.kubernetes.io/managed-by": {},
+                            }},
+                            "f:spec": {"f:parentRef": {".": {}, "f:name": {}, "f:namespace": {}, "f:resource": {}}},
+                        },
+                    }],
                 },
                 "spec": {"parentRef": parent},
             }),
@@ -142,7 +158,7 @@ impl Book {
                 "spec": {"parentRef": parent},
             }),
         };
-        Bytes::from(value.to_string())
+        Bytes::from(encode(&value))
     }
 }
 

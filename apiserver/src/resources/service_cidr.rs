@@ -1,0 +1,138 @@
+//! ServiceCIDR: a range of addresses for Services. The server makes the one it was started with, named `kubernetes`.
+
+use api::field::{FieldError, FieldErrors, FieldPath};
+use k8s_openapi::api::networking::v1::{ServiceCIDR as Object, ServiceCIDRStatus};
+use serde_json::Value;
+
+use super::printing::{self, AGE, NAME};
+use super::{Columns, Kind, Subresource, checks, internal};
+
+/// See the module.
+pub struct ServiceCidr;
+
+const SPEC: &str = "networking.k8s.io/v1.ServiceCIDRSpec";
+
+impl Kind for ServiceCidr {
+    type Object = Object;
+    const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+
+    fn prepare_for_create(object: &mut Object) {
+        object.status = Some(ServiceCIDRStatus::default());
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        new.status.clone_from(&old.status);
+    }
+
+    fn prepare_for_status_update(new: &mut Object, old: &Object) {
+        new.spec.clone_from(&old.spec);
+    }
+
+    fn validate(object: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec").child("cidrs");
+        let cidrs = cidrs_of(object);
+        let families = |cidrs: &[String]| cidrs.iter().filter(|cidr| cidr.contains(':')).count();
+        match cidrs {
+            [] => errors.push(FieldError::required(&path, "at least one CIDR required")),
+            [_, _, _, ..] => {
+                errors.push(internal::invalid(&path, SPEC, &object.spec, "may only hold up to 2 values"));
+            }
+            [_, _] if families(cidrs) != 1 => {
+                let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
+                errors.push(internal::invalid(&path, SPEC, &object.spec, detail));
+            }
+            cidrs => {
+                for (i, cidr) in cidrs.iter().enumerate() {
+                    checks::canonical_cidr(&mut errors, &path.index(i), cidr);
+                }
+            }
+        }
+        errors
+    }
+
+    /// A range stays; a second one of the other family may be added.
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        let path = FieldPath::root("spec").child("cidrs");
+        let (now, before) = (cidrs_of(new), cidrs_of(old));
+        match (before, now) {
+            _ if before.len() == now.len() => {
+                for (i, (before, now)) in before.iter().zip(now).enumerate() {
+                    checks::immutable(&mut errors, &path.index(i), now, before);
+                }
+            }
+            ([before], [now, added]) => {
+                checks::immutable(&mut errors, &path.index(0), now, before);
+                checks::canonical_cidr(&mut errors, &path.index(1), added);
+            }
+            _ => errors.push(FieldError::invalid(&path, now, checks::IMMUTABLE)),
+        }
+        errors
+    }
+
+    fn columns() -> Columns<Object> {
+        let cidrs = printing::text(
+            "CIDRs",
+            "CIDRs defines the IP blocks in CIDR notation (e.g. \"192.168.0.0/24\" or \"2001:db8::/64\") from which to assign service cluster IPs. Max of two CIDRs is allowed, one of each IP family. This field is immutable.",
+        );
+        Columns {
+            columns: vec![NAME, cidrs, AGE],
+            cells: |object, now| {
+                let cidrs = cidrs_of(object).join(",");
+                vec![printing::name(&object.metadata), Value::from(cidrs), printing::age(&object.metadata, now)]
+            },
+        }
+    }
+}
+
+fn cidrs_of(object: &Object) -> &[String] {
+    object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn range(cidrs: &[&str]) -> Object {
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"cidrs": cidrs}})).expect("a range")
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let table: [(&[&str], &str); 7] = [
+            (&["10.0.0.0/24"], "[]"),
+            (&["10.0.0.0/24", "2001:db8::/64"], "[]"),
+            (&[], "spec.cidrs: Required value: at least one CIDR required"),
+            (
+                &["10.0.0.0/24", "10.1.0.0/24"],
+                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/24\",\"10.1.0.0/24\"]}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
+            ),
+            (
+                &["10.0.0.1/24"],
+                "spec.cidrs[0]: Invalid value: \"10.0.0.1/24\": must not have bits set beyond the prefix length",
+            ),
+            (
+                &["2001:DB8::/64"],
+                "spec.cidrs[0]: Invalid value: \"2001:DB8::/64\": must be in canonical form (\"2001:db8::/64\")",
+            ),
+            (
+                &["ten"],
+                "spec.cidrs[0]: Invalid value: \"ten\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+        ];
+        for (cidrs, expected) in table {
+            assert_eq!(ServiceCidr::validate(&range(cidrs)).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_range_stays() {
+        let old = range(&["10.0.0.0/24"]);
+        let change = |cidrs: &[&str]| ServiceCidr::validate_update(&range(cidrs), &old).to_string();
+        assert_eq!(change(&["10.0.0.0/24", "2001:db8::/64"]), "[]");
+        assert_eq!(change(&["10.1.0.0/24"]), "spec.cidrs[0]: Invalid value: \"10.1.0.0/24\": field is immutable");
+        assert_eq!(change(&[]), "spec.cidrs: Invalid value: []: field is immutable");
+    }
+}
