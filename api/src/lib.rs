@@ -10,6 +10,7 @@ pub mod names;
 pub mod owners;
 pub mod pods;
 pub mod quantity;
+pub mod quota;
 pub mod selector;
 pub mod well_known;
 

@@ -196,10 +196,20 @@ fn total(spec: &PodSpec, pick: fn(&ResourceRequirements) -> Option<&BTreeMap<Str
     sum
 }
 
+/// What the containers ask for together, or the pod itself where it says so; without the overhead.
+pub fn container_requests(spec: &PodSpec) -> Resources {
+    total(spec, |r| r.requests.as_ref())
+}
+
+/// What the containers are limited to together, by the same rule.
+pub fn container_limits(spec: &PodSpec) -> Resources {
+    total(spec, |r| r.limits.as_ref())
+}
+
 /// What a pod asks for, as the scheduler counts it.
 pub fn requests(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
-    let mut sum = total(spec, |r| r.requests.as_ref());
+    let mut sum = container_requests(spec);
     sum.add(&Resources::from_wire(spec.overhead.as_ref()));
     sum
 }
@@ -207,7 +217,7 @@ pub fn requests(pod: &Pod) -> Resources {
 /// What a pod is limited to, by the same rule.
 pub fn limits(pod: &Pod) -> Resources {
     let Some(spec) = &pod.spec else { return Resources::default() };
-    let mut sum = total(spec, |r| r.limits.as_ref());
+    let mut sum = container_limits(spec);
     for (name, amount) in Resources::from_wire(spec.overhead.as_ref()).0 {
         if let Some(limit) = sum.0.get_mut(&name) {
             *limit += amount;

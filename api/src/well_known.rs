@@ -65,6 +65,8 @@ pub mod annotations {
     pub const ENDPOINTS_LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
     /// Endpoints cut to 1,000 addresses.
     pub const ENDPOINTS_OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
+    /// The class of a claim or volume, in its old form.
+    pub const STORAGE_CLASS: &str = "volume.beta.kubernetes.io/storage-class";
     /// Whether RBAC defaults are kept up to date.
     pub const RBAC_AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 }
@@ -101,6 +103,10 @@ pub mod finalizers {
     pub const ORPHAN: &str = "orphan";
     /// The finalizer in the spec of a namespace.
     pub const KUBERNETES: &str = "kubernetes";
+    /// A claim stays while pods use it.
+    pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
+    /// A volume stays while it is bound.
+    pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 }
 
 /// Namespaces that every cluster has.

@@ -4,15 +4,20 @@
 //! They read other objects only through [`Lookup`], which answers from the watch cache. Entry points: [`mutate`], [`validate`];
 //! [`chain`] is the table.
 
+mod certificates;
 mod context;
+mod default_class;
 mod default_toleration_seconds;
 mod escalation;
+mod limit_ranger;
 pub mod lookup;
 pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
+mod runtime_class;
 mod service_account;
+mod storage;
 mod taint_nodes_by_condition;
 
 use std::sync::Arc;
@@ -106,11 +111,19 @@ pub type Chain = Arc<Vec<Box<dyn Plugin>>>;
 pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
     Arc::new(vec![
         Box::new(namespace_lifecycle::NamespaceLifecycle),
+        Box::new(limit_ranger::LimitRanger),
         Box::new(service_account::ServiceAccounts::new(rng.clone())),
         Box::new(node_restriction::NodeRestriction),
         Box::new(taint_nodes_by_condition::TaintNodesByCondition),
         Box::new(priority::Priority),
         Box::new(default_toleration_seconds::DefaultTolerationSeconds),
+        Box::new(storage::DefaultStorageClass),
+        Box::new(storage::StorageObjectInUseProtection),
+        Box::new(storage::PersistentVolumeClaimResize),
+        Box::new(runtime_class::RuntimeClasses),
+        Box::new(certificates::CertificateSigners::new(Arc::clone(authorizers))),
+        Box::new(certificates::CertificateSubjectRestriction),
+        Box::new(default_class::DefaultIngressClass),
         Box::new(escalation::Escalation::new(Arc::clone(authorizers))),
     ])
 }

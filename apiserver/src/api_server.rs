@@ -10,7 +10,7 @@ use process::{Clock, Rng};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::lookup::CacheLookup;
+use crate::admission::lookup::{CacheLookup, Written};
 use crate::admission::{Chain, Lookup};
 use crate::args::Config;
 use crate::authn::Authenticators;
@@ -72,10 +72,14 @@ pub struct ApiServer {
     pub lookup: Arc<dyn Lookup>,
     /// The same without waiting.
     pub view: Arc<dyn View>,
+    /// What plugins wait for.
+    pub written: Arc<Written>,
     /// Service-account tokens.
     pub tokens: Arc<Tokens>,
     /// Addresses and ports of Services.
     pub services: Arc<dyn Claims>,
+    /// Who charges which quota.
+    pub quota_turns: crate::write::quota::Turns,
     /// How webhooks are called.
     pub webhooks: Arc<webhook::Client>,
     /// Who waits when there is too much to do.
@@ -97,7 +101,8 @@ impl ApiServer {
     pub fn build(config: Config, storage: Arc<dyn Storage>, clock: Clock, rng: Rng) -> Result<Arc<Self>, StartError> {
         let resources = Resources::new(table());
         let cache = Cache::new(Arc::clone(&storage), specs(&resources));
-        let lookup = Arc::new(CacheLookup::new(Arc::clone(&cache)));
+        let written = Arc::new(Written::default());
+        let lookup = Arc::new(CacheLookup::new(Arc::clone(&cache), Arc::clone(&written)));
         let keys: Vec<Vec<u8>> = config.verification_keys.iter().map(|pem| pem.clone().into_bytes()).collect();
         let tokens = Arc::new(Tokens::new(&config.issuer, &keys, Some(config.signing_key.as_bytes()))?);
         let view: Arc<dyn View> = lookup.clone();
@@ -114,9 +119,11 @@ impl ApiServer {
             admission: crate::admission::chain(&rng, &authorizers),
             authorizers,
             services: Arc::new(services),
+            quota_turns: Default::default(),
             checks: checks(&cache),
             lookup,
             view,
+            written,
             storage,
             cache,
             clock,

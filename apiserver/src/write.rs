@@ -16,6 +16,7 @@ pub mod finalize;
 pub mod managed_fields;
 mod metadata;
 pub mod patch;
+pub mod quota;
 pub mod scale;
 pub mod tracking;
 mod update;
@@ -306,6 +307,7 @@ pub async fn commit(at: &Place<'_>, key: &str, change: &mut dyn Change) -> Resul
         }
         match at.server.storage.commit(key, expect, write).await.map_err(storage_error)? {
             Outcome::Committed(revision) => {
+                at.server.written.note(&at.info().storage_prefix, revision);
                 let mut object = object;
                 object.metadata_mut().resource_version = Some(revision.to_string());
                 return Ok(Committed { object, created, removed });

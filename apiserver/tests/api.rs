@@ -6,6 +6,8 @@ mod deletes;
 mod flow_control;
 #[path = "api/ownership.rs"]
 mod ownership;
+#[path = "api/quota.rs"]
+mod quota;
 #[path = "api/reads.rs"]
 mod reads;
 #[path = "api/server.rs"]

@@ -1,12 +1,15 @@
 //! [`CacheLookup`]: the watch cache as admission ([`Lookup`]) and access control ([`View`]) read it.
 //!
-//! `Lookup` finds what another API server on the same store has just written: an object that is not in the cache is looked for
-//! again once the cache has caught up with the store. `View` never waits.
+//! `Lookup` is not older than what this server has acknowledged ([`Written`]), and finds what another API server on the same store
+//! has just written: an object that is not in the cache is looked for again once the cache has caught up with the store. `View`
+//! never waits.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::error::ApiError;
+use api::names::Revision;
 use api::selector::{FieldSelector, LabelSelector};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,16 +18,52 @@ use super::Lookup;
 use crate::cache::{Cache, ResourceCache, Selection, Snapshot};
 use crate::view::{Item, View, prefix};
 
+/// How long the cache may take to show what was written.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The revision of this server's last write to each kind, by the prefix in the store.
+#[derive(Default)]
+pub struct Written(Mutex<BTreeMap<String, Revision>>);
+
+impl Written {
+    /// To be called before a write is acknowledged.
+    pub fn note(&self, prefix: &str, revision: Revision) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.get_mut(prefix) {
+            Some(last) => *last = revision.max(*last),
+            None => drop(last.insert(prefix.to_owned(), revision)),
+        }
+    }
+
+    fn last(&self, prefix: &str) -> Option<Revision> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(prefix).copied()
+    }
+}
+
 /// See the module.
 pub struct CacheLookup {
     cache: Arc<Cache>,
+    written: Arc<Written>,
     versions: Mutex<BTreeMap<String, (Snapshot, u64)>>,
 }
 
 impl CacheLookup {
     /// Over this cache.
-    pub fn new(cache: Arc<Cache>) -> Self {
-        Self { cache, versions: Mutex::default() }
+    pub fn new(cache: Arc<Cache>, written: Arc<Written>) -> Self {
+        Self { cache, written, versions: Mutex::default() }
+    }
+
+    /// Waits until the cache shows what this server has written to a kind.
+    async fn settled(&self, group: &str, plural: &str) -> Result<(), ApiError> {
+        let Some(resource) = self.resource(group, plural) else { return Ok(()) };
+        let prefix = prefix(group, plural, "");
+        let prefix = prefix.trim_start_matches("/registry/").trim_end_matches('/');
+        match self.written.last(prefix) {
+            Some(last) if resource.revision() < last => {
+                self.cache.wait_for(last, PATIENCE).await.map_err(ApiError::internal)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn resource(&self, group: &str, plural: &str) -> Option<Arc<ResourceCache>> {
@@ -75,6 +114,7 @@ impl View for CacheLookup {
 #[async_trait]
 impl Lookup for CacheLookup {
     async fn get(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Result<Option<Bytes>, ApiError> {
+        self.settled(group, plural).await?;
         if let Some(found) = View::get(self, group, plural, namespace, name) {
             return Ok(Some(found));
         }
@@ -86,6 +126,7 @@ impl Lookup for CacheLookup {
     }
 
     async fn list(&self, group: &str, plural: &str, namespace: &str) -> Result<Vec<Bytes>, ApiError> {
+        self.settled(group, plural).await?;
         Ok(View::list(self, group, plural, namespace).into_iter().map(|item| item.bytes).collect())
     }
 }
@@ -127,7 +168,7 @@ mod tests {
         )
         .await;
         cache.fresh().await.expect("fresh");
-        let lookup = CacheLookup::new(Arc::clone(&cache));
+        let lookup = CacheLookup::new(Arc::clone(&cache), Arc::default());
         let (pods, secrets) = (lookup.version("", "pods"), lookup.version("", "secrets"));
         put(
             &storage,

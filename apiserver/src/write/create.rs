@@ -4,6 +4,7 @@ use api::ApiError;
 use async_trait::async_trait;
 
 use super::claims::Claim;
+use super::quota::{self, Charges};
 use super::{Change, Committed, Decision, Place, Stored, commit, metadata, tracking};
 use crate::admission::Operation;
 use crate::object::Object;
@@ -29,15 +30,20 @@ pub async fn create(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<Commi
 }
 
 async fn create_named(at: &Place<'_>, object: Box<dyn Object>) -> Result<Committed, ApiError> {
-    let (object, claim) = prepare(at, object).await?;
+    let (object, claim, charges) = prepare(at, object).await?;
     let name = object.metadata().name.clone().unwrap_or_default();
     let committed = commit(at, &at.key(&name), &mut Insert { at: *at, object: Some(object) }).await;
-    claim.settle(committed.is_ok() && !at.dry_run).await;
+    let stored = committed.is_ok() && !at.dry_run;
+    claim.settle(stored).await;
+    charges.settle(stored).await;
     committed
 }
 
 /// Everything between admission and the store, for creations by POST, PUT and apply alike.
-pub(super) async fn prepare(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<(Box<dyn Object>, Claim), ApiError> {
+pub(super) async fn prepare<'a>(
+    at: &Place<'a>,
+    mut object: Box<dyn Object>,
+) -> Result<(Box<dyn Object>, Claim, Charges<'a>), ApiError> {
     let strategy = at.strategy;
     metadata::begin(object.metadata_mut(), &at.server.clock, &at.server.rng);
     strategy.prepare_for_create(object.as_mut());
@@ -47,7 +53,7 @@ pub(super) async fn prepare(at: &Place<'_>, mut object: Box<dyn Object>) -> Resu
     }
     let claim = at.server.services.claim(at, object.as_mut(), None).await?;
     match check(at, object.as_ref()).await {
-        Ok(()) => Ok((object, claim)),
+        Ok(charges) => Ok((object, claim, charges)),
         Err(error) => {
             claim.settle(false).await;
             Err(error)
@@ -55,7 +61,7 @@ pub(super) async fn prepare(at: &Place<'_>, mut object: Box<dyn Object>) -> Resu
     }
 }
 
-async fn check(at: &Place<'_>, object: &dyn Object) -> Result<(), ApiError> {
+async fn check<'a>(at: &Place<'a>, object: &dyn Object) -> Result<Charges<'a>, ApiError> {
     let mut errors =
         metadata::validate(object.metadata(), at.info(), &|name, prefix| at.strategy.validate_name(name, prefix));
     errors.extend(at.strategy.validate(object));
@@ -68,7 +74,7 @@ async fn check(at: &Place<'_>, object: &dyn Object) -> Result<(), ApiError> {
     if !object.metadata().resource_version.as_deref().unwrap_or_default().is_empty() {
         return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
     }
-    Ok(())
+    quota::charge(at, Operation::Create, object, None).await
 }
 
 fn no_name(mut error: ApiError) -> ApiError {

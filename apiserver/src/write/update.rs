@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::claims::Claim;
 use super::patch::{Patch, PatchType};
+use super::quota::{self, Charges};
 use super::{Change, Committed, Decision, Place, Stored, Wanted, commit, create, deletion, metadata, tracking};
 use crate::admission::Operation;
 use crate::http::body::{self, decode_value};
@@ -34,9 +35,11 @@ pub async fn update(at: &Place<'_>, mut replacement: Replacement) -> Result<Upda
         metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
         metadata::match_name(object.metadata(), at.name)?;
     }
-    let mut change = Update { at: *at, replacement, claim: Claim::none() };
+    let mut change = Update { at: *at, replacement, claim: Claim::none(), charges: Charges::default() };
     let committed = commit(at, &at.key(at.name), &mut change).await;
-    change.claim.settle(committed.is_ok() && !at.dry_run).await;
+    let stored = committed.is_ok() && !at.dry_run;
+    change.claim.settle(stored).await;
+    change.charges.settle(stored).await;
     let committed = committed?;
     if committed.removed && !at.dry_run {
         at.server.services.release(at, committed.object.as_ref()).await;
@@ -49,12 +52,15 @@ struct Update<'a> {
     replacement: Replacement,
     /// Addresses and ports that the last decision took.
     claim: Claim,
+    /// What quotas were charged for it.
+    charges: Charges<'a>,
 }
 
 #[async_trait]
 impl Change for Update<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         std::mem::take(&mut self.claim).settle(false).await;
+        std::mem::take(&mut self.charges).settle(false).await;
         let Some(stored) = current else { return self.insert().await };
         let new = self.next(stored)?;
         let new = self.admitted(new, stored).await?;
@@ -89,8 +95,8 @@ impl Update<'_> {
             Replacement::Object(_) | Replacement::Patch(_) => return Err(at.not_found()),
         };
         at.admit(Operation::Create, Some(object.as_mut()), None).await?;
-        let (object, claim) = create::prepare(&at, object).await?;
-        self.claim = claim;
+        let (object, claim, charges) = create::prepare(&at, object).await?;
+        (self.claim, self.charges) = (claim, charges);
         Ok(Decision::Write(object))
     }
 
@@ -184,6 +190,7 @@ impl Update<'_> {
         }
         self.validate(new.as_ref(), old)?;
         at.check_admission(Operation::Update, Some(new.as_ref()), Some(old)).await?;
+        self.charges = quota::charge(&at, Operation::Update, new.as_ref(), Some(old)).await?;
         Ok(new)
     }
 
