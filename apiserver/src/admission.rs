@@ -14,6 +14,7 @@ pub mod lookup;
 pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -115,6 +116,7 @@ pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
         Box::new(service_account::ServiceAccounts::new(rng.clone())),
         Box::new(node_restriction::NodeRestriction),
         Box::new(taint_nodes_by_condition::TaintNodesByCondition),
+        Box::new(pod_security::PodSecurity),
         Box::new(priority::Priority),
         Box::new(default_toleration_seconds::DefaultTolerationSeconds),
         Box::new(storage::DefaultStorageClass),

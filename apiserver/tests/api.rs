@@ -6,6 +6,8 @@ mod deletes;
 mod flow_control;
 #[path = "api/ownership.rs"]
 mod ownership;
+#[path = "api/pod_security.rs"]
+mod pod_security;
 #[path = "api/quota.rs"]
 mod quota;
 #[path = "api/reads.rs"]

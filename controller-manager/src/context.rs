@@ -81,6 +81,18 @@ impl Context {
         self.waiting[1].push(Box::pin(controller.run(self.token.clone())));
     }
 
+    /// Runs a controller as soon as the stores and the inventory are filled.
+    pub fn run_on_both<R: Reconcile>(
+        &mut self,
+        reconciler: R,
+        queue: WorkQueue<R::Key>,
+        written: WrittenRevisions<R::Key>,
+        workers: usize,
+    ) {
+        let controller = Controller::new(reconciler, queue).written(written).workers(workers);
+        self.waiting[1].push(Box::pin(controller.run(self.token.clone())));
+    }
+
     /// Works until the token is cancelled and every task has ended.
     ///
     /// One task waits and starts the controllers in the order of the table: waking many at once would not be the same

@@ -5,6 +5,7 @@
 
 use crate::context::Context;
 
+pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
 pub mod garbagecollector;
@@ -13,9 +14,11 @@ pub mod nodeipam;
 pub mod nodelifecycle;
 pub mod podgc;
 pub mod replicationcontroller;
+pub mod resourcequota;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 pub mod serviceaccount_token;
+pub mod storageprotection;
 pub mod tainteviction;
 
 /// One controller.
@@ -42,6 +45,10 @@ pub const TABLE: &[Row] = &[
     row("replicationcontroller-controller", replicationcontroller::start),
     row("endpoints-controller", endpoints::start),
     row("endpointslice-controller", endpointslice::start),
+    row("resourcequota-controller", resourcequota::start),
+    row("disruption-controller", disruption::start),
+    row("persistentvolumeclaim-protection-controller", storageprotection::start_claims),
+    row("persistentvolume-protection-controller", storageprotection::start_volumes),
     row("garbage-collector-controller", garbagecollector::start),
     row("pod-garbage-collector-controller", podgc::start),
 ];

@@ -99,6 +99,11 @@ impl Inventory {
         self.kinds().get(&(group.to_owned(), kind.to_owned())).cloned()
     }
 
+    /// The first kind of which this is true.
+    pub fn find(&self, is: impl Fn(&Kind) -> bool) -> Option<Kind> {
+        self.kinds().values().find(|kind| is(kind)).cloned()
+    }
+
     /// Asks for a new discovery, because somebody names a kind that is not known.
     pub fn refresh(&self) {
         self.shared.asked.send_modify(|count| *count += 1);

@@ -10,9 +10,11 @@ use client::{Index, Informers, Object, Store, WatchConfig};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Endpoints, Namespace, Node, Pod, ReplicationController, Secret, Service, ServiceAccount,
+    ConfigMap, Endpoints, Namespace, Node, PersistentVolume, PersistentVolumeClaim, Pod, ReplicationController,
+    ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client, Resource};
 
 use crate::pods;
@@ -58,6 +60,14 @@ pub struct Stores {
     pub token_secrets: Store<Secret>,
     /// The published CA certificates.
     pub root_cas: Store<ConfigMap>,
+    /// All quotas.
+    pub quotas: Store<ResourceQuota>,
+    /// All disruption budgets.
+    pub budgets: Store<PodDisruptionBudget>,
+    /// All claims.
+    pub claims: Store<PersistentVolumeClaim>,
+    /// All volumes.
+    pub volumes: Store<PersistentVolume>,
 }
 
 impl Stores {
@@ -91,6 +101,10 @@ impl Stores {
                 })],
             ),
             root_cas: some(client, informers, WatchConfig::default().fields(&named_root_ca), Vec::new()),
+            quotas: all(client, informers),
+            budgets: all(client, informers),
+            claims: all(client, informers),
+            volumes: all(client, informers),
         }
     }
 
@@ -107,6 +121,10 @@ impl Stores {
         self.accounts.synced().await;
         self.token_secrets.synced().await;
         self.root_cas.synced().await;
+        self.quotas.synced().await;
+        self.budgets.synced().await;
+        self.claims.synced().await;
+        self.volumes.synced().await;
     }
 }
 

@@ -100,14 +100,15 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Ap
     let name = budget.metadata.name.clone().unwrap_or_default();
     let generation = budget.metadata.generation.unwrap_or(0);
     let status = budget.status.get_or_insert_default();
-    let resource = GroupResource::new(GROUP, PLURAL);
+    // Upstream's word here is the singular.
+    let resource = GroupResource::new(GROUP, "poddisruptionbudget");
     if status.observed_generation.unwrap_or(0) < generation {
         let why = format!("The disruption budget {name} is still being processed by the server.");
         return Err(ApiError::too_many_requests(REFUSED, CATCH_UP_SECONDS).with_cause("DisruptionBudget", &why, ""));
     }
     let allowed = status.disruptions_allowed.unwrap_or(0);
     if allowed < 0 {
-        return Err(ApiError::forbidden(&resource, &name, "pod disruption budget is negative"));
+        return Err(ApiError::forbidden(&resource, &name, "pdb disruptions allowed is negative"));
     }
     let disrupted = status.disrupted_pods.get_or_insert_default();
     if disrupted.len() > MAX_DISRUPTED {
