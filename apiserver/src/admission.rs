@@ -20,6 +20,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod taint_nodes_by_condition;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -127,6 +128,8 @@ pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(default_class::DefaultIngressClass),
         Box::new(escalation::Escalation::new(Arc::clone(authorizers))),
+        Box::new(webhooks::MutatingAdmissionWebhook::default()),
+        Box::new(webhooks::ValidatingAdmissionWebhook::default()),
     ])
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::lookup::{CacheLookup, Written};
 use crate::admission::{Chain, Lookup};
+use crate::aggregation::{Remote, Remotes};
 use crate::args::Config;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
@@ -84,6 +85,8 @@ pub struct ApiServer {
     pub webhooks: Arc<webhook::Client>,
     /// Who waits when there is too much to do.
     pub flow_control: FlowControl,
+    /// Groups that other servers answer for.
+    pub aggregation: Remotes,
     /// Counters and times.
     pub metrics: Registry,
     /// Behind `/livez` and `/readyz`.
@@ -131,6 +134,7 @@ impl ApiServer {
             tokens,
             webhooks,
             metrics,
+            aggregation: Remotes::default(),
             documents: Documents::default(),
             draining: CancellationToken::new(),
             config,
@@ -148,6 +152,7 @@ impl ApiServer {
         tasks.spawn(async move { crate::bootstrap::keep(server, ends).await });
         let watches = crate::bootstrap::flow_control::Watches::open(self);
         tasks.spawn(crate::bootstrap::flow_control::keep(Arc::clone(self), watches, token.clone()));
+        tasks.spawn(crate::bootstrap::keep_api_services(Arc::clone(self), token.clone()));
         tasks.spawn(storage::compact_every(Arc::clone(&self.storage), COMPACT_EVERY, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move {
@@ -156,6 +161,11 @@ impl ApiServer {
             server.draining.cancel();
         });
         Ok(tasks)
+    }
+
+    /// Groups that other servers answer for.
+    pub fn remotes(&self) -> Arc<Vec<Remote>> {
+        self.aggregation.current(self.view.as_ref())
     }
 
     /// Address and port at which members of the cluster reach this server.

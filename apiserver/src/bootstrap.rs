@@ -5,6 +5,7 @@
 //! path, and running it again writes nothing.
 
 mod aggregation;
+mod api_services;
 mod endpoints;
 pub(crate) mod flow_control;
 mod kubernetes_service;
@@ -28,6 +29,8 @@ use crate::ApiServer;
 use crate::cache::{Selection, WatchFrom, Watcher};
 use crate::read::storage_error;
 
+pub(crate) use api_services::keep as keep_api_services;
+
 /// How long to wait before trying again what failed.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,7 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), ApiError> {
     let writer = Writer::new(server);
     namespaces::ensure(&writer).await?;
     priority_classes::ensure(&writer).await?;
-    try_join!(rbac::reconcile(&writer, policy::policy()), flow_control::ensure(server))?;
+    try_join!(rbac::reconcile(&writer, policy::policy()), flow_control::ensure(server), api_services::ensure(&writer))?;
     service_cidr::ensure(&writer).await?;
     kubernetes_service::ensure(&writer).await?;
     endpoints::announce(&writer).await?;

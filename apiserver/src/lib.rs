@@ -4,6 +4,7 @@
 //! another process, as tests and simulations do.
 
 pub mod admission;
+pub mod aggregation;
 pub mod api_server;
 pub mod args;
 pub mod audit;
@@ -12,6 +13,7 @@ pub mod authz;
 pub mod bootstrap;
 pub mod cache;
 pub mod cel;
+pub mod component_statuses;
 pub mod flow_control;
 pub mod http;
 pub mod metrics;

@@ -4,9 +4,11 @@
 //! a `Kind` into the object-safe [`Strategy`]; a CustomResourceDefinition builds the same thing at run time. Handlers cannot
 //! tell the two apart and know no kind by name.
 
+pub mod api_service;
 mod built_in;
 mod certificate_signing_request;
 mod checks;
+pub mod component_status;
 mod config_map;
 mod controller_revision;
 mod cron_job;
@@ -36,6 +38,7 @@ mod pod_disruption_budget;
 mod pod_spec;
 mod pod_template;
 mod printing;
+pub mod priorities;
 mod priority_class;
 mod priority_level_configuration;
 mod rbac;
@@ -199,6 +202,8 @@ pub trait Kind: Send + Sync + 'static {
     const SINGULAR: &'static str = "";
     /// False for kinds that are only created and answered, never stored (reviews).
     const STORED: bool = true;
+    /// Objects that are made when they are read: nothing is stored, and nothing created.
+    const COMPUTED: bool = false;
     /// See [`ResourceInfo::storage_prefix`]; empty is the usual one of group and plural.
     const STORAGE_PREFIX: &'static str = "";
     /// Where the row serves another group or version than the one its objects are stored in.
@@ -337,6 +342,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn generation(&self) -> bool;
     /// See [`Kind::SERVED_AS`].
     fn served_as(&self) -> Option<&'static ServedAs>;
+    /// See [`Kind::COMPUTED`].
+    fn computed(&self) -> bool {
+        false
+    }
     /// See [`Kind::DEPRECATION`].
     fn deprecation(&self) -> Option<&'static str>;
     /// See [`Kind::ORPHANS_BY_DEFAULT`].

@@ -192,8 +192,8 @@ impl<'a> Place<'a> {
         self.check_admission_of(operation, object, old, None).await
     }
 
-    /// The same for a request whose object is of another kind: `object` and `old` are the resource's own, `other` is what
-    /// was sent.
+    /// The same for a request whose object is of another kind, which nobody may change: `object` and `old` are the resource's
+    /// own, `other` is what was sent.
     pub async fn check_admission_of(
         &self,
         operation: Operation,
@@ -204,6 +204,9 @@ impl<'a> Place<'a> {
         let rounds = Rounds::default();
         let name = self.name_of(object);
         let attributes = self.attributes(operation, &name, old, Context { place: self, other, rounds: &rounds });
+        if other.is_some() {
+            self.mutate(&attributes, None).await?;
+        }
         self.refuse(&attributes, object).await
     }
 

@@ -4,6 +4,8 @@
 mod deletes;
 #[path = "api/flow_control.rs"]
 mod flow_control;
+#[path = "api/groups.rs"]
+mod groups;
 #[path = "api/ownership.rs"]
 mod ownership;
 #[path = "api/pod_security.rs"]

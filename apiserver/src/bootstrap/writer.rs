@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::User;
-use crate::http::options::{FieldValidation, Options};
+use crate::http::options::{DeleteOptions, FieldValidation, Options};
 use crate::read::storage_error;
 use crate::resources::{Strategy, Subresource};
 use crate::view::prefix;
@@ -104,6 +104,28 @@ impl Writer {
         let notes = Notes::default();
         let place = Place { subresource: Some(Subresource::Status), ..self.place(strategy.as_ref(), "", name, &notes) };
         write::update(&place, Replacement::Apply(wanted)).await.map(drop)
+    }
+
+    /// Replaces the status of an object.
+    pub(super) async fn replace_status<T: Kept>(&self, object: T) -> Result<(), ApiError> {
+        let Some(strategy) = self.strategy::<T>() else { return Ok(()) };
+        let meta = object.metadata().clone();
+        let (namespace, name) = (meta.namespace.unwrap_or_default(), meta.name.unwrap_or_default());
+        let notes = Notes::default();
+        let place = self.place(strategy.as_ref(), &namespace, &name, &notes);
+        let place = Place { subresource: Some(Subresource::Status), ..place };
+        write::update(&place, Replacement::Object(Box::new(object))).await.map(drop)
+    }
+
+    /// Deletes an object; one that is gone already is fine.
+    pub(super) async fn delete<T: Kept>(&self, namespace: &str, name: &str) -> Result<(), ApiError> {
+        let Some(strategy) = self.strategy::<T>() else { return Ok(()) };
+        let notes = Notes::default();
+        let place = self.place(strategy.as_ref(), namespace, name, &notes);
+        match write::delete(&place, &DeleteOptions::default()).await {
+            Err(error) if !error.is_not_found() => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn strategy<T: Kept>(&self) -> Option<Arc<dyn Strategy>> {

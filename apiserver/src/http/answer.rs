@@ -48,7 +48,7 @@ pub struct Form<'a> {
 /// The metadata of a list.
 #[derive(Clone, Debug, Default)]
 pub struct ListMeta {
-    /// The state that it shows.
+    /// The state that it shows; empty for objects that are made when they are read.
     pub resource_version: String,
     /// The token of the next page; empty after the last one.
     pub page: String,
@@ -59,7 +59,9 @@ pub struct ListMeta {
 impl ListMeta {
     fn to_value(&self) -> Value {
         let mut meta = Map::new();
-        meta.insert("resourceVersion".to_owned(), Value::from(self.resource_version.as_str()));
+        if !self.resource_version.is_empty() {
+            meta.insert("resourceVersion".to_owned(), Value::from(self.resource_version.as_str()));
+        }
         if !self.page.is_empty() {
             meta.insert("continue".to_owned(), Value::from(self.page.as_str()));
         }
@@ -116,6 +118,14 @@ pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// What upstream's aggregator says of a server that it can't reach.
+pub fn unavailable() -> Response {
+    let mut response = text(503, "service unavailable\n");
+    let options = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(axum::http::header::X_CONTENT_TYPE_OPTIONS, options);
     response
 }
 

@@ -3,6 +3,7 @@
 //! All functions are pure; a CustomResourceDefinition appears as soon as its row is in [`Served`]. Reference:
 //! <https://kubernetes.io/docs/concepts/overview/kubernetes-api/#discovery-api>.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use base64::Engine;
@@ -10,34 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::resources::{ResourceInfo, Served, Strategy, Subresource};
+use crate::aggregation::Remote;
+use crate::resources::{ResourceInfo, Served, Strategy, Subresource, priorities};
 
 /// The media type of the aggregated form.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-
-/// Groups that come first in upstream's order; all others follow by name.
-const GROUP_ORDER: [&str; 20] = [
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-    "resource.k8s.io",
-];
 
 /// `GET /api`.
 pub fn legacy_versions(server_address: &str) -> Value {
@@ -49,18 +27,19 @@ pub fn legacy_versions(server_address: &str) -> Value {
 }
 
 /// `GET /apis`.
-pub fn group_list(served: &Served) -> Value {
-    let groups: Vec<Value> = group_names(served).iter().map(|group| group_entry(served, group)).collect();
+pub fn group_list(served: &Served, remotes: &[Remote]) -> Value {
+    let groups: Vec<Value> =
+        group_names(served, remotes).iter().map(|group| group_entry(served, remotes, group)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `GET /apis/GROUP`; None for a group that is not served.
-pub fn group(served: &Served, group: &str) -> Option<Value> {
-    if versions(served, group).is_empty() {
+pub fn group(served: &Served, remotes: &[Remote], group: &str) -> Option<Value> {
+    if versions(served, remotes, group).is_empty() {
         return None;
     }
     let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
-    let entry = group_entry(served, group);
+    let entry = group_entry(served, remotes, group);
     document.as_object_mut()?.extend(entry.as_object()?.clone());
     Some(document)
 }
@@ -84,27 +63,45 @@ pub fn resource_list(served: &Served, group: &str, version: &str) -> Option<Valu
 }
 
 /// `GET /api` and `GET /apis` in the aggregated form.
-pub fn aggregated(served: &Served, core: bool) -> Value {
-    let groups = if core { vec![String::new()] } else { group_names(served) };
-    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(served, group)).collect();
+pub fn aggregated(served: &Served, remotes: &[Remote], core: bool) -> Value {
+    let groups = if core { vec![String::new()] } else { group_names(served, remotes) };
+    let items: Vec<Value> = groups.iter().map(|group| aggregated_group(served, remotes, group)).collect();
     json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
 }
 
-/// All groups but the core one, in upstream's order.
-fn group_names(served: &Served) -> Vec<String> {
-    let mut names: Vec<String> =
-        served.rows().iter().map(|row| row.info().group.clone()).filter(|group| !group.is_empty()).collect();
-    let rank = |name: &String| GROUP_ORDER.iter().position(|group| group == name).unwrap_or(GROUP_ORDER.len());
-    names.sort_by_key(|name| (rank(name), name.clone()));
+/// All groups but the core one: by priority, then by name.
+fn group_names(served: &Served, remotes: &[Remote]) -> Vec<String> {
+    let mut names: Vec<String> = served.rows().iter().map(|row| row.info().group.clone()).collect();
+    names.extend(remotes.iter().map(|remote| remote.group.clone()));
+    names.retain(|group| !group.is_empty());
+    let rank = |name: &String| {
+        let remote = remotes.iter().filter(|remote| remote.group == *name).map(|remote| remote.group_priority).max();
+        let own = served.rows().iter().any(|row| row.info().group == *name).then(|| priorities::of_group(name));
+        Reverse(remote.max(own))
+    };
+    names.sort_by_cached_key(|name| (rank(name), name.clone()));
     names.dedup();
     names
 }
 
-/// Versions of a group, the preferred one first: stable before beta before alpha, higher before lower.
-fn versions(served: &Served, group: &str) -> Vec<String> {
+/// Versions of a group, the preferred one first: by priority; then stable before beta before alpha, higher before lower.
+fn versions(served: &Served, remotes: &[Remote], group: &str) -> Vec<String> {
     let rows = served.rows().iter().filter(|row| row.info().group == group);
-    let mut versions: Vec<String> = rows.map(|row| row.info().version.clone()).collect();
-    versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+    let own = rows.map(|row| {
+        let version = row.info().version.clone();
+        (priorities::of(group, &version).unwrap_or(priorities::CUSTOM).version, version)
+    });
+    let others = remotes.iter().filter(|remote| remote.group == group);
+    let others = others.map(|remote| (remote.version_priority, remote.version.clone()));
+    let mut versions: Vec<(i32, String)> = own.chain(others).collect();
+    versions.sort_by(|one, other| {
+        (Reverse(one.0), Reverse(priority(&one.1)), &one.1).cmp(&(
+            Reverse(other.0),
+            Reverse(priority(&other.1)),
+            &other.1,
+        ))
+    });
+    let mut versions: Vec<String> = versions.into_iter().map(|(_, version)| version).collect();
     versions.dedup();
     versions
 }
@@ -125,9 +122,9 @@ fn priority(version: &str) -> Option<(u8, u32, u32)> {
     Some((stability, major, minor.parse().ok()?))
 }
 
-fn group_entry(served: &Served, group: &str) -> Value {
+fn group_entry(served: &Served, remotes: &[Remote], group: &str) -> Value {
     let entry = |version: &String| json!({"groupVersion": format!("{group}/{version}"), "version": version});
-    let versions: Vec<Value> = versions(served, group).iter().map(entry).collect();
+    let versions: Vec<Value> = versions(served, remotes, group).iter().map(entry).collect();
     json!({"name": group, "versions": versions, "preferredVersion": versions.first()})
 }
 
@@ -140,6 +137,9 @@ fn rows_of<'a>(served: &'a Served, group: &str, version: &str) -> Vec<&'a std::s
 
 /// What may be done with the resource itself, by name.
 fn verbs(row: &dyn Strategy) -> Vec<&'static str> {
+    if row.computed() {
+        return vec!["get", "list"];
+    }
     if !row.info().stored {
         return vec!["create"];
     }
@@ -185,13 +185,17 @@ fn legacy_entries(row: &dyn Strategy) -> Vec<Value> {
     entries
 }
 
-fn aggregated_group(served: &Served, group: &str) -> Value {
+fn aggregated_group(served: &Served, remotes: &[Remote], group: &str) -> Value {
     let version = |version: &String| {
-        let resources: Vec<Value> =
-            rows_of(served, group, version).iter().map(|row| aggregated_resource(row.as_ref())).collect();
+        let rows = rows_of(served, group, version);
+        if rows.is_empty() {
+            // Another server's, which was not asked.
+            return json!({"version": version, "freshness": "Stale"});
+        }
+        let resources: Vec<Value> = rows.iter().map(|row| aggregated_resource(row.as_ref())).collect();
         json!({"version": version, "resources": resources, "freshness": "Current"})
     };
-    let versions: Vec<Value> = versions(served, group).iter().map(version).collect();
+    let versions: Vec<Value> = versions(served, remotes, group).iter().map(version).collect();
     let metadata = if group.is_empty() { json!({}) } else { json!({"name": group}) };
     json!({"metadata": metadata, "versions": versions})
 }

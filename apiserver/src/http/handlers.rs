@@ -2,6 +2,8 @@
 //!
 //! Handlers know no kind: they ask the strategy of the row that the path names.
 
+mod computed;
+mod connect;
 mod plain;
 mod reads;
 mod subresources;
@@ -171,6 +173,9 @@ impl Call {
         }
         self.check_media(at)?;
         match self.parts.method.as_str() {
+            "GET" if strategy.computed() && self.info.verb == "watch" => Err(ApiError::method_not_allowed().into()),
+            "GET" if strategy.computed() && at.named => target.get_computed().await,
+            "GET" if strategy.computed() => target.list_computed().await,
             "GET" if self.info.verb == "watch" => target.watch().await,
             "GET" if at.named => target.get().await,
             "GET" => target.list().await,
@@ -244,6 +249,7 @@ fn route<'a>(
         _ if at.watch_path => &["GET"],
         (Some(subresource), _) => methods(subresource),
         (None, true) if info.stored => &["GET", "PUT", "PATCH", "DELETE"],
+        (None, _) if strategy.computed() => &["GET"],
         (None, true) => &[],
         (None, false) if !info.stored => &["POST"],
         (None, false) if whole => &["GET"],

@@ -161,6 +161,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::SERVED_AS
     }
 
+    fn computed(&self) -> bool {
+        K::COMPUTED
+    }
+
     fn deprecation(&self) -> Option<&'static str> {
         K::DEPRECATION
     }

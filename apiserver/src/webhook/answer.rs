@@ -43,12 +43,19 @@ fn in_gos_words(error: &serde_json::Error, body: &[u8]) -> String {
     if body.is_empty() || error.is_eof() {
         return "unexpected end of JSON input".to_owned();
     }
-    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(first) if !b"{[\"-0123456789tfn".contains(first) => {
-            format!("invalid character '{}' looking for beginning of value", char::from(*first))
-        }
-        _ => error.to_string(),
+    let text = body.trim_ascii_start();
+    let Some(first) = text.first() else { return "unexpected end of JSON input".to_owned() };
+    let literal = ["true", "false", "null"].into_iter().find(|literal| literal.as_bytes().first() == Some(first));
+    if let Some(literal) = literal
+        && let Some((found, expected)) = text.iter().zip(literal.bytes()).find(|(found, expected)| *found != expected)
+    {
+        let (found, expected) = (char::from(*found), char::from(expected));
+        return format!("invalid character '{found}' in literal {literal} (expecting '{expected}')");
     }
+    if b"{[\"-0123456789tfn".contains(first) {
+        return error.to_string();
+    }
+    format!("invalid character '{}' looking for beginning of value", char::from(*first))
 }
 
 /// What upstream's REST client makes of a code without a Status.

@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{Change, Decision, Place, Stored, commit};
-use crate::admission::Operation;
-use crate::object;
+use crate::admission::{Operation, Other};
+use crate::object::{self, Object};
 use crate::resources::Subresource;
 
 /// Binds a pod; the place names it.
@@ -24,6 +24,7 @@ pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
     })?;
     super::metadata::match_name(&binding.metadata, at.name)?;
     validate(&binding)?;
+    admit(at, &binding).await?;
     commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
 }
 
@@ -34,8 +35,14 @@ pub async fn create(at: &Place<'_>, order: &Binding) -> Result<Value, ApiError> 
     let name = order.metadata.name.clone().unwrap_or_default();
     let place = Place { strategy: pods.as_ref(), name: &name, subresource: Some(Subresource::Binding), ..*at };
     validate(order)?;
+    admit(at, order).await?;
     commit(&place, &place.key(&name), &mut Bind { at: place, binding: order.clone() }).await?;
     Ok(done())
+}
+
+async fn admit(at: &Place<'_>, binding: &Binding) -> Result<(), ApiError> {
+    let other = Other { group: "", version: "v1", kind: "Binding", object: binding.to_value(), old: None };
+    at.check_admission_of(Operation::Create, None, None, Some(&other)).await
 }
 
 /// What both forms answer.
@@ -72,7 +79,6 @@ impl Change for Bind<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         let at = self.at;
         let stored = current.ok_or_else(|| at.not_found())?;
-        at.check_admission(Operation::Create, Some(stored.object.as_ref()), Some(stored.object.as_ref())).await?;
         let mut new = stored.object.clone_object();
         let pod =
             object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;

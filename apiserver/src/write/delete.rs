@@ -11,6 +11,7 @@ use crate::admission::Operation;
 use crate::cache::Entry;
 use crate::http::options::DeleteOptions;
 use crate::object::Object;
+use crate::resources::Subresource;
 
 /// How a delete ended.
 pub struct Deleted {
@@ -57,8 +58,11 @@ impl Change for Delete<'_> {
         let stored = current.ok_or_else(|| at.not_found())?;
         let old = stored.object.as_ref();
         deletion::check_preconditions(self.options, old.metadata(), &at.info().group_resource(), &at.info().kind)?;
-        at.admit(Operation::Delete, None, Some(old)).await?;
-        at.check_admission(Operation::Delete, None, Some(old)).await?;
+        // An eviction was admitted as such.
+        if at.subresource != Some(Subresource::Eviction) {
+            at.admit(Operation::Delete, None, Some(old)).await?;
+            at.check_admission(Operation::Delete, None, Some(old)).await?;
+        }
         let mut object = old.clone_object();
         let step = deletion::next(at.strategy, object.as_mut(), self.options, at.server.clock.now_seconds());
         self.then_remove = step == Step::MarkAndRemove;

@@ -1,6 +1,6 @@
 //! Patches: what a client wants changed, applied to whatever the object is at that moment. Entry point: [`Patch::apply`].
 
-mod json;
+pub mod json;
 mod shown;
 mod strategic;
 

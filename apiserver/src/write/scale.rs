@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::patch::Patch;
 use super::{Change, Decision, Place, Stored, Wanted, commit, tracking};
-use crate::admission::Operation;
+use crate::admission::{Operation, Other};
 use crate::http::body::decode_value;
 use crate::object::Object;
 
@@ -100,7 +100,14 @@ impl Change for ScaleTo<'_> {
         if !errors.is_empty() {
             return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));
         }
-        at.check_admission(Operation::Update, Some(object.as_ref()), Some(old)).await?;
+        let other = Other {
+            group: "autoscaling",
+            version: "v1",
+            kind: "Scale",
+            object: to_value(&scale),
+            old: Some(to_value(&get(old))),
+        };
+        at.check_admission_of(Operation::Update, Some(object.as_ref()), Some(old), Some(&other)).await?;
         Ok(Decision::Write(object))
     }
 }

@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::aggregation::is_remote;
 use crate::http::answer;
 use crate::http::discovery;
 use crate::http::health;
@@ -56,24 +57,25 @@ impl Call {
     }
 
     fn discovery(&self, parts: &[&str]) -> Result<Response, ApiError> {
-        let served = self.server.resources.served();
+        let (served, remotes) = (self.server.resources.served(), self.server.remotes());
         let found = match parts {
             ["api"] | ["apis"] if self.wants_aggregated() => {
-                let mut response = self.document(&discovery::aggregated(&served, parts == ["api"]))?;
+                let mut response = self.document(&discovery::aggregated(&served, &remotes, parts == ["api"]))?;
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED));
                 response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
                 return Ok(response);
             }
             ["api"] => Some(discovery::legacy_versions(&self.server.advertised())),
-            ["apis"] => Some(discovery::group_list(&served)),
+            ["apis"] => Some(discovery::group_list(&served, &remotes)),
             ["api", version] => discovery::resource_list(&served, "", version),
-            ["apis", group] => discovery::group(&served, group),
+            ["apis", group] => discovery::group(&served, &remotes, group),
             ["apis", group, version] => discovery::resource_list(&served, group, version),
             _ => None,
         };
         let known = |group: &str| served.rows().iter().any(|row| row.info().group == group);
         let Some(found) = found else {
             return match parts {
+                ["apis", group, version] if is_remote(&remotes, group, version) => Ok(answer::unavailable()),
                 ["api", _] => Err(ApiError::path_not_found()),
                 ["apis", group, _] if known(group) => Err(ApiError::path_not_found()),
                 _ => Ok(answer::page_not_found()),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Call, Failure, On, ResourcePath};
 use crate::admission::{Operation, Other};
+use crate::aggregation::is_remote;
 use crate::http::answer;
 use crate::http::body;
 use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
@@ -20,7 +21,7 @@ use crate::read;
 use crate::resources::Subresource;
 use crate::tokens::request;
 use crate::write::scale::{self, NewScale};
-use crate::write::{binding, eviction, tracking};
+use crate::write::{Place, binding, eviction, tracking};
 
 impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
@@ -30,6 +31,7 @@ impl On<'_> {
             | Subresource::Attach
             | Subresource::PortForward
             | Subresource::Proxy => {
+                self.admit_connection(subresource).await?;
                 return self.call.to_node(self.at, body).await;
             }
             Subresource::Status
@@ -83,7 +85,7 @@ impl On<'_> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
         let value = self.read_other(body, "v1", "Binding").await?;
-        binding::bind(&self.place(options.dry_run), value).await?;
+        binding::bind(&self.place_for(&options), value).await?;
         Ok(answer::value(201, accepted, &binding::done()))
     }
 
@@ -91,6 +93,7 @@ impl On<'_> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
         let value = self.read_other(body, "policy/v1", "Eviction").await?;
+        let sent = value.clone();
         let eviction: Eviction = serde_json::from_value(value).map_err(|error| {
             ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: json: {error}"))
         })?;
@@ -100,7 +103,8 @@ impl On<'_> {
         let wire = eviction.delete_options.and_then(|options| serde_json::to_value(options).ok());
         let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
         delete.dry_run |= options.dry_run;
-        eviction::evict(&self.place(delete.dry_run), &delete).await?;
+        let place = Place { dry_run: delete.dry_run, ..self.place_for(&options) };
+        eviction::evict(&place, &delete, sent).await?;
         Ok(answer::value(201, accepted, &binding::done()))
     }
 
@@ -153,6 +157,9 @@ impl Call {
     pub(super) async fn unserved(&self, at: &ResourcePath) -> Result<Response, Failure> {
         let served = self.server.resources.served();
         let known = served.rows().iter().any(|row| row.info().group == at.group);
+        if is_remote(&self.server.remotes(), &at.group, &at.version) {
+            return Ok(answer::unavailable());
+        }
         if !known {
             return Ok(answer::page_not_found());
         }

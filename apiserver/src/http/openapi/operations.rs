@@ -27,6 +27,11 @@ pub fn of_resource(row: &dyn Strategy) -> Vec<PathItem> {
     if of.info.namespaced && of.info.stored {
         items.push(of.item(format!("{}/{}", of.root, of.info.plural), vec![of.list(Scope::AllNamespaces)]));
     }
+    if row.computed() {
+        items.push(of.item(collection.clone(), vec![of.list(Scope::Own)]));
+        items.push(of.item(format!("{collection}/{{name}}"), vec![of.get()]));
+        return items;
+    }
     items.push(of.item(collection.clone(), of.collection_operations(row)));
     if of.info.stored {
         let object = format!("{collection}/{{name}}");
@@ -178,6 +183,13 @@ impl<'a> Resource<'a> {
             operation.parameters.push(parameters::name_of(&self.info.kind));
         }
         operations
+    }
+
+    /// Reading one object.
+    fn get(&self) -> Operation {
+        let mut get = self.access("get", "");
+        get.parameters.push(parameters::name_of(&self.info.kind));
+        get
     }
 
     fn list(&self, scope: Scope) -> Operation {

@@ -96,7 +96,7 @@ pub fn add_kinds(definitions: &mut Definitions, row: &dyn Strategy) {
         None => definitions.add_named(&format!("{}.{}", info.api_version(), info.kind)),
     }
     definitions.mark(&name, Gvk::new(&info.group, &info.version, &info.kind));
-    if info.stored {
+    if info.stored || row.computed() {
         let list = format!("{name}List");
         definitions.add_list(&list, &name, &info.kind);
         definitions.mark(&list, Gvk::new(&info.group, &info.version, &format!("{}List", info.kind)));

@@ -19,33 +19,36 @@ fn step(document: &mut Value, operation: &Value) -> Result<(), String> {
     let from = || text("from").ok_or_else(|| "missing from".to_owned());
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match text("op").unwrap_or_default() {
-        "add" => add(document, path, value()),
-        "remove" => remove(document, path).map(drop),
+        "add" => add("add", document, path, value()),
+        "remove" => remove("remove", document, path).map(drop),
         "replace" => {
-            let place = find_mut(document, path).ok_or_else(|| missing(path))?;
+            let place = find_mut(document, path).ok_or_else(|| {
+                format!("replace operation does not apply: doc is missing key: {path}: missing value")
+            })?;
             *place = value();
             Ok(())
         }
         "move" => {
-            let moved = remove(document, from()?)?;
-            add(document, path, moved)
+            let moved = remove("move", document, from()?)?;
+            add("move", document, path, moved)
         }
         "copy" => {
             let source = from()?;
-            let copied = find_mut(document, source).cloned().ok_or_else(|| missing(source))?;
-            add(document, path, copied)
+            let copied = find_mut(document, source).cloned().ok_or_else(|| missing("copy", source))?;
+            add("copy", document, path, copied)
         }
         "test" => match find_mut(document, path) {
             Some(found) if *found == value() => Ok(()),
             None if value().is_null() => Ok(()),
-            Some(_) | None => Err(format!("testing value {path} failed")),
+            Some(_) | None => Err(format!("testing value {path} failed: test failed")),
         },
         other => Err(format!("Unexpected kind: {other}")),
     }
 }
 
-fn missing(path: &str) -> String {
-    format!("operation does not apply: doc is missing path: {path}")
+/// In the words of the library that upstream uses.
+fn missing(operation: &str, path: &str) -> String {
+    format!("{operation} operation does not apply: doc is missing path: \"{path}\": missing value")
 }
 
 /// The unescaped steps of a pointer.
@@ -81,42 +84,45 @@ fn find_mut<'a>(document: &'a mut Value, path: &str) -> Option<&'a mut Value> {
 }
 
 /// The container that a path ends in, and the last step.
-fn parent<'a>(document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
-    let mut steps = steps(path).ok_or_else(|| missing(path))?;
-    let last = steps.pop().ok_or_else(|| missing(path))?;
+fn parent<'a>(operation: &str, document: &'a mut Value, path: &str) -> Result<(&'a mut Value, String), String> {
+    let mut steps = steps(path).ok_or_else(|| missing(operation, path))?;
+    let last = steps.pop().ok_or_else(|| missing(operation, path))?;
     let container = steps.iter().try_fold(document, |value, step| child(value, step));
-    container.map(|container| (container, last)).ok_or_else(|| missing(path))
+    container.map(|container| (container, last)).ok_or_else(|| missing(operation, path))
 }
 
-fn add(document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+fn add(operation: &str, document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     if path.is_empty() {
         *document = value;
         return Ok(());
     }
-    let (container, last) = parent(document, path)?;
+    let (container, last) = parent(operation, document, path)?;
     match container {
         Value::Object(fields) => drop(fields.insert(last, value)),
         Value::Array(items) if last == "-" => items.push(value),
         Value::Array(items) => {
             let length = items.len();
             let negative = last.starts_with('-');
-            let at =
-                index(&last, length + usize::from(negative)).filter(|at| *at <= length).ok_or_else(|| missing(path))?;
+            let at = index(&last, length + usize::from(negative))
+                .filter(|at| *at <= length)
+                .ok_or_else(|| missing(operation, path))?;
             items.insert(at, value);
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(missing(path)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return Err(missing(operation, path)),
     }
     Ok(())
 }
 
-fn remove(document: &mut Value, path: &str) -> Result<Value, String> {
-    let (container, last) = parent(document, path)?;
+fn remove(operation: &str, document: &mut Value, path: &str) -> Result<Value, String> {
+    let (container, last) = parent(operation, document, path)?;
     let removed = match container {
         Value::Object(fields) => fields.remove(&last),
         Value::Array(items) => index(&last, items.len()).filter(|at| *at < items.len()).map(|at| items.remove(at)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     };
-    removed.ok_or_else(|| missing(path))
+    removed.ok_or_else(|| {
+        format!("error in remove for path: '{path}': Unable to remove nonexistent key: {last}: missing value")
+    })
 }
 
 /// JSON merge patch (RFC 7386).
