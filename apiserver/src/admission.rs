@@ -9,12 +9,14 @@ mod context;
 mod default_class;
 mod default_toleration_seconds;
 mod escalation;
+pub mod expressions;
 mod limit_ranger;
 pub mod lookup;
 pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+pub mod policies;
 mod priority;
 mod runtime_class;
 mod service_account;
@@ -33,6 +35,10 @@ use crate::authn::User;
 use crate::authz::Authorizers;
 use crate::object::Object;
 use crate::resources::{ResourceInfo, Subresource};
+use crate::view::View;
+
+use policies::mutating::MutatingAdmissionPolicies;
+use policies::validating::ValidatingAdmissionPolicies;
 
 pub use context::{Context, Other, Rounds};
 
@@ -110,7 +116,7 @@ pub trait Plugin: Send + Sync {
 pub type Chain = Arc<Vec<Box<dyn Plugin>>>;
 
 /// The table.
-pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
+pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>, view: &Arc<dyn View>) -> Chain {
     Arc::new(vec![
         Box::new(namespace_lifecycle::NamespaceLifecycle),
         Box::new(limit_ranger::LimitRanger),
@@ -128,7 +134,9 @@ pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>) -> Chain {
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(default_class::DefaultIngressClass),
         Box::new(escalation::Escalation::new(Arc::clone(authorizers))),
+        Box::new(MutatingAdmissionPolicies::new(Arc::clone(view), Arc::clone(authorizers))),
         Box::new(webhooks::MutatingAdmissionWebhook::default()),
+        Box::new(ValidatingAdmissionPolicies::new(Arc::clone(view), Arc::clone(authorizers))),
         Box::new(webhooks::ValidatingAdmissionWebhook::default()),
     ])
 }

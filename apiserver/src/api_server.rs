@@ -119,7 +119,7 @@ impl ApiServer {
             flow_control: FlowControl::new(config.seats, metrics.clone()),
             resources,
             authenticators: Authenticators::new(Arc::clone(&tokens), Arc::clone(&view), clock),
-            admission: crate::admission::chain(&rng, &authorizers),
+            admission: crate::admission::chain(&rng, &authorizers, &view),
             authorizers,
             services: Arc::new(services),
             quota_turns: Default::default(),

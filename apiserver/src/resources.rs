@@ -4,6 +4,7 @@
 //! a `Kind` into the object-safe [`Strategy`]; a CustomResourceDefinition builds the same thing at run time. Handlers cannot
 //! tell the two apart and know no kind by name.
 
+pub mod admission_policy;
 pub mod api_service;
 mod built_in;
 mod certificate_signing_request;
@@ -28,6 +29,7 @@ mod job;
 mod lease;
 mod limit_range;
 pub mod match_conditions;
+pub mod mutating_admission_policy;
 mod namespace;
 mod network_policy;
 mod node;
@@ -56,6 +58,7 @@ mod service_cidr;
 mod stateful_set;
 mod storage_class;
 mod table;
+mod validating_admission_policy;
 mod volume_attributes_class;
 pub mod webhook_address;
 pub mod webhook_configuration;

@@ -10,6 +10,8 @@ mod groups;
 mod ownership;
 #[path = "api/pod_security.rs"]
 mod pod_security;
+#[path = "api/policies.rs"]
+mod policies;
 #[path = "api/quota.rs"]
 mod quota;
 #[path = "api/reads.rs"]

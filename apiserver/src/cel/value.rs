@@ -293,6 +293,36 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value as JSON; none where there is no such thing (a type, a value of a library).
+    pub fn to_json(&self) -> Option<Json> {
+        Some(match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => (*value).into(),
+            Self::Int(value) => (*value).into(),
+            Self::Uint(value) => (*value).into(),
+            Self::Double(value) => serde_json::Number::from_f64(*value).map(Json::Number)?,
+            Self::String(text) => Json::String(text.to_string()),
+            Self::Bytes(bytes) => {
+                use base64::Engine;
+                base64::engine::general_purpose::STANDARD.encode(bytes).into()
+            }
+            Self::Timestamp(at) => at.to_string().into(),
+            Self::Duration(length) => super::library::time::print_duration(*length).into(),
+            Self::List(list) => Json::Array(list.iter().map(|item| item.to_json()).collect::<Option<_>>()?),
+            Self::Object(fields, _) => Json::Object((*fields).clone()),
+            Self::Map(_) | Self::Struct(_) => {
+                let entries = self.entries().into_iter();
+                Json::Object(
+                    entries
+                        .map(|(key, value)| Some((key.value().to_string(), value.to_json()?)))
+                        .collect::<Option<_>>()?,
+                )
+            }
+            Self::Optional(inner) => inner.as_ref()?.to_json()?,
+            Self::Type(_) | Self::Opaque(_) => return None,
+        })
+    }
+
     /// Whether this is what its type is when nothing is set.
     pub fn is_zero(&self) -> bool {
         match self {

@@ -20,6 +20,7 @@ use super::ip_address::IpAddress;
 use super::job::Job;
 use super::lease::Lease;
 use super::limit_range::LimitRange;
+use super::mutating_admission_policy::{MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding};
 use super::namespace::Namespace;
 use super::network_policy::NetworkPolicy;
 use super::node::Node;
@@ -43,6 +44,7 @@ use super::service_account::ServiceAccount;
 use super::service_cidr::ServiceCidr;
 use super::stateful_set::StatefulSet;
 use super::storage_class::StorageClass;
+use super::validating_admission_policy::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use super::volume_attributes_class::VolumeAttributesClass;
 use super::webhook_configuration::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration};
 use super::{BuiltIn, Kind, Strategy};
@@ -73,7 +75,11 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<Service>(),
         row::<ServiceAccount>(),
         // admissionregistration.k8s.io
+        row::<MutatingAdmissionPolicy>(),
+        row::<MutatingAdmissionPolicyBinding>(),
         row::<MutatingWebhookConfiguration>(),
+        row::<ValidatingAdmissionPolicy>(),
+        row::<ValidatingAdmissionPolicyBinding>(),
         row::<ValidatingWebhookConfiguration>(),
         // apiregistration.k8s.io
         row::<APIService>(),

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
 use super::{Columns, Kind, checks, match_conditions, webhook_address};
+use crate::admission::expressions;
 
 /// AdmissionReview versions of which a webhook must understand one.
 const VERSIONS: [&str; 2] = ["v1", "v1beta1"];
@@ -185,7 +186,8 @@ fn validate(hooks: &[Hook], old: Option<&[Hook]>) -> FieldErrors {
         validate_hook(&mut errors, &path, hook, &strictness);
         if check_conditions {
             let conditions = hook.match_conditions.as_deref().unwrap_or_default();
-            match_conditions::validate(&mut errors, &path.child("matchConditions"), conditions, |_| None);
+            let compile = |expression: &str| expressions::wrong_condition(expression, false);
+            match_conditions::validate(&mut errors, &path.child("matchConditions"), conditions, compile);
         }
         versions(&mut errors, &path.child("admissionReviewVersions"), hook, &strictness);
         if strictness.unique_names && !hook.name.is_empty() && !seen.insert(&hook.name) {

@@ -8,6 +8,7 @@ mod check;
 mod conflict;
 mod last_applied;
 mod merge;
+mod overlay;
 mod prune;
 
 use api::ApiError;
@@ -17,6 +18,7 @@ use super::managed_fields::{self, Entry, EntryError, Held, Managed, Manager, Wri
 use managed_fields::Versioned;
 
 pub use conflict::{Conflict, Conflicts};
+pub use overlay::overlay;
 
 /// Who owns the fields of an object that was never applied before.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";

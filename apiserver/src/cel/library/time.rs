@@ -139,7 +139,7 @@ pub(in crate::cel) fn parse_duration(text: &str) -> Option<SignedDuration> {
 }
 
 /// A duration as seconds: `5400s`, `1.5s`.
-pub(super) fn print_duration(length: SignedDuration) -> String {
+pub(in crate::cel) fn print_duration(length: SignedDuration) -> String {
     let nanoseconds = length.as_nanos();
     let sign = if nanoseconds < 0 { "-" } else { "" };
     let (seconds, rest) = (nanoseconds.abs() / 1_000_000_000, nanoseconds.abs() % 1_000_000_000);
