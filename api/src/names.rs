@@ -190,6 +190,23 @@ fn subdomain_format(value: &str) -> Vec<String> {
     wrong
 }
 
+/// A path in which names are looked up: a subdomain whose labels may hold underscores.
+pub fn is_search_path(value: &str) -> Vec<String> {
+    let label = |label: &str| {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        enclosed(label.strip_prefix('_').unwrap_or(label), plain, |b| plain(b) || matches!(b, b'-' | b'_'))
+    };
+    let mut wrong = too_many_characters(value, SUBDOMAIN_MAX);
+    if !value.split('.').all(label) {
+        wrong.push(regex(
+            "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character",
+            r"_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*",
+            &["example.com"],
+        ));
+    }
+    wrong
+}
+
 /// An RFC 1035 label: names of services.
 pub fn is_dns1035_label(value: &str) -> Vec<String> {
     let mut wrong = too_many_characters(value, LABEL_MAX);

@@ -148,7 +148,8 @@ fn agree_on_sources(spec: &mut PersistentVolumeClaimSpec) {
     }
 }
 
-fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeClaimSpec) {
+/// All errors of a claim's spec.
+pub fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeClaimSpec) {
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     if modes.is_empty() {
         errors.push(FieldError::required(&path.child("accessModes"), "at least 1 access mode is required"));

@@ -1,8 +1,10 @@
 //! Pod: born Pending; after that its spec is fixed but for a few fields, and only `/status`, `/binding` and
 //! `/ephemeralcontainers` say more.
 
+mod annotations;
 mod columns;
 mod resize;
+mod status;
 mod update;
 
 use api::conditions;
@@ -11,7 +13,8 @@ use api::pods;
 use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::{Columns, Kind, Subresource, checks, pod_spec};
+pub use self::annotations::annotations;
+use super::{Columns, Kind, Subresource, pod_spec};
 
 /// See the module.
 pub struct Pod;
@@ -115,7 +118,7 @@ impl Kind for Pod {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let spec = object.spec.clone().unwrap_or_default();
-        pod_spec::validate(&mut errors, &path, &spec);
+        update::whole(&mut errors, object);
         if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
             errors.push(FieldError::forbidden(&path.child("ephemeralContainers"), "cannot be set on create"));
         }
@@ -132,20 +135,7 @@ impl Kind for Pod {
     }
 
     fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let (new, old) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-        let path = FieldPath::root("status");
-        if let Some(node) = new.nominated_node_name.as_ref().filter(|node| !node.is_empty()) {
-            errors.push_invalid(&path.child("nominatedNodeName"), node, api::names::is_dns1123_subdomain(node));
-        }
-        let changed = old.qos_class.as_ref().is_some_and(|class| !class.is_empty()) && new.qos_class != old.qos_class;
-        if changed {
-            errors.push(FieldError::invalid(&path.child("qosClass"), &new.qos_class, checks::IMMUTABLE));
-        }
-        for (i, address) in new.pod_ips.iter().flatten().enumerate() {
-            checks::ip(&mut errors, &path.child("podIPs").index(i), &address.ip);
-        }
-        errors
+        status::validate(new, old)
     }
 
     /// Of the metadata only what the server keeps itself.

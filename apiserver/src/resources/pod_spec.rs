@@ -10,25 +10,33 @@ mod probes;
 mod resources;
 mod scheduling;
 mod security;
+mod system;
 mod volumes;
 mod warnings;
 
+use std::collections::BTreeSet;
+
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{HostAlias, PodDNSConfig, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{
+    HostAlias, PodDNSConfig, PodResourceClaim, PodSpec, PodTemplateSpec, ResourceRequirements,
+};
 
+pub use self::containers::images;
 pub use self::containers::validate_ephemeral;
 pub use self::defaults::{set_pod_defaults, set_template_defaults};
 pub use self::resources::{container_resource_name, requirements};
 pub use self::scheduling::{node_selector, taint_effect, toleration_list};
 pub use self::volumes::{SourceRef, host_path};
 pub use self::warnings::{template_warnings, warnings};
-use super::checks;
+use super::{checks, internal, pod};
 
 /// All errors of a pod's spec.
 pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     let volumes = volumes::validate(errors, &path.child("volumes"), spec.volumes.as_deref().unwrap_or_default());
+    claims(errors, &path.child("resourceClaims"), spec.resource_claims.as_deref().unwrap_or_default());
     containers::validate(errors, path, spec, &volumes);
+    pod_resources(errors, path, spec);
     if spec.host_network == Some(true) {
         containers::host_network_ports(errors, path, spec);
     }
@@ -50,6 +58,7 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     scheduling::gates(errors, &path.child("schedulingGates"), spec.scheduling_gates.as_deref().unwrap_or_default());
     let constraints = spec.topology_spread_constraints.as_deref().unwrap_or_default();
     scheduling::spread_constraints(errors, &path.child("topologySpreadConstraints"), constraints);
+    security::own_users(errors, path, spec);
     names_and_numbers(errors, path, spec);
     scheduling::toleration_list(errors, &path.child("tolerations"), spec.tolerations.as_deref().unwrap_or_default());
     for (i, alias) in spec.host_aliases.iter().flatten().enumerate() {
@@ -64,6 +73,7 @@ pub fn validate_template(errors: &mut FieldErrors, path: &FieldPath, template: &
     checks::labels(errors, &path.child("labels"), meta.labels.as_ref());
     checks::annotations(errors, &path.child("annotations"), meta.annotations.as_ref());
     let spec = template.spec.clone().unwrap_or_default();
+    pod::annotations(errors, &path.child("annotations"), meta.annotations.as_ref(), &spec);
     validate(errors, &path.child("spec"), &spec);
     if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
         let path = path.child("spec").child("ephemeralContainers");
@@ -96,30 +106,97 @@ fn last_fields(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     if let Some(policy) = &spec.preemption_policy {
         checks::required_one_of(errors, &path.child("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"]);
     }
-    for (resource, amount) in spec.overhead.iter().flatten() {
-        let path = path.child("overhead").key(resource);
-        container_resource_name(errors, &path, resource);
-        checks::resource_quantity(errors, &path, resource, amount);
+    if let Some(overhead) = &spec.overhead {
+        let limits = ResourceRequirements { limits: Some(overhead.clone()), ..ResourceRequirements::default() };
+        requirements(errors, &path.child("overhead"), &limits, container_resource_name, &BTreeSet::new());
     }
-    if let Some(os) = &spec.os {
-        if os.name.is_empty() {
-            errors.push(FieldError::required(&path.child("os").child("name"), "cannot be empty"));
+    match spec.os.as_ref().map(|os| os.name.as_str()) {
+        None => {}
+        Some("") => errors.push(FieldError::required(&path.child("os").child("name"), "cannot be empty")),
+        Some("linux") => system::linux(errors, path, spec),
+        Some("windows") => system::windows(errors, path, spec),
+        Some(other) => errors.push(checks::unsupported(&path.child("os"), other, &["linux", "windows"])),
+    }
+}
+
+fn claims(errors: &mut FieldErrors, path: &FieldPath, claims: &[PodResourceClaim]) {
+    let mut taken = BTreeSet::new();
+    for (i, claim) in claims.iter().enumerate() {
+        let (path, name) = (path.index(i), claim.name.as_str());
+        if name.is_empty() {
+            errors.push(FieldError::required(&path.child("name"), ""));
+        } else if !taken.insert(name) {
+            errors.push(FieldError::duplicate(&path.child("name"), name));
         } else {
-            checks::one_of(errors, &path.child("os"), &os.name, &["linux", "windows"]);
+            errors.push_invalid(&path.child("name"), name, names::is_dns1123_label(name));
+        }
+        let detail = match (&claim.resource_claim_name, &claim.resource_claim_template_name) {
+            (Some(_), Some(_)) => {
+                Some("at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified")
+            }
+            (None, None) => Some("must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"),
+            (Some(_), None) | (None, Some(_)) => None,
+        };
+        if let Some(detail) = detail {
+            errors.push(internal::invalid(&path, "v1.PodResourceClaim", claim, detail));
+        }
+        let named = [
+            ("resourceClaimName", &claim.resource_claim_name),
+            ("resourceClaimTemplateName", &claim.resource_claim_template_name),
+        ];
+        for (field, name) in named {
+            if let Some(name) = name {
+                errors.push_invalid(&path.child(field), name, names::is_dns1123_subdomain(name));
+            }
+        }
+    }
+}
+
+/// Requests and limits of the whole pod: not less than its containers ask for together, nor than one of them may have.
+fn pod_resources(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    let Some(resources) = &spec.resources else { return };
+    let path = path.child("resources");
+    if resources.claims.is_some() {
+        errors.push(FieldError::forbidden(&path.child("claims"), "claims cannot be set for Resources at pod-level"));
+    }
+    requirements(errors, &path, resources, resources::pod_resource_name, &containers::claim_names(spec));
+    let pod = k8s_openapi::api::core::v1::Pod {
+        spec: Some(PodSpec { resources: None, overhead: None, ..spec.clone() }),
+        ..Default::default()
+    };
+    for (resource, needed) in &api::pods::requests(&pod).0 {
+        let given = resources.requests.as_ref().and_then(|requests| requests.get(resource)).map(checks::quantity);
+        let given = given.unwrap_or_default();
+        if *needed > given {
+            let detail = format!("must be greater than or equal to aggregate container requests of {needed}");
+            errors.push(FieldError::invalid(&path.child("requests").key(resource), given.to_string(), detail));
+        }
+    }
+    for (i, container) in spec.containers.iter().enumerate() {
+        let limits = container.resources.as_ref().and_then(|resources| resources.limits.as_ref());
+        for (resource, limit) in limits.into_iter().flatten() {
+            let whole = resources.limits.as_ref().and_then(|limits| limits.get(resource)).map(checks::quantity);
+            let limit = checks::quantity(limit);
+            if let Some(whole) = whole.filter(|whole| limit > *whole) {
+                let path = path.child("containers").index(i).key(resource).child("limits");
+                let detail = format!("must be less than or equal to pod limits of {whole}");
+                errors.push(FieldError::invalid(&path, limit.to_string(), detail));
+            }
         }
     }
 }
 
 fn host_alias(errors: &mut FieldErrors, path: &FieldPath, alias: &HostAlias) {
     checks::ip(errors, &path.child("ip"), &alias.ip);
-    for name in alias.hostnames.iter().flatten() {
-        errors.push_invalid(&path.child("hostnames"), name, names::is_dns1123_subdomain(name));
+    for (i, name) in alias.hostnames.iter().flatten().enumerate() {
+        errors.push_invalid(&path.child("hostnames").index(i), name, names::is_dns1123_subdomain(name));
     }
 }
 
 fn dns_config(errors: &mut FieldErrors, path: &FieldPath, config: Option<&PodDNSConfig>, needed: bool) {
     const MAX_SERVERS: usize = 3;
     const MAX_SEARCHES: usize = 32;
+    const MAX_SEARCH_CHARACTERS: usize = 2048;
     let Some(config) = config else {
         if needed {
             errors.push(FieldError::required(path, "must provide `dnsConfig` when `dnsPolicy` is None"));
@@ -130,6 +207,7 @@ fn dns_config(errors: &mut FieldErrors, path: &FieldPath, config: Option<&PodDNS
     if needed && servers.is_empty() {
         let detail = "must provide at least one DNS nameserver when `dnsPolicy` is None";
         errors.push(FieldError::required(&path.child("nameservers"), detail));
+        return;
     }
     if servers.len() > MAX_SERVERS {
         let detail = format!("must not have more than {MAX_SERVERS} nameservers");
@@ -143,14 +221,14 @@ fn dns_config(errors: &mut FieldErrors, path: &FieldPath, config: Option<&PodDNS
         let detail = format!("must not have more than {MAX_SEARCHES} search paths");
         errors.push(FieldError::invalid(&path.child("searches"), searches, detail));
     }
+    if searches.join(" ").len() > MAX_SEARCH_CHARACTERS {
+        let detail =
+            format!("must not have more than {MAX_SEARCH_CHARACTERS} characters (including spaces) in the search list");
+        errors.push(FieldError::invalid(&path.child("searches"), searches, detail));
+    }
     for (i, search) in searches.iter().enumerate().filter(|(_, search)| *search != ".") {
-        // Search paths may hold underscores (relaxed since 1.34) and end with a dot.
-        let plain = search.strip_suffix('.').unwrap_or(search).replace('_', "-");
-        errors.push_invalid(
-            &path.child("searches").index(i),
-            search,
-            names::is_dns1123_subdomain(plain.trim_start_matches('-')),
-        );
+        let search = search.strip_suffix('.').unwrap_or(search);
+        errors.push_invalid(&path.child("searches").index(i), search, names::is_search_path(search));
     }
     for (i, option) in config.options.iter().flatten().enumerate() {
         if option.name.as_deref().unwrap_or_default().is_empty() {

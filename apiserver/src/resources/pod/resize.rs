@@ -8,8 +8,6 @@ use k8s_openapi::api::core::v1::{Container, Pod as Object, PodSpec, ResourceRequ
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
-use crate::resources::pod_spec;
-
 type Amounts = Option<BTreeMap<String, Quantity>>;
 
 const ONLY: &str = "only cpu and memory resources are mutable";
@@ -42,7 +40,7 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     let path = FieldPath::root("spec");
     let (spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
     let mut errors = FieldErrors::new();
-    pod_spec::validate(&mut errors, &path, &spec);
+    super::update::whole(&mut errors, new);
     let refused = |detail: &str| FieldErrors::from(FieldError::forbidden(&FieldPath::default(), detail));
     if old.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
         return refused("static pods cannot be resized");

@@ -7,7 +7,7 @@ use api::names;
 use api::pods;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EphemeralContainer, PodSpec, VolumeDevice, VolumeMount};
 
-use super::{env, probes, requirements, security};
+use super::{container_resource_name, env, probes, requirements, security};
 use crate::resources::{checks, internal};
 
 /// Names of the valid volumes, and whether each is a claim (a block device can only be one).
@@ -17,6 +17,12 @@ const GRACE_SECONDS: i64 = 30;
 
 /// All errors of the three lists of containers.
 pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volumes: &Volumes) {
+    let of = Pod {
+        volumes,
+        claims: claim_names(spec),
+        host_users: spec.host_users != Some(false),
+        never_restarts: spec.restart_policy.as_deref() == Some("Never"),
+    };
     let grace = spec.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS);
     let list = path.child("containers");
     if spec.containers.is_empty() {
@@ -25,26 +31,56 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volu
     let mut taken = BTreeSet::new();
     for (i, container) in spec.containers.iter().enumerate() {
         let path = list.index(i);
-        common(errors, &path, container, volumes);
+        common(errors, &path, container, &of);
         unique(errors, &path.child("name"), &container.name, &mut taken);
         probes::validate(errors, &path, container, grace);
-        container_restart_policy(errors, &path, container, false);
+        restart_policy(errors, &path, container);
     }
     host_port_conflicts(errors, &list, &spec.containers);
     let list = path.child("initContainers");
     for (i, container) in spec.init_containers.iter().flatten().enumerate() {
         let path = list.index(i);
-        common(errors, &path, container, volumes);
+        common(errors, &path, container, &of);
+        restart_policy(errors, &path, container);
         unique(errors, &path.child("name"), &container.name, &mut taken);
-        container_restart_policy(errors, &path, container, true);
+        host_port_conflicts(errors, &list, std::slice::from_ref(container));
         if pods::is_sidecar(container) {
             probes::validate(errors, &path, container, grace);
         } else {
             no_probes(errors, &path, container);
         }
-        host_port_conflicts(errors, &list, std::slice::from_ref(container));
     }
-    ephemeral(errors, &path.child("ephemeralContainers"), spec, volumes, &mut taken);
+    ephemeral(errors, &path.child("ephemeralContainers"), spec, &of, &mut taken);
+}
+
+/// What containers are checked against.
+struct Pod<'a> {
+    volumes: &'a Volumes,
+    claims: BTreeSet<&'a str>,
+    host_users: bool,
+    never_restarts: bool,
+}
+
+/// The names by which containers can ask for the pod's claims.
+pub fn claim_names(spec: &PodSpec) -> BTreeSet<&str> {
+    let claims = spec.resource_claims.iter().flatten().map(|claim| claim.name.as_str());
+    claims.filter(|name| !name.is_empty()).collect()
+}
+
+/// What holds for the images of pods, but not for those of templates.
+pub fn images(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    let lists = [("containers", Some(&spec.containers)), ("initContainers", spec.init_containers.as_ref())];
+    for (name, containers) in lists {
+        for (i, container) in containers.into_iter().flatten().enumerate() {
+            trimmed_image(errors, &path.child(name).index(i), container.image.as_deref().unwrap_or_default());
+        }
+    }
+}
+
+fn trimmed_image(errors: &mut FieldErrors, path: &FieldPath, image: &str) {
+    if image.trim() != image {
+        errors.push(FieldError::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
+    }
 }
 
 /// Errors of a write to `/ephemeralcontainers`: the list is checked as part of the pod; existing ones may not change.
@@ -93,13 +129,51 @@ fn unique(errors: &mut FieldErrors, path: &FieldPath, name: &str, taken: &mut BT
     }
 }
 
-fn container_restart_policy(errors: &mut FieldErrors, path: &FieldPath, container: &Container, init: bool) {
-    if let Some(policy) = &container.restart_policy {
-        let known: &[&str] = &["Always", "OnFailure", "Never"];
-        if !init && container.restart_policy_rules.as_ref().is_none_or(Vec::is_empty) && policy == "Always" {
-            return;
+/// A container's own restart policy, and the exit codes for which it does not hold.
+fn restart_policy(errors: &mut FieldErrors, path: &FieldPath, container: &Container) {
+    const MAX_RULES: usize = 20;
+    const MAX_CODES: usize = 255;
+    let rules = container.restart_policy_rules.as_deref().unwrap_or_default();
+    let own = path.child("restartPolicy");
+    match &container.restart_policy {
+        None if !rules.is_empty() => {
+            errors.push(FieldError::required(&own, "must specify restartPolicy when restart rules are used"));
         }
-        checks::one_of(errors, &path.child("restartPolicy"), policy, known);
+        None => {}
+        Some(policy) => checks::one_of(errors, &own, policy, &["Always", "Never", "OnFailure"]),
+    }
+    if rules.len() > MAX_RULES {
+        errors.push(FieldError::too_many(&path.child("restartPolicyRules"), rules.len(), MAX_RULES));
+    }
+    for (i, rule) in rules.iter().enumerate() {
+        let path = path.child("restartPolicyRules").index(i);
+        checks::one_of(errors, &path.child("action"), &rule.action, &["Restart", "RestartAllContainers"]);
+        let path = path.child("exitCodes");
+        let Some(codes) = &rule.exit_codes else {
+            errors.push(FieldError::required(&path, "must be specified"));
+            continue;
+        };
+        checks::one_of(errors, &path.child("operator"), &codes.operator, &["In", "NotIn"]);
+        let count = codes.values.as_ref().map_or(0, Vec::len);
+        if count > MAX_CODES {
+            errors.push(FieldError::too_many(&path.child("values"), count, MAX_CODES));
+        }
+    }
+}
+
+/// What a change of resources does to the container.
+fn resize_policy(errors: &mut FieldErrors, path: &FieldPath, container: &Container, never_restarts: bool) {
+    let policies = container.resize_policy.as_deref().unwrap_or_default();
+    for (i, policy) in policies.iter().enumerate() {
+        if policies[..i].iter().any(|other| other.resource_name == policy.resource_name) {
+            errors.push(FieldError::duplicate(&path.index(i), &policy.resource_name));
+        }
+        checks::required_one_of(errors, path, &policy.resource_name, &["cpu", "memory"]);
+        checks::required_one_of(errors, path, &policy.restart_policy, &["NotRequired", "RestartContainer"]);
+        if never_restarts && policy.restart_policy != "NotRequired" {
+            let detail = "must be 'NotRequired' when `restartPolicy` is 'Never'";
+            errors.push(FieldError::invalid(path, &policy.restart_policy, detail));
+        }
     }
 }
 
@@ -123,7 +197,7 @@ fn no_probes(errors: &mut FieldErrors, path: &FieldPath, container: &Container) 
     }
 }
 
-fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, volumes: &Volumes) {
+fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, of: &Pod<'_>) {
     if container.name.is_empty() {
         errors.push(FieldError::required(&path.child("name"), ""));
     } else {
@@ -132,32 +206,25 @@ fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, vol
     let image = container.image.as_deref().unwrap_or_default();
     if image.is_empty() {
         errors.push(FieldError::required(&path.child("image"), ""));
-    } else if image.trim() != image {
-        errors.push(FieldError::invalid(&path.child("image"), image, "must not have leading or trailing whitespace"));
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
-    checks::required_one_of(
-        errors,
-        &path.child("terminationMessagePolicy"),
-        policy,
-        &["FallbackToLogsOnError", "File"],
-    );
+    let path_of_policy = path.child("terminationMessagePolicy");
+    checks::required_one_of(errors, &path_of_policy, policy, &["FallbackToLogsOnError", "File"]);
     ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
     env::variables(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
     env::sources(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
     let devices = container.volume_devices.as_deref().unwrap_or_default();
-    mounts(
-        errors,
-        &path.child("volumeMounts"),
-        container.volume_mounts.as_deref().unwrap_or_default(),
-        devices,
-        volumes,
-    );
-    block_devices(errors, &path.child("volumeDevices"), devices, volumes);
+    mounts(errors, &path.child("volumeMounts"), container, devices, of.volumes);
+    let mounted = container.volume_mounts.as_deref().unwrap_or_default();
+    block_devices(errors, &path.child("volumeDevices"), devices, mounted, of.volumes);
     let policy = container.image_pull_policy.as_deref().unwrap_or_default();
     checks::required_one_of(errors, &path.child("imagePullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
-    requirements(errors, &path.child("resources"), container.resources.as_ref());
-    security::container(errors, &path.child("securityContext"), container.security_context.as_ref());
+    if let Some(resources) = &container.resources {
+        requirements(errors, &path.child("resources"), resources, container_resource_name, &of.claims);
+    }
+    resize_policy(errors, &path.child("resizePolicy"), container, of.never_restarts);
+    let context = container.security_context.as_ref();
+    security::container(errors, &path.child("securityContext"), context, of.host_users);
 }
 
 fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[ContainerPort]) {
@@ -176,12 +243,13 @@ fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[ContainerPort]) {
                 errors.push(FieldError::invalid(&path.child(field), number, message));
             }
         };
+        if port.container_port != 0 {
+            number("containerPort", port.container_port);
+        }
         if port.host_port.unwrap_or_default() != 0 {
             number("hostPort", port.host_port.unwrap_or_default());
         }
-        if port.container_port != 0 {
-            number("containerPort", port.container_port);
-        } else {
+        if port.container_port == 0 {
             errors.push(FieldError::required(&path.child("containerPort"), ""));
         }
         checks::protocol(errors, &path.child("protocol"), port.protocol.as_deref().unwrap_or_default());
@@ -206,12 +274,12 @@ fn host_port_conflicts(errors: &mut FieldErrors, path: &FieldPath, containers: &
 fn mounts(
     errors: &mut FieldErrors,
     path: &FieldPath,
-    mounts: &[VolumeMount],
+    container: &Container,
     devices: &[VolumeDevice],
     volumes: &Volumes,
 ) {
     let mut taken = BTreeSet::new();
-    for (i, mount) in mounts.iter().enumerate() {
+    for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
         let item = path.index(i);
         checks::required(errors, &item.child("name"), &mount.name);
         if !volumes.contains_key(&mount.name) {
@@ -242,16 +310,42 @@ fn mounts(
         }
         descending_path(errors, &path.child("subPathExpr"), sub_path_expr);
         if let Some(propagation) = &mount.mount_propagation {
-            let modes = ["Bidirectional", "HostToContainer", "None"];
-            checks::one_of(errors, &path.child("mountPropagation"), propagation, &modes);
+            let path = path.child("mountPropagation");
+            checks::one_of(errors, &path, propagation, &["Bidirectional", "HostToContainer", "None"]);
+            let privileged =
+                container.security_context.as_ref().is_some_and(|context| context.privileged == Some(true));
+            if propagation == "Bidirectional" && !privileged {
+                let detail = "Bidirectional mount propagation is available only to privileged containers";
+                errors.push(FieldError::forbidden(&path, detail));
+            }
         }
-        if let Some(recursive) = &mount.recursive_read_only {
-            checks::one_of(errors, &path.child("recursiveReadOnly"), recursive, &["Disabled", "Enabled", "IfPossible"]);
-        }
+        recursive_read_only(errors, &path.child("recursiveReadOnly"), mount);
     }
 }
 
-fn block_devices(errors: &mut FieldErrors, path: &FieldPath, devices: &[VolumeDevice], volumes: &Volumes) {
+fn recursive_read_only(errors: &mut FieldErrors, path: &FieldPath, mount: &VolumeMount) {
+    match mount.recursive_read_only.as_deref() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if mount.read_only != Some(true) {
+                errors.push(FieldError::forbidden(path, "may only be specified when readOnly is true"));
+            }
+            if mount.mount_propagation.as_deref().is_some_and(|propagation| propagation != "None") {
+                let detail = "may only be specified when mountPropagation is None or not specified";
+                errors.push(FieldError::forbidden(path, detail));
+            }
+        }
+        Some(other) => errors.push(checks::unsupported(path, other, &["Disabled", "Enabled", "IfPossible"])),
+    }
+}
+
+fn block_devices(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    devices: &[VolumeDevice],
+    mounts: &[VolumeMount],
+    volumes: &Volumes,
+) {
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (i, device) in devices.iter().enumerate() {
         let path = path.index(i);
@@ -271,6 +365,19 @@ fn block_devices(errors: &mut FieldErrors, path: &FieldPath, devices: &[VolumeDe
         if !paths.insert(&device.device_path) {
             errors.push(FieldError::invalid(&path.child("devicePath"), &device.device_path, "must be unique"));
         }
+        let mut at_path = |detail: &str| {
+            errors.push(FieldError::invalid(&path.child("devicePath"), &device.device_path, detail));
+        };
+        if device.device_path.split('/').any(|part| part == "..") {
+            at_path("can not contain backsteps ('..')");
+        }
+        if mounts.iter().any(|mount| mount.mount_path == device.device_path) {
+            at_path("must not already exist as a path in volumeMounts");
+        }
+        if mounts.iter().any(|mount| mount.name == device.name) {
+            let detail = "must not already exist in volumeMounts";
+            errors.push(FieldError::invalid(&path.child("name"), &device.name, detail));
+        }
     }
 }
 
@@ -289,16 +396,12 @@ pub fn no_backsteps(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
     }
 }
 
-fn ephemeral(
-    errors: &mut FieldErrors,
-    path: &FieldPath,
-    spec: &PodSpec,
-    volumes: &Volumes,
-    taken: &mut BTreeSet<String>,
-) {
+fn ephemeral(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, of: &Pod<'_>, taken: &mut BTreeSet<String>) {
+    const REFUSED: &str = "cannot be set for an Ephemeral Container";
     for (i, container) in spec.ephemeral_containers.iter().flatten().enumerate() {
         let path = path.index(i);
-        common(errors, &path, &as_container(container), volumes);
+        common(errors, &path, &as_container(container), of);
+        trimmed_image(errors, &path, container.image.as_deref().unwrap_or_default());
         unique(errors, &path.child("name"), &container.name, taken);
         if let Some(target) = container.target_container_name.as_deref().filter(|target| !target.is_empty()) {
             let mut named = spec.containers.iter().chain(spec.init_containers.iter().flatten());
@@ -307,15 +410,26 @@ fn ephemeral(
             }
         }
         let not_allowed = [
-            ("ports", container.ports.as_ref().is_some_and(|ports| !ports.is_empty())),
+            ("ports", container.ports.is_some()),
+            ("resources", container.resources.as_ref().is_some_and(|r| *r != Default::default())),
+            ("resizePolicy", container.resize_policy.is_some()),
+            ("restartPolicy", container.restart_policy.is_some()),
+            ("restartPolicyRules", container.restart_policy_rules.is_some()),
             ("livenessProbe", container.liveness_probe.is_some()),
             ("readinessProbe", container.readiness_probe.is_some()),
             ("startupProbe", container.startup_probe.is_some()),
             ("lifecycle", container.lifecycle.is_some()),
-            ("resources", container.resources.as_ref().is_some_and(|r| *r != Default::default())),
         ];
         for (field, _) in not_allowed.iter().filter(|(_, set)| *set) {
-            errors.push(FieldError::forbidden(&path.child(field), "cannot be set for an Ephemeral Container"));
+            errors.push(FieldError::forbidden(&path.child(field), REFUSED));
+        }
+        for (i, mount) in container.volume_mounts.iter().flatten().enumerate() {
+            let path = path.child("volumeMounts").index(i);
+            for (field, value) in [("subPath", &mount.sub_path), ("subPathExpr", &mount.sub_path_expr)] {
+                if value.as_ref().is_some_and(|value| !value.is_empty()) {
+                    errors.push(FieldError::forbidden(&path.child(field), REFUSED));
+                }
+            }
         }
     }
 }
@@ -326,11 +440,14 @@ fn as_container(container: &EphemeralContainer) -> Container {
         name: container.name.clone(),
         image: container.image.clone(),
         termination_message_policy: container.termination_message_policy.clone(),
+        ports: container.ports.clone(),
         env: container.env.clone(),
         env_from: container.env_from.clone(),
         volume_mounts: container.volume_mounts.clone(),
         volume_devices: container.volume_devices.clone(),
         image_pull_policy: container.image_pull_policy.clone(),
+        resources: container.resources.clone(),
+        resize_policy: container.resize_policy.clone(),
         security_context: container.security_context.clone(),
         ..Container::default()
     }

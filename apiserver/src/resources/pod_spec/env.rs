@@ -5,6 +5,7 @@ use api::names;
 use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
 
 use crate::resources::checks::{self, quantity};
+use crate::resources::name_or_prefix;
 
 /// Fields that a variable can show.
 const ENV_FIELDS: &[&str] = &[
@@ -83,7 +84,7 @@ fn value_from(errors: &mut FieldErrors, path: &FieldPath, source: &EnvVarSource,
 }
 
 fn key_ref(errors: &mut FieldErrors, path: &FieldPath, name: &str, key: &str) {
-    checks::required(errors, &path.child("name"), name);
+    errors.push_invalid(&path.child("name"), name, names::is_dns1123_subdomain(name));
     if key.is_empty() {
         errors.push(FieldError::required(&path.child("key"), ""));
     } else {
@@ -93,21 +94,38 @@ fn key_ref(errors: &mut FieldErrors, path: &FieldPath, name: &str, key: &str) {
 
 /// A field of the pod: known, and one of those that can be shown here.
 pub fn field_ref(errors: &mut FieldErrors, path: &FieldPath, selector: &ObjectFieldSelector, allowed: &[&str]) {
-    checks::required(errors, &path.child("apiVersion"), selector.api_version.as_deref().unwrap_or_default());
+    let whole = path;
+    let version = selector.api_version.as_deref().unwrap_or_default();
+    if version.is_empty() {
+        errors.push(FieldError::required(&path.child("apiVersion"), ""));
+        return;
+    }
     let path = path.child("fieldPath");
     let field = selector.field_path.as_str();
     if field.is_empty() {
         errors.push(FieldError::required(&path, ""));
         return;
     }
+    if version != "v1" {
+        let detail = format!("error converting fieldPath: unsupported pod version: {version}");
+        errors.push(FieldError::invalid(&path, field, detail));
+        return;
+    }
     if let Some((map, key)) = field.strip_suffix("']").and_then(|field| field.split_once("['")) {
         match map {
-            "metadata.annotations" => errors.push_invalid(&path, key, names::qualified_name(&key.to_lowercase())),
-            "metadata.labels" => errors.push_invalid(&path, key, names::qualified_name(key)),
-            map => errors.push(FieldError::invalid(&path, map, "does not support subscript")),
+            "metadata.annotations" => {
+                let key = key.to_lowercase();
+                errors.push_invalid(whole, &key, names::qualified_name(&key));
+            }
+            "metadata.labels" => errors.push_invalid(whole, key, names::qualified_name(key)),
+            map => {
+                let detail = format!("error converting fieldPath: field label does not support subscript: {map}");
+                errors.push(FieldError::invalid(&path, field, detail));
+            }
         }
         return;
     }
+    let field = if field == "spec.host" { "spec.nodeName" } else { field };
     if !(ENV_FIELDS.contains(&field) || VOLUME_FIELDS.contains(&field) || KNOWN_FIELDS.contains(&field)) {
         let detail = format!("error converting fieldPath: field label not supported: {field}");
         errors.push(FieldError::invalid(&path, field, detail));
@@ -142,10 +160,10 @@ pub fn resource_field_ref(
         Some(_) | None => return,
     };
     if !allowed.contains(&divisor.to_string().as_str()) {
-        let what = if resource.ends_with("ephemeral-storage") {
-            what.replace("memory", "local ephemeral storage")
-        } else {
-            what.to_owned()
+        let what = match resource {
+            _ if huge => what.replace("memory", "hugepages"),
+            resource if resource.ends_with("ephemeral-storage") => what.replace("memory", "local ephemeral storage"),
+            _ => what.to_owned(),
         };
         errors.push(FieldError::invalid(&path.child("divisor"), resource, format!("only divisor's values {what}")));
     }
@@ -153,23 +171,32 @@ pub fn resource_field_ref(
 
 /// All errors of `envFrom`.
 pub fn sources(errors: &mut FieldErrors, path: &FieldPath, sources: &[EnvFromSource]) {
+    let reference = |errors: &mut FieldErrors, path: FieldPath, name: &str| {
+        if name.is_empty() {
+            errors.push(FieldError::required(&path, ""));
+        } else {
+            errors.push_invalid(&path, name, name_or_prefix(names::is_dns1123_subdomain, name, true));
+        }
+    };
+    // Upstream says of the whole list what is wrong with the number of sources.
+    let list = path;
     for (i, source) in sources.iter().enumerate() {
         let path = path.index(i);
         if let Some(prefix) = source.prefix.as_deref().filter(|prefix| !prefix.is_empty()) {
             errors.push_invalid(&path.child("prefix"), prefix, names::env_var_name(prefix));
         }
-        if let Some(reference) = &source.config_map_ref {
-            checks::required(errors, &path.child("configMapRef").child("name"), &reference.name);
+        if let Some(map) = &source.config_map_ref {
+            reference(errors, path.child("configMapRef").child("name"), &map.name);
         }
-        if let Some(reference) = &source.secret_ref {
-            checks::required(errors, &path.child("secretRef").child("name"), &reference.name);
+        if let Some(secret) = &source.secret_ref {
+            reference(errors, path.child("secretRef").child("name"), &secret.name);
         }
         match (&source.config_map_ref, &source.secret_ref) {
             (None, None) => {
-                errors.push(FieldError::invalid(&path, "", "must specify one of: `configMapRef` or `secretRef`"))
+                errors.push(FieldError::invalid(list, "", "must specify one of: `configMapRef` or `secretRef`"))
             }
             (Some(_), Some(_)) => {
-                errors.push(FieldError::invalid(&path, "", "may not have more than one field specified at a time"));
+                errors.push(FieldError::invalid(list, "", "may not have more than one field specified at a time"));
             }
             (Some(_), None) | (None, Some(_)) => {}
         }

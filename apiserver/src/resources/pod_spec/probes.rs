@@ -140,11 +140,11 @@ fn http_get(errors: &mut FieldErrors, path: &FieldPath, http: &HTTPGetAction) {
     checks::required(errors, &path.child("path"), http.path.as_deref().unwrap_or_default());
     checks::port(errors, &path.child("port"), &http.port);
     checks::one_of(errors, &path.child("scheme"), http.scheme.as_deref().unwrap_or_default(), &["HTTP", "HTTPS"]);
-    for (i, header) in http.http_headers.iter().flatten().enumerate() {
+    for header in http.http_headers.iter().flatten() {
         let token = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
         if header.name.is_empty() || !header.name.bytes().all(token) {
             let detail = "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')";
-            errors.push(FieldError::invalid(&path.child("httpHeaders").index(i).child("name"), &header.name, detail));
+            errors.push(FieldError::invalid(&path.child("httpHeaders"), &header.name, detail));
         }
     }
 }

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
 use crate::resources::checks;
 
 const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
@@ -26,7 +28,7 @@ pub fn affinity(errors: &mut FieldErrors, path: &FieldPath, affinity: Option<&Af
         for (i, term) in node.preferred_during_scheduling_ignored_during_execution.iter().flatten().enumerate() {
             let path = path.child(PREFERRED).index(i);
             weight(errors, &path, term.weight);
-            node_selector_term(errors, &path.child("preference"), &term.preference);
+            node_selector_term(errors, &path.child("preference"), &term.preference, false);
         }
     }
     type Terms<'a> = (&'static str, Option<&'a Vec<PodAffinityTerm>>, Option<&'a Vec<WeightedPodAffinityTerm>>);
@@ -63,13 +65,18 @@ pub fn node_selector(errors: &mut FieldErrors, path: &FieldPath, selector: &Node
         errors.push(FieldError::required(&path, "must have at least one node selector term"));
     }
     for (i, term) in selector.node_selector_terms.iter().enumerate() {
-        node_selector_term(errors, &path.index(i), term);
+        node_selector_term(errors, &path.index(i), term, true);
     }
 }
 
-fn node_selector_term(errors: &mut FieldErrors, path: &FieldPath, term: &NodeSelectorTerm) {
+/// A preference may name values that no label can have.
+fn node_selector_term(errors: &mut FieldErrors, path: &FieldPath, term: &NodeSelectorTerm, required: bool) {
     for (i, requirement) in term.match_expressions.iter().flatten().enumerate() {
-        node_requirement(errors, &path.child("matchExpressions").index(i), requirement);
+        let path = path.child("matchExpressions").index(i);
+        node_requirement(errors, &path, requirement);
+        for (i, value) in requirement.values.iter().flatten().enumerate().filter(|_| required) {
+            errors.push_invalid(&path.child("values").index(i), value, names::label_value(value));
+        }
     }
     for (i, requirement) in term.match_fields.iter().flatten().enumerate() {
         node_field_requirement(errors, &path.child("matchFields").index(i), requirement);
@@ -126,10 +133,31 @@ fn pod_affinity_term(errors: &mut FieldErrors, path: &FieldPath, term: &PodAffin
     for namespace in term.namespaces.iter().flatten() {
         errors.push_invalid(&path.child("namespace"), namespace, names::is_dns1123_label(namespace));
     }
+    let (matching, other) =
+        (term.match_label_keys.as_deref().unwrap_or_default(), term.mismatch_label_keys.as_deref().unwrap_or_default());
+    label_keys(errors, &path.child("matchLabelKeys"), matching, term.label_selector.as_ref());
+    label_keys(errors, &path.child("mismatchLabelKeys"), other, term.label_selector.as_ref());
+    for (i, key) in matching.iter().enumerate().filter(|(_, key)| other.contains(key)) {
+        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.push(FieldError::invalid(&path.child("matchLabelKeys").index(i), key, detail));
+    }
     if term.topology_key.is_empty() {
         errors.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
     }
     checks::label_key(errors, &path.child("topologyKey"), &term.topology_key);
+}
+
+fn label_keys(errors: &mut FieldErrors, path: &FieldPath, keys: &[String], selector: Option<&LabelSelector>) {
+    if keys.is_empty() {
+        return;
+    }
+    if selector.is_none() {
+        errors.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
+        return;
+    }
+    for (i, key) in keys.iter().enumerate() {
+        checks::label_key(errors, &path.index(i), key);
+    }
 }
 
 /// All errors of tolerations.
@@ -205,7 +233,7 @@ pub fn spread_constraints(errors: &mut FieldErrors, path: &FieldPath, constraint
         let same = |other: &TopologySpreadConstraint| {
             other.topology_key == constraint.topology_key && other.when_unsatisfiable == when
         };
-        if constraints[..i].iter().any(same) {
+        if constraints[i + 1..].iter().any(same) {
             let pair = format!("{{{}, {when}}}", constraint.topology_key);
             errors.push(FieldError::duplicate(&path.child("{topologyKey, whenUnsatisfiable}"), pair));
         }
@@ -226,6 +254,28 @@ pub fn spread_constraints(errors: &mut FieldErrors, path: &FieldPath, constraint
                 checks::one_of(errors, &path.child(name), policy, &["Honor", "Ignore"]);
             }
         }
+        spread_label_keys(errors, &path.child("matchLabelKeys"), constraint);
         checks::label_selector(errors, &path.child("labelSelector"), constraint.label_selector.as_ref());
+    }
+}
+
+fn spread_label_keys(errors: &mut FieldErrors, path: &FieldPath, constraint: &TopologySpreadConstraint) {
+    let keys = constraint.match_label_keys.as_deref().unwrap_or_default();
+    if !keys.is_empty() && constraint.label_selector.is_none() {
+        errors.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
+    }
+    let selected = |key: &String| {
+        let selector = constraint.label_selector.as_ref();
+        selector.is_some_and(|selector| {
+            selector.match_labels.as_ref().is_some_and(|labels| labels.contains_key(key))
+                || selector.match_expressions.iter().flatten().any(|expression| expression.key == *key)
+        })
+    };
+    for (i, key) in keys.iter().enumerate() {
+        checks::label_key(errors, &path.index(i), key);
+        if selected(key) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(i), key, detail));
+        }
     }
 }

@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, PersistentVolumeSpec, ProjectedVolumeSource, Volume,
+    ClusterTrustBundleProjection, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, PersistentVolumeSpec,
+    ProjectedVolumeSource, Volume,
 };
 use serde::Serialize;
 use serde_json::Value;
 
 use super::containers::{Volumes, descending_path, no_backsteps};
 use super::env;
-use crate::resources::checks;
+use crate::resources::{checks, internal, persistent_volume_claim};
 
 const MAX_MODE: i32 = 0o777;
 const MIN_TOKEN_SECONDS: i64 = 10 * 60;
@@ -176,12 +177,28 @@ fn one_source(errors: &mut FieldErrors, path: &FieldPath, volume: &Volume, name:
     }
     if let (Some(source), "projected") = (&volume.projected, name) {
         mode(errors, &path.child("defaultMode"), source.default_mode);
-        projected(errors, &path.child("sources"), source);
+        projected(errors, &path, source);
     }
-    if let (Some(source), "ephemeral") = (&volume.ephemeral, name)
-        && source.volume_claim_template.is_none()
-    {
-        errors.push(FieldError::required(&path.child("volumeClaimTemplate"), ""));
+    if let (Some(source), "ephemeral") = (&volume.ephemeral, name) {
+        let path = path.child("volumeClaimTemplate");
+        match &source.volume_claim_template {
+            None => errors.push(FieldError::required(&path, "")),
+            Some(template) => {
+                let meta = template.metadata.clone().unwrap_or_default();
+                checks::template_metadata(errors, &path.child("metadata"), &meta);
+                persistent_volume_claim::validate_spec(errors, &path.child("spec"), &template.spec);
+            }
+        }
+    }
+    if let (Some(source), "iscsi") = (&volume.iscsi, name) {
+        checks::in_range(errors, &path.child("lun"), source.lun, 0, 255);
+    }
+    if let (Some(source), "image") = (&volume.image, name) {
+        let policy = source.pull_policy.as_deref().unwrap_or_default();
+        checks::required_one_of(errors, &path.child("pullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
+    }
+    if let (Some(source), "gitRepo") = (&volume.git_repo, name) {
+        descending_path(errors, &path.child("directory"), source.directory.as_deref().unwrap_or_default());
     }
 }
 
@@ -208,11 +225,14 @@ pub fn mode(errors: &mut FieldErrors, path: &FieldPath, mode: Option<i32>) {
 
 fn items(errors: &mut FieldErrors, path: &FieldPath, items: &[KeyToPath]) {
     for (i, item) in items.iter().enumerate() {
-        let path = path.index(i);
-        checks::required(errors, &path.child("key"), &item.key);
-        file_path(errors, &path.child("path"), &item.path);
-        mode(errors, &path.child("mode"), item.mode);
+        items_item(errors, &path.index(i), item);
     }
+}
+
+fn items_item(errors: &mut FieldErrors, path: &FieldPath, item: &KeyToPath) {
+    checks::required(errors, &path.child("key"), &item.key);
+    file_path(errors, &path.child("path"), &item.path);
+    mode(errors, &path.child("mode"), item.mode);
 }
 
 fn file_path(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
@@ -242,48 +262,75 @@ fn downward_file(errors: &mut FieldErrors, path: &FieldPath, file: &DownwardAPIV
     mode(errors, &path.child("mode"), file.mode);
 }
 
-fn projected(errors: &mut FieldErrors, path: &FieldPath, volume: &ProjectedVolumeSource) {
+fn projected(errors: &mut FieldErrors, whole: &FieldPath, volume: &ProjectedVolumeSource) {
     let mut taken: BTreeSet<String> = BTreeSet::new();
-    for (i, source) in volume.sources.iter().flatten().enumerate() {
-        let path = path.index(i);
-        let mut files = Vec::new();
-        let mut kinds = 0;
-        if let Some(secret) = &source.secret {
-            kinds += 1;
-            checks::required(errors, &path.child("secret").child("name"), &secret.name);
-            items(errors, &path.child("secret").child("items"), secret.items.as_deref().unwrap_or_default());
-            files.extend(secret.items.iter().flatten().map(|item| item.path.clone()));
+    // Upstream says of the whole volume which paths collide, and names the source instead of the path.
+    let mut place = |errors: &mut FieldErrors, file: &str, shown: &str| {
+        if !file.is_empty() && !taken.insert(file.to_owned()) {
+            errors.push(FieldError::invalid(whole, shown, "conflicting duplicate paths"));
         }
-        if let Some(map) = &source.config_map {
+    };
+    for (i, source) in volume.sources.iter().flatten().enumerate() {
+        let path = whole.child("sources").index(i);
+        let mut kinds = 0;
+        let named = [
+            ("secret", source.secret.as_ref().map(|secret| (&secret.name, &secret.items))),
+            ("configMap", source.config_map.as_ref().map(|map| (&map.name, &map.items))),
+        ];
+        for (kind, source) in named {
+            let Some((name, list)) = source else { continue };
             kinds += 1;
-            checks::required(errors, &path.child("configMap").child("name"), &map.name);
-            items(errors, &path.child("configMap").child("items"), map.items.as_deref().unwrap_or_default());
-            files.extend(map.items.iter().flatten().map(|item| item.path.clone()));
+            let path = path.child(kind);
+            checks::required(errors, &path.child("name"), name);
+            for (i, item) in list.iter().flatten().enumerate() {
+                items_item(errors, &path.child("items").index(i), item);
+                place(errors, &item.path, name);
+            }
         }
         if let Some(downward) = &source.downward_api {
             kinds += 1;
             for file in downward.items.iter().flatten() {
                 downward_file(errors, &path.child("downwardAPI"), file);
-                files.push(file.path.clone());
+                place(errors, &file.path, &file.path);
             }
         }
         if let Some(token) = &source.service_account_token {
             kinds += 1;
-            let path = path.child("serviceAccountToken");
-            token_seconds(errors, &path.child("expirationSeconds"), token.expiration_seconds);
-            checks::required(errors, &path.child("path"), &token.path);
-            files.push(token.path.clone());
+            token_seconds(
+                errors,
+                &path.child("serviceAccountToken").child("expirationSeconds"),
+                token.expiration_seconds,
+            );
+            file_path(errors, &whole.child("path"), &token.path);
         }
-        kinds += i32::from(source.cluster_trust_bundle.is_some()) + i32::from(source.pod_certificate.is_some());
+        if let Some(bundle) = &source.cluster_trust_bundle {
+            kinds += 1;
+            trust_bundle(errors, &path.child("clusterTrustBundle"), bundle);
+            place(errors, &bundle.path, &bundle.path);
+        }
+        kinds += i32::from(source.pod_certificate.is_some());
         if kinds > 1 {
-            errors.push(FieldError::forbidden(&path, "may not specify more than 1 volume type"));
-        }
-        for file in files.into_iter().filter(|file| !file.is_empty()) {
-            if !taken.insert(file.clone()) {
-                errors.push(FieldError::invalid(&path, file, "conflicting duplicate paths"));
-            }
+            errors.push(FieldError::forbidden(&path, "may not specify more than 1 volume type per source"));
         }
     }
+}
+
+fn trust_bundle(errors: &mut FieldErrors, path: &FieldPath, bundle: &ClusterTrustBundleProjection) {
+    match (&bundle.name, &bundle.signer_name) {
+        (Some(_), Some(_)) => {
+            let detail = "only one of name and signerName may be used";
+            errors.push(internal::invalid(path, "v1.ClusterTrustBundleProjection", bundle, detail));
+        }
+        (Some(name), None) if name.is_empty() => {
+            errors.push(FieldError::required(&path.child("name"), "must be a valid object name"));
+        }
+        (None, Some(signer)) if signer.is_empty() => {
+            errors.push(FieldError::required(&path.child("signerName"), "must be a valid signer name"));
+        }
+        (None, None) => errors.push(FieldError::required(path, "either name or signerName must be specified")),
+        (Some(_), None) | (None, Some(_)) => {}
+    }
+    file_path(errors, &path.child("path"), &bundle.path);
 }
 
 fn token_seconds(errors: &mut FieldErrors, path: &FieldPath, seconds: Option<i64>) {
