@@ -170,8 +170,9 @@ async fn proxy(server: &ApiServer, at: &ResourcePath, parts: &Parts, body: Body)
     answered.map_err(|error| ApiError::service_unavailable(format!("error trying to reach service: {error}")))
 }
 
+/// A service that nobody ever looked for endpoints of counts as none.
 fn no_endpoints(error: ApiError, named: &Named<'_>) -> ApiError {
-    if error.is_not_found() { target::without_endpoints(named) } else { error }
+    if error.is_not_found() { ApiError::not_found(&GroupResource::new("", "services"), named.name) } else { error }
 }
 
 /// One object of the core group, as new as the caller can know it.

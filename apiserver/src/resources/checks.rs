@@ -12,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::internal;
+
 /// What upstream says of a negative number.
 pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 /// What upstream says of a zero.
@@ -80,6 +82,19 @@ pub fn in_range(errors: &mut FieldErrors, path: &FieldPath, value: impl Into<i64
 pub fn immutable<T: PartialEq + Serialize>(errors: &mut FieldErrors, path: &FieldPath, new: &T, old: &T) {
     if new != old {
         errors.push(FieldError::invalid(path, new, IMMUTABLE));
+    }
+}
+
+/// The struct did not change; it is shown as upstream's own type prints.
+pub fn immutable_as<T: PartialEq + Serialize>(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    type_name: &str,
+    new: &T,
+    old: &T,
+) {
+    if new != old {
+        errors.push(internal::invalid(path, type_name, new, IMMUTABLE));
     }
 }
 

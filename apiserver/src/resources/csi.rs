@@ -204,7 +204,8 @@ impl Kind for CsiStorageCapacity {
 
     fn validate_update(new: &CapacityObject, old: &CapacityObject) -> FieldErrors {
         let mut errors = Self::validate(new);
-        checks::immutable(&mut errors, &FieldPath::root("nodeTopology"), &new.node_topology, &old.node_topology);
+        let (path, shown) = (FieldPath::root("nodeTopology"), "meta/v1.LabelSelector");
+        checks::immutable_as(&mut errors, &path, shown, &new.node_topology, &old.node_topology);
         let path = FieldPath::root("storageClassName");
         checks::immutable(&mut errors, &path, &new.storage_class_name, &old.storage_class_name);
         errors
@@ -286,7 +287,8 @@ impl Kind for VolumeAttachment {
 
     fn validate_update(new: &AttachmentObject, old: &AttachmentObject) -> FieldErrors {
         let mut errors = Self::validate(new);
-        checks::immutable(&mut errors, &FieldPath::root("spec"), &new.spec, &old.spec);
+        let shown = "storage.k8s.io/v1.VolumeAttachmentSpec";
+        checks::immutable_as(&mut errors, &FieldPath::root("spec"), shown, &new.spec, &old.spec);
         errors
     }
 

@@ -113,13 +113,14 @@ impl Kind for Event {
             ("reportingController", &new.reporting_component, &old.reporting_component),
             ("reportingInstance", &new.reporting_instance, &old.reporting_instance),
         ];
-        checks::immutable(&mut errors, &FieldPath::root("involvedObject"), &new.involved_object, &old.involved_object);
+        let (path, shown) = (FieldPath::root("involvedObject"), "v1.ObjectReference");
+        checks::immutable_as(&mut errors, &path, shown, &new.involved_object, &old.involved_object);
         for (field, new, old) in texts {
             let (new, old) = (new.as_deref().unwrap_or_default(), old.as_deref().unwrap_or_default());
             checks::immutable(&mut errors, &FieldPath::root(field), &new, &old);
         }
         checks::immutable(&mut errors, &FieldPath::root("eventTime"), &new.event_time, &old.event_time);
-        checks::immutable(&mut errors, &FieldPath::root("related"), &new.related, &old.related);
+        checks::immutable_as(&mut errors, &FieldPath::root("related"), shown, &new.related, &old.related);
         errors
     }
 

@@ -98,6 +98,32 @@ const ORDER: &[(&str, &[&str])] = &[
     ("v1.AppArmorProfile", &["type", "localhostProfile"]),
 ];
 
+/// The sources of PersistentVolumes, in the internal order.
+const PERSISTENT_SOURCES: &[&str] = &[
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "hostPath",
+    "glusterfs",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "iscsi",
+    "flexVolume",
+    "cinder",
+    "cephfs",
+    "fc",
+    "flocker",
+    "azureFile",
+    "vsphereVolume",
+    "azureDisk",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+
 /// Fields of a pod's spec that the internal type keeps in its security context, in its order.
 const MOVED: &[(&str, Shape)] = &[
     ("hostNetwork", Shape::Bool),
@@ -113,6 +139,7 @@ const NAMES: &[(&str, &str)] = &[
     ("apiVersion", "APIVersion"),
     ("awsElasticBlockStore", "AWSElasticBlockStore"),
     ("cephfs", "CephFS"),
+    ("cidrs", "CIDRs"),
     ("csi", "CSI"),
     ("dnsConfig", "DNSConfig"),
     ("dnsPolicy", "DNSPolicy"),
@@ -163,12 +190,16 @@ pub fn invalid_list<T: Serialize>(path: &FieldPath, type_name: &str, objects: &[
 
 /// What changed from `old` to `new`, line by line, as `diff -u` shows it without its head.
 pub fn difference(type_name: &str, old: impl Serialize, new: impl Serialize) -> String {
-    let lines = |object: Value| {
+    lines_difference(&Node::of(type_name, old), &Node::of(type_name, new))
+}
+
+fn lines_difference(old: &Node, new: &Node) -> String {
+    let lines = |node: &Node| {
         let mut text = String::new();
-        Node::of(type_name, object).indented(0, &mut text);
+        node.indented(0, &mut text);
         text.split('\n').map(str::to_owned).collect::<Vec<_>>()
     };
-    unified::difference(&lines(to_value(old)), &lines(to_value(new)))
+    unified::difference(&lines(old), &lines(new))
 }
 
 fn to_value(object: impl Serialize) -> Value {
@@ -186,6 +217,7 @@ impl Node {
     fn of(type_name: &str, object: impl Serialize) -> Self {
         let value = to_value(object);
         match schema::named(type_name) {
+            _ if value.is_null() => Self::Leaf(value),
             Some(ty) => Self::of_struct(ty, &value),
             None => Self::Leaf(value),
         }
@@ -198,6 +230,14 @@ impl Node {
         let mut fields = Vec::new();
         for name in order(ty) {
             let Some(field) = ty.field(name) else { continue };
+            // Objects and templates embed their metadata.
+            if name == "metadata" {
+                let meta = schema::named("meta/v1.ObjectMeta").zip(value.get(name));
+                if let Some(Self::Object(meta)) = meta.map(|(ty, meta)| Self::of_served(ty, meta)) {
+                    fields.extend(meta);
+                }
+                continue;
+            }
             let given = value.get(name).filter(|value| !value.is_null());
             let node = match (given, field.presence) {
                 (Some(given), _) if ty.name == "v1.PodSpec" && name == "securityContext" => {
@@ -323,6 +363,20 @@ impl Node {
 /// As Go's encoder writes it.
 fn escaped(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// What changed in the source of a PersistentVolume, which is a type of its own inside upstream.
+pub fn source_difference(old: &impl Serialize, new: &impl Serialize) -> String {
+    let sources = |spec: Value| {
+        let shown = |name: &&'static str| {
+            let ty = schema::named("v1.PersistentVolumeSpec")?;
+            let shape = &ty.field(name)?.shape;
+            let node = spec.get(*name).map_or(Node::Leaf(Value::Null), |source| Node::of_shape(shape, source));
+            Some((go_name(name).into_owned(), node))
+        };
+        Node::Object(PERSISTENT_SOURCES.iter().filter_map(shown).collect())
+    };
+    lines_difference(&sources(to_value(old)), &sources(to_value(new)))
 }
 
 fn order(ty: &'static Type) -> Vec<&'static str> {

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, name_or_prefix, pod_spec};
+use super::{Columns, Kind, Subresource, checks, internal, name_or_prefix, pod_spec};
 
 /// See the module.
 pub struct Job;
@@ -95,11 +95,13 @@ impl Kind for Job {
         if !elastic {
             checks::immutable(&mut errors, &path.child("completions"), &new_spec.completions, &old_spec.completions);
         }
-        checks::immutable(&mut errors, &path.child("selector"), &new_spec.selector, &old_spec.selector);
+        let selector = path.child("selector");
+        checks::immutable_as(&mut errors, &selector, "meta/v1.LabelSelector", &new_spec.selector, &old_spec.selector);
         let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
         let mutable = old_spec.suspend == Some(true) && !started;
         if comparable(&new_spec, &old_spec, mutable) != old_spec.template {
-            errors.push(FieldError::invalid(&path.child("template"), &new_spec.template, checks::IMMUTABLE));
+            let (path, shown) = (path.child("template"), "v1.PodTemplateSpec");
+            errors.push(internal::invalid(&path, shown, &new_spec.template, checks::IMMUTABLE));
         }
         checks::immutable(
             &mut errors,
@@ -107,18 +109,20 @@ impl Kind for Job {
             &new_spec.completion_mode,
             &old_spec.completion_mode,
         );
-        checks::immutable(
+        checks::immutable_as(
             &mut errors,
             &path.child("podFailurePolicy"),
+            "batch/v1.PodFailurePolicy",
             &new_spec.pod_failure_policy,
             &old_spec.pod_failure_policy,
         );
         let (new_limit, old_limit) = (new_spec.backoff_limit_per_index, old_spec.backoff_limit_per_index);
         checks::immutable(&mut errors, &path.child("backoffLimitPerIndex"), &new_limit, &old_limit);
         checks::immutable(&mut errors, &path.child("managedBy"), &new_spec.managed_by, &old_spec.managed_by);
-        checks::immutable(
+        checks::immutable_as(
             &mut errors,
             &path.child("successPolicy"),
+            "batch/v1.SuccessPolicy",
             &new_spec.success_policy,
             &old_spec.success_policy,
         );

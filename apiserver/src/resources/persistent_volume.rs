@@ -2,12 +2,14 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{PersistentVolume as Object, PersistentVolumeSpec, PersistentVolumeStatus};
+use k8s_openapi::api::core::v1::{
+    HostPathVolumeSource, PersistentVolume as Object, PersistentVolumeSpec, PersistentVolumeStatus,
+};
 use serde_json::Value;
 
 use super::pod_spec::{SourceRef, host_path, node_selector};
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks};
+use super::{Columns, Kind, Subresource, checks, internal};
 
 /// See the module.
 pub struct PersistentVolume;
@@ -60,15 +62,31 @@ impl Kind for PersistentVolume {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
         let path = FieldPath::root("spec");
-        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let (mut new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        // A secret for growing may be named later.
+        if let (Some(new), Some(old)) = (&mut new.csi, &old.csi)
+            && old.controller_expand_secret_ref.is_none()
+        {
+            new.controller_expand_secret_ref = None;
+        }
         let sources = |spec: &PersistentVolumeSpec| -> Vec<(&'static str, Value)> {
             SourceRef::of_persistent_volume(spec).into_iter().map(|source| (source.name, source.fields)).collect()
         };
         if sources(&new) != sources(&old) {
-            let detail = "spec.persistentvolumesource is immutable after creation";
+            let difference = internal::source_difference(&old, &new);
+            let detail = format!("spec.persistentvolumesource is immutable after creation\n{difference}");
             errors.push(FieldError::forbidden(&path.child("persistentvolumesource"), detail));
         }
-        checks::immutable(&mut errors, &path.child("volumeMode"), &new.volume_mode, &old.volume_mode);
+        checks::immutable(&mut errors, &FieldPath::root("volumeMode"), &new.volume_mode, &old.volume_mode);
+        if old.node_affinity.is_some() && new.node_affinity != old.node_affinity {
+            let detail = "field is immutable, except for updating from beta label to GA";
+            let shown = "v1.VolumeNodeAffinity";
+            errors.push(internal::invalid(&FieldPath::root("nodeAffinity"), shown, &new.node_affinity, detail));
+        }
+        if old.volume_attributes_class_name.is_some() && new.volume_attributes_class_name.is_none() {
+            let detail = "update from non-nil value to nil is forbidden";
+            errors.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), detail));
+        }
         errors
     }
 
@@ -185,15 +203,35 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
     if !policy.is_empty() {
         checks::one_of(errors, &path.child("persistentVolumeReclaimPolicy"), policy, &["Delete", "Recycle", "Retain"]);
     }
-    if let Some(selector) = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref()) {
-        node_selector(errors, &path.child("nodeAffinity").child("required"), selector);
+    let required = path.child("nodeAffinity").child("required");
+    match spec.node_affinity.as_ref().map(|affinity| affinity.required.as_ref()) {
+        Some(Some(selector)) => node_selector(errors, &required, selector),
+        Some(None) => errors.push(FieldError::required(&required, "must specify required node constraints")),
+        None => {}
     }
     source(errors, path, spec);
+    let root = |source: &HostPathVolumeSource| source.path.split('/').all(|part| matches!(part, "" | "."));
+    if spec.host_path.as_ref().is_some_and(root) && policy == "Recycle" {
+        let detail = "may not be 'recycle' for a hostPath mount of '/'";
+        errors.push(FieldError::forbidden(&path.child("persistentVolumeReclaimPolicy"), detail));
+    }
     if let Some(class) = spec.storage_class_name.as_ref().filter(|class| !class.is_empty()) {
         errors.push_invalid(&path.child("storageClassName"), class, names::is_dns1123_subdomain(class));
     }
     if let Some(mode) = &spec.volume_mode {
         checks::one_of(errors, &path.child("volumeMode"), mode, &["Block", "Filesystem"]);
+    }
+    if let Some(class) = &spec.volume_attributes_class_name {
+        let at = path.child("volumeAttributesClassName");
+        if class.is_empty() {
+            errors.push(FieldError::required(&at, "an empty string is disallowed"));
+        } else {
+            errors.push_invalid(&at, class, names::is_dns1123_subdomain(class));
+        }
+        if spec.csi.is_none() {
+            let detail = "has to be specified when using volumeAttributesClassName";
+            errors.push(FieldError::required(&path.child("csi"), detail));
+        }
     }
 }
 
@@ -207,10 +245,9 @@ fn source(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpe
         source.check_required(errors, path);
         if let (Some(path_source), "hostPath") = (&spec.host_path, source.name) {
             host_path(errors, &path.child("hostPath"), path_source);
-            if path_source.path == "/" && spec.persistent_volume_reclaim_policy.as_deref() == Some("Recycle") {
-                let detail = "may not be '/' for a reclaim policy of 'Recycle'";
-                errors.push(FieldError::forbidden(&path.child("hostPath").child("path"), detail));
-            }
+        }
+        if let (Some(csi), "csi") = (&spec.csi, source.name) {
+            checks::required(errors, &path.child("csi").child("volumeHandle"), &csi.volume_handle);
         }
         if source.name == "local" && spec.node_affinity.is_none() {
             errors.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));

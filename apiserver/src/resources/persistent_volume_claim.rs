@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::persistent_volume::{access_mode_errors, access_modes};
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks};
+use super::{Columns, Kind, Subresource, checks, internal};
 
 /// See the module.
 pub struct PersistentVolumeClaim;
@@ -53,29 +53,36 @@ impl Kind for PersistentVolumeClaim {
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
-        let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        let bound = old.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound");
-        let mut allowed = PersistentVolumeClaimSpec { volume_name: old_spec.volume_name.clone(), ..new_spec.clone() };
-        if old_spec.volume_name.as_deref().unwrap_or_default() != "" {
-            allowed.volume_name.clone_from(&new_spec.volume_name);
+        let (now, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let mut base = before.clone();
+        if before.volume_name.as_deref().unwrap_or_default().is_empty() {
+            base.volume_name.clone_from(&now.volume_name);
         }
-        if bound {
-            allowed.resources.clone_from(&old_spec.resources);
-            allowed.volume_attributes_class_name.clone_from(&old_spec.volume_attributes_class_name);
-        }
-        if allowed != old_spec {
+        let allowed = with_allowed_changes(&mut errors, new, old);
+        let path = FieldPath::root("spec");
+        if allowed != base {
+            let difference = internal::difference("v1.PersistentVolumeClaimSpec", &base, &allowed);
             let detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
-            errors.push(FieldError::forbidden(&FieldPath::root("spec"), detail));
+            errors.push(FieldError::forbidden(&path, format!("{detail}\n{difference}")));
         }
-        let capacity =
-            old.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage").map(checks::quantity));
-        if bound
-            && capacity.is_some()
-            && requested(&new_spec) < capacity
-            && requested(&new_spec) != requested(&old_spec)
-        {
-            let path = FieldPath::root("spec").child("resources").child("requests").child("storage");
+        let capacity = old.status.as_ref().and_then(|status| status.capacity.as_ref()?.get("storage"));
+        let capacity = capacity.map(checks::quantity).unwrap_or_default();
+        let size = |spec| requested(spec).unwrap_or_default();
+        if size(&now) < size(&before) && size(&now) <= capacity {
+            let path = path.child("resources").child("requests").child("storage");
             errors.push(FieldError::forbidden(&path, "field can not be less than status.capacity"));
+        }
+        checks::immutable(&mut errors, &FieldPath::root("volumeMode"), &now.volume_mode, &before.volume_mode);
+        let class = path.child("volumeAttributesClassName");
+        match (&before.volume_attributes_class_name, now.volume_attributes_class_name.as_deref()) {
+            (Some(_), None) => {
+                errors.push(FieldError::forbidden(&class, "update from non-nil value to nil is forbidden"));
+            }
+            (Some(before), Some("")) if !before.is_empty() => {
+                let detail = "update from non-nil value to an empty string is forbidden";
+                errors.push(FieldError::forbidden(&class, detail));
+            }
+            (Some(_) | None, _) => {}
         }
         errors
     }
@@ -129,6 +136,37 @@ impl Kind for PersistentVolumeClaim {
     }
 }
 
+/// The new spec with what may change set back to what it was.
+fn with_allowed_changes(errors: &mut FieldErrors, new: &Object, old: &Object) -> PersistentVolumeClaimSpec {
+    let (mut spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+    let annotation = |object: &Object| object.metadata.annotations.as_ref()?.get(CLASS_ANNOTATION).cloned();
+    let (now, earlier) = (annotation(new), annotation(old));
+    let unnamed = before.storage_class_name.is_none();
+    let same = spec.storage_class_name.is_some() && spec.storage_class_name == earlier;
+    if earlier.is_some() && unnamed && same && (now.is_none() || now == earlier) {
+        // The class moves from its oldest place, an annotation, to its field.
+        spec.storage_class_name = None;
+    } else {
+        let (now, earlier) = (now.unwrap_or_default(), earlier.clone().unwrap_or_default());
+        let path = FieldPath::root("metadata").child("annotations").child(CLASS_ANNOTATION);
+        checks::immutable(errors, &path, &now, &earlier);
+        if spec.storage_class_name.is_some() && unnamed && (annotation(old).is_none() || same) {
+            spec.storage_class_name = None;
+        }
+    }
+    if new.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Bound") {
+        let kept = before.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get("storage"));
+        let requests = spec.resources.as_mut().and_then(|resources| resources.requests.as_mut());
+        if let (Some(requests), Some(kept)) = (requests, kept) {
+            requests.insert("storage".to_owned(), kept.clone());
+        }
+        if spec.volume_attributes_class_name.is_some() {
+            spec.volume_attributes_class_name.clone_from(&before.volume_attributes_class_name);
+        }
+    }
+    spec
+}
+
 fn requested(spec: &PersistentVolumeClaimSpec) -> Option<api::Quantity> {
     spec.resources.as_ref()?.requests.as_ref()?.get("storage").map(checks::quantity)
 }
@@ -172,16 +210,48 @@ pub fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &Persiste
     if let Some(mode) = &spec.volume_mode {
         checks::one_of(errors, &path.child("volumeMode"), mode, &["Block", "Filesystem"]);
     }
+    sources(errors, path, spec);
+    if let Some(class) = spec.volume_attributes_class_name.as_ref().filter(|class| !class.is_empty()) {
+        let path = path.child("volumeAttributesClassName");
+        errors.push_invalid(&path, class, names::is_dns1123_subdomain(class));
+    }
+}
+
+/// What a volume begins with.
+fn sources(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeClaimSpec) {
+    let mut check = |path: &FieldPath, group: Option<&String>, kind: &str, name: &str| {
+        checks::required(errors, &path.child("name"), name);
+        checks::required(errors, &path.child("kind"), kind);
+        match group.map(String::as_str).unwrap_or_default() {
+            "" if kind != "PersistentVolumeClaim" => {
+                let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+                errors.push(FieldError::invalid(path, kind, detail));
+            }
+            "" => {}
+            group => errors.push_invalid(&path.child("apiGroup"), group, names::is_dns1123_subdomain(group)),
+        }
+    };
     if let Some(source) = &spec.data_source {
-        let path = path.child("dataSource");
-        checks::required(errors, &path.child("name"), &source.name);
-        checks::required(errors, &path.child("kind"), &source.kind);
-        if source.api_group.as_deref().unwrap_or_default().is_empty() && source.kind != "PersistentVolumeClaim" {
-            errors.push(FieldError::invalid(
-                &path,
-                &source.kind,
-                "must be 'PersistentVolumeClaim' when referencing the default apiGroup",
-            ));
+        check(&path.child("dataSource"), source.api_group.as_ref(), &source.kind, &source.name);
+    }
+    if let Some(source) = &spec.data_source_ref {
+        check(&path.child("dataSourceRef"), source.api_group.as_ref(), &source.kind, &source.name);
+        let namespace = source.namespace.as_deref().unwrap_or_default();
+        if !namespace.is_empty() {
+            let path = path.child("dataSourceRef").child("namespace");
+            errors.push_invalid(&path, namespace, names::is_dns1123_label(namespace));
+        }
+    }
+    if let (Some(source), Some(reference)) = (&spec.data_source, &spec.data_source_ref) {
+        // Upstream prints a path here, which has nothing to print.
+        let shown = serde_json::json!({});
+        let same =
+            (&source.api_group, &source.kind, &source.name) == (&reference.api_group, &reference.kind, &reference.name);
+        if reference.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty()) {
+            let detail = "may not be specified when dataSourceRef.namespace is specified";
+            errors.push(FieldError::invalid(path, &shown, detail));
+        } else if !same {
+            errors.push(FieldError::invalid(path, &shown, "must match dataSourceRef"));
         }
     }
 }

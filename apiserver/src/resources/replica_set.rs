@@ -53,7 +53,8 @@ impl Kind for ReplicaSet {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
-        checks::immutable(&mut errors, &FieldPath::root("spec").child("selector"), &selector(new), &selector(old));
+        let path = FieldPath::root("spec").child("selector");
+        checks::immutable_as(&mut errors, &path, "meta/v1.LabelSelector", &selector(new), &selector(old));
         errors
     }
 

@@ -85,7 +85,8 @@ impl Kind for Service {
     fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let status = new.status.as_ref().and_then(|status| status.load_balancer.clone()).unwrap_or_default();
-        validate::load_balancer(&mut errors, &FieldPath::root("status").child("loadBalancer"), &status);
+        let spec = new.spec.clone().unwrap_or_default();
+        validate::load_balancer(&mut errors, &FieldPath::root("status").child("loadBalancer"), &status, &spec);
         errors
     }
 

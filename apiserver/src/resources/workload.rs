@@ -5,7 +5,7 @@ use api::selector::LabelSelector;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as MetaSelector;
 
-use super::{checks, pod_spec};
+use super::{checks, internal, pod_spec};
 
 /// All errors of selector and template; `kind` is how upstream calls the kind in the messages.
 pub fn selector_and_template(
@@ -43,7 +43,7 @@ pub fn selector_errors(
     match LabelSelector::from_meta(selector) {
         Ok(selector) => Some(selector),
         Err(_) => {
-            errors.push(FieldError::invalid(&path, selector, "invalid label selector"));
+            errors.push(internal::invalid(&path, "meta/v1.LabelSelector", selector, "invalid label selector"));
             None
         }
     }

@@ -11,7 +11,9 @@ fn spec(value: Value) -> PodSpec {
 
 fn found(value: Value) -> String {
     let mut errors = FieldErrors::new();
-    validate(&mut errors, &FieldPath::root("spec"), &spec(value));
+    let (path, spec) = (FieldPath::root("spec"), spec(value));
+    validate(&mut errors, &path, &spec);
+    images(&mut errors, &path, &spec);
     errors.to_string()
 }
 
@@ -77,6 +79,34 @@ fn containers_are_checked() {
         (
             with(json!({"env": [{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nothing"}}}]})),
             "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nothing\": error converting fieldPath: field label not supported: spec.nothing",
+        ),
+        (
+            with(json!({"envFrom": [{"configMapRef": {"name": ""}}, {}]})),
+            "[spec.containers[0].envFrom[0].configMapRef.name: Required value, spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`]",
+        ),
+        (
+            with(json!({"env": [{"name": "a", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName['x']"}}}]})),
+            "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.nodeName['x']\": error converting fieldPath: field label does not support subscript: spec.nodeName",
+        ),
+        (
+            with(json!({"restartPolicyRules": [{"action": "Hope"}]})),
+            "[spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used, spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Hope\": supported values: \"Restart\", \"RestartAllContainers\", spec.containers[0].restartPolicyRules[0].exitCodes: Required value: must be specified]",
+        ),
+        (
+            with(json!({"resizePolicy": [{"resourceName": "cpu", "restartPolicy": "Maybe"}]})),
+            "spec.containers[0].resizePolicy: Unsupported value: \"Maybe\": supported values: \"NotRequired\", \"RestartContainer\"",
+        ),
+        (
+            with(json!({"resources": {"claims": [{"name": "gpu"}]}})),
+            "spec.containers[0].resources.claims[0]: Not found: \"gpu\": must be one of the names in pod.spec.resourceClaims which is empty",
+        ),
+        (
+            with(json!({"resources": {"limits": {"cpu": "1", "hugepages-2Mi": "3Mi"}}})),
+            "[spec.containers[0].resources.limits[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi, spec.containers[0].resources.requests[hugepages-2Mi]: Invalid value: \"3Mi\": 3Mi is not positive integer multiple of hugepages-2Mi]",
+        ),
+        (
+            with(json!({"livenessProbe": {"httpGet": {"port": 1, "httpHeaders": [{"name": "a b", "value": ""}]}}})),
+            "spec.containers[0].livenessProbe.httpGet.httpHeaders: Invalid value: \"a b\": a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
         ),
         (
             with(json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]})),
@@ -158,6 +188,38 @@ fn specs_are_checked() {
         (
             json!({"hostAliases": [{"ip": "x", "hostnames": ["a"]}]}),
             "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            json!({"hostAliases": [{"ip": "010.0.0.1"}]}),
+            "spec.hostAliases[0].ip: Invalid value: \"010.0.0.1\": must not have leading 0s",
+        ),
+        (
+            json!({"dnsConfig": {"searches": ["_a.local", "b_"]}}),
+            "spec.dnsConfig.searches[1]: Invalid value: \"b_\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')",
+        ),
+        (
+            json!({"hostUsers": false, "hostNetwork": true}),
+            "spec.hostNetwork: Forbidden: when `pod.Spec.HostUsers` is false",
+        ),
+        (
+            json!({"overhead": {"moons": "1"}}),
+            "[spec.overhead.limits[moons]: Invalid value: \"moons\": must be a standard resource type or fully qualified, spec.overhead.limits[moons]: Invalid value: \"moons\": must be a standard resource for containers]",
+        ),
+        (
+            json!({"resourceClaims": [{"name": "c"}]}),
+            "spec.resourceClaims[0]: Invalid value: {\"Name\":\"c\",\"ResourceClaimName\":null,\"ResourceClaimTemplateName\":null}: must specify one of: `resourceClaimName`, `resourceClaimTemplateName`",
+        ),
+        (
+            json!({"resources": {"requests": {"pods": "1"}}}),
+            "spec.resources.requests[pods]: Unsupported value: \"pods\": supported values: \"cpu\", \"hugepages-\", \"memory\"",
+        ),
+        (
+            json!({"os": {"name": "windows"}, "hostPID": true, "securityContext": {"runAsUser": 1}}),
+            "[spec.hostPID: Forbidden: cannot be set for a windows pod, spec.securityContext.runAsUser: Forbidden: cannot be set for a windows pod]",
+        ),
+        (
+            json!({"volumes": [{"name": "v", "projected": {"sources": [{"secret": {"name": "s", "items": [{"key": "a", "path": "x"}]}}, {"configMap": {"name": "m", "items": [{"key": "b", "path": "x"}]}}]}}]}),
+            "spec.volumes[0].projected: Invalid value: \"m\": conflicting duplicate paths",
         ),
         (
             json!({"os": {"name": "plan9"}}),

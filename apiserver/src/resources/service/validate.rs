@@ -1,5 +1,6 @@
 //! What a Service may say.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
 use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
@@ -10,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{is_external, is_headless, kind};
 use crate::resources::checks;
 
-const KUBELET_PORT: i32 = 10250;
 const MAX_AFFINITY_SECONDS: i32 = 24 * 60 * 60;
 
 /// All errors of a spec, in upstream's order.
@@ -19,7 +19,7 @@ pub fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     if ports.is_empty() && !is_headless(spec) && kind(spec) != "ExternalName" {
         errors.push(FieldError::required(&path.child("ports"), ""));
     }
-    typed(errors, path, spec, ports);
+    typed(errors, path, spec);
     let mut taken = BTreeSet::new();
     for (i, port) in ports.iter().enumerate() {
         service_port(errors, &path.child("ports").index(i), port, ports.len() > 1, &mut taken);
@@ -46,13 +46,8 @@ pub fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
 /// All errors of a change.
 pub fn change(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old: &ServiceSpec) {
     if kind(new) != "ExternalName" && kind(old) != "ExternalName" {
-        let ips = |spec: &ServiceSpec| spec.cluster_ips.clone().unwrap_or_default();
-        let (new, old) = (ips(new), ips(old));
-        if let Some(first) = old.first()
-            && new.first() != Some(first)
-        {
-            errors.push(FieldError::invalid(&path.child("clusterIPs").index(0), &new, "may not change once set"));
-        }
+        addresses_stay(errors, path, new, old);
+        families_stay(errors, path, new, old);
     }
     if kind(new) == "LoadBalancer" && kind(old) == "LoadBalancer" && new.load_balancer_class != old.load_balancer_class
     {
@@ -62,20 +57,95 @@ pub fn change(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old
             "may not change once set",
         ));
     }
+    let checked =
+        |spec: &ServiceSpec| kind(spec) == "LoadBalancer" && spec.external_traffic_policy.as_deref() == Some("Local");
+    if checked(new) && checked(old) && new.health_check_node_port != old.health_check_node_port {
+        errors.push(FieldError::forbidden(&path.child("healthCheckNodePort"), checks::IMMUTABLE));
+    }
+}
+
+/// Addresses stay; a second one may come and go.
+fn addresses_stay(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old: &ServiceSpec) {
+    if is_headless(new) && is_headless(old) {
+        return;
+    }
+    let list = path.child("clusterIPs");
+    let (now, before) =
+        (new.cluster_ips.as_deref().unwrap_or_default(), old.cluster_ips.as_deref().unwrap_or_default());
+    let mut changed = |i: usize| errors.push(FieldError::invalid(&list.index(i), now, "may not change once set"));
+    match now.len().cmp(&before.len()) {
+        Ordering::Equal => {
+            (0..now.len()).filter(|i| now[*i] != before[*i]).for_each(&mut changed);
+        }
+        Ordering::Less | Ordering::Greater => {
+            if let (Some(now), Some(before)) = (now.first(), before.first())
+                && now != before
+            {
+                changed(0);
+            }
+        }
+    }
+    if before.len() > now.len() {
+        if now.is_empty() {
+            errors.push(FieldError::invalid(&list.index(0), now, "primary clusterIP can not be unset"));
+        }
+        if now.len() == 1 && new.ip_family_policy.as_deref() != Some("SingleStack") {
+            let detail = "must be set to 'SingleStack' when releasing the secondary clusterIP";
+            errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), &new.ip_family_policy, detail));
+        }
+    }
+}
+
+/// So do the families of addresses, unless there are no addresses.
+fn families_stay(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old: &ServiceSpec) {
+    if is_headless(new) != is_headless(old) || is_headless(new) {
+        return;
+    }
+    let first = path.child("ipFamilies").index(0);
+    let (now, before) =
+        (new.ip_families.as_deref().unwrap_or_default(), old.ip_families.as_deref().unwrap_or_default());
+    let ips = new.cluster_ips.as_deref().unwrap_or_default();
+    if now.len() == before.len() {
+        for _ in now.iter().zip(before).filter(|(now, before)| now != before) {
+            errors.push(FieldError::invalid(&first, now, "may not change once set"));
+        }
+        return;
+    }
+    if before.len() > now.len() && ips.is_empty() {
+        errors.push(FieldError::invalid(&first, now, "primary ipFamily can not be unset"));
+    }
+    if let (Some(one), Some(other)) = (now.first(), before.first())
+        && one != other
+    {
+        errors.push(FieldError::invalid(&first, ips, "may not change once set"));
+    }
+    if before.len() > now.len() && now.len() == 1 && new.ip_family_policy.as_deref() != Some("SingleStack") {
+        let detail = "must be set to 'SingleStack' when releasing the secondary ipFamily";
+        errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), &new.ip_family_policy, detail));
+    }
 }
 
 /// All errors of a load balancer's points of entry.
-pub fn load_balancer(errors: &mut FieldErrors, path: &FieldPath, status: &LoadBalancerStatus) {
+pub fn load_balancer(errors: &mut FieldErrors, path: &FieldPath, status: &LoadBalancerStatus, spec: &ServiceSpec) {
+    if kind(spec) != "LoadBalancer" && status.ingress.as_ref().is_some_and(|ingress| !ingress.is_empty()) {
+        let detail = "may only be used when `spec.type` is 'LoadBalancer'";
+        errors.push(FieldError::forbidden(&path.child("ingress"), detail));
+        return;
+    }
     for (i, point) in status.ingress.iter().flatten().enumerate() {
         let path = path.child("ingress").index(i);
         if let Some(ip) = point.ip.as_deref().filter(|ip| !ip.is_empty()) {
             checks::ip(errors, &path.child("ip"), ip);
         }
-        if let Some(mode) = &point.ip_mode {
-            if point.ip.as_deref().unwrap_or_default().is_empty() {
-                errors.push(FieldError::forbidden(&path.child("ipMode"), "may not be specified when `ip` is not set"));
+        let has_ip = point.ip.as_deref().is_some_and(|ip| !ip.is_empty());
+        let mode_path = path.child("ipMode");
+        match &point.ip_mode {
+            None if has_ip => errors.push(FieldError::required(&mode_path, "must be specified when `ip` is set")),
+            None => {}
+            Some(_) if !has_ip => {
+                errors.push(FieldError::forbidden(&mode_path, "may not be specified when `ip` is not set"));
             }
-            checks::one_of(errors, &path.child("ipMode"), mode, &["Proxy", "VIP"]);
+            Some(mode) => checks::one_of(errors, &mode_path, mode, &["Proxy", "VIP"]),
         }
         if let Some(host) = point.hostname.as_deref().filter(|host| !host.is_empty()) {
             let path = path.child("hostname");
@@ -87,16 +157,9 @@ pub fn load_balancer(errors: &mut FieldErrors, path: &FieldPath, status: &LoadBa
     }
 }
 
-fn typed(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec, ports: &[ServicePort]) {
+fn typed(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     match kind(spec) {
-        "LoadBalancer" => {
-            for (i, port) in ports.iter().enumerate().filter(|(_, port)| port.port == KUBELET_PORT) {
-                let detail = format!("may not expose port {KUBELET_PORT} externally since it is used by kubelet");
-                errors.push(FieldError::invalid(&path.child("ports").index(i), port.port, detail));
-            }
-            not_headless(errors, path, spec);
-        }
-        "NodePort" => not_headless(errors, path, spec),
+        "LoadBalancer" | "NodePort" => not_headless(errors, path, spec),
         "ExternalName" => {
             let set = [
                 ("clusterIPs", spec.cluster_ips.as_ref().is_some_and(|ips| !ips.is_empty())),
@@ -153,6 +216,7 @@ fn affinity(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     let path = path.child("sessionAffinityConfig");
     match (affinity, &spec.session_affinity_config) {
         ("None", Some(_)) => errors.push(FieldError::forbidden(&path, "must not be set when session affinity is None")),
+        ("ClientIP", None) => errors.push(FieldError::required(&path, "when session affinity type is ClientIP")),
         ("ClientIP", Some(config)) => {
             let seconds = config.client_ip.as_ref().and_then(|client| client.timeout_seconds).unwrap_or_default();
             if !(1..=MAX_AFFINITY_SECONDS).contains(&seconds) {
@@ -167,6 +231,15 @@ fn affinity(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
 fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     let ips = spec.cluster_ips.as_deref().unwrap_or_default();
     let list = path.child("clusterIPs");
+    match (spec.cluster_ip.as_deref().unwrap_or_default(), ips.first()) {
+        ("", None) => {}
+        ("", Some(_)) => {
+            errors.push(FieldError::invalid(&list, ips, "must be empty when `clusterIP` is not specified"));
+        }
+        (_, None) => errors.push(FieldError::required(&list, "")),
+        (ip, Some(first)) if ip == first => {}
+        (_, Some(_)) => errors.push(FieldError::invalid(&list, ips, "first value must match `clusterIP`")),
+    }
     let families = spec.ip_families.as_deref().unwrap_or_default();
     for (i, family) in families.iter().enumerate() {
         checks::one_of(errors, &path.child("ipFamilies").index(i), family, &["IPv4", "IPv6"]);
@@ -185,23 +258,42 @@ fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
         }
         None => {}
     }
-    if let Some(ip) = spec.cluster_ip.as_ref().filter(|ip| !ip.is_empty())
-        && ips.first() != Some(ip)
-    {
-        errors.push(FieldError::invalid(&list, ips, "first value must match `clusterIP`"));
+    if !addresses(errors, &list, ips) {
+        return;
     }
-    if ips.len() > 2 {
-        errors.push(FieldError::invalid(&list, ips, "may only hold up to 2 values"));
+    let second_family = ips.iter().filter(|ip| ip.contains(':')).count();
+    if ips.len() > 1 && !(1..ips.len()).contains(&second_family) {
+        let detail = "may specify no more than one IP for each IP family";
+        errors.push(FieldError::invalid(&list, ips, detail));
     }
-    for (i, ip) in ips.iter().enumerate() {
-        match (i, ip.as_str()) {
-            (0, "None") if ips.len() > 1 => {
-                errors.push(FieldError::invalid(&list, ips, "'None' must be the first and only value"))
-            }
-            (0, "None") => {}
-            (_, ip) => checks::ip(errors, &list.index(i), ip),
+    for (i, (ip, family)) in ips.iter().zip(families).enumerate().filter(|_| !is_headless(spec)) {
+        let found = if ip.contains(':') { "IPv6" } else { "IPv4" };
+        if family != found && matches!(family.as_str(), "IPv4" | "IPv6") {
+            let detail = format!("expected an {family} value as indicated by `ipFamilies[{i}]`");
+            errors.push(FieldError::invalid(&list.index(i), ip, detail));
         }
     }
+}
+
+/// False where one of them is no address, or `None` where it can't be.
+fn addresses(errors: &mut FieldErrors, list: &FieldPath, ips: &[String]) -> bool {
+    let mut fine = true;
+    for (i, ip) in ips.iter().enumerate() {
+        if i == 0 && ip == "None" {
+            if ips.len() > 1 {
+                fine = false;
+                errors.push(FieldError::invalid(list, ips, "'None' must be the first and only value"));
+            }
+            continue;
+        }
+        let before = errors.len();
+        checks::ip(errors, &list.index(i), ip);
+        fine &= errors.len() == before;
+    }
+    if ips.len() > 2 {
+        errors.push(FieldError::invalid(list, ips, "may only hold up to 2 values"));
+    }
+    fine
 }
 
 fn duplicate_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec, ports: &[ServicePort]) {
@@ -239,7 +331,8 @@ fn duplicate_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpe
 
 fn source_ranges(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
-    let path = path.child("loadBalancerSourceRanges");
+    // Upstream's spelling.
+    let path = path.child("LoadBalancerSourceRanges");
     if !ranges.is_empty() && kind(spec) != "LoadBalancer" {
         errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
     }
@@ -249,18 +342,6 @@ fn source_ranges(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec)
 }
 
 fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
-    let external = spec.external_traffic_policy.as_deref().unwrap_or_default();
-    let field = path.child("externalTrafficPolicy");
-    if !is_external(spec) && !external.is_empty() {
-        errors.push(FieldError::invalid(&field, external, "may only be set for externally-accessible services"));
-    } else if is_external(spec) {
-        checks::required_one_of(errors, &field, external, &["Cluster", "Local"]);
-    }
-    let health = spec.health_check_node_port.unwrap_or_default();
-    if health != 0 && !(kind(spec) == "LoadBalancer" && external == "Local") {
-        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.push(FieldError::invalid(&path.child("healthCheckNodePort"), health, detail));
-    }
     if spec.allocate_load_balancer_node_ports.is_some() && kind(spec) != "LoadBalancer" {
         let detail = "may only be used when `type` is 'LoadBalancer'";
         errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), detail));
@@ -272,6 +353,18 @@ fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSp
         } else {
             errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
         }
+    }
+    let external = spec.external_traffic_policy.as_deref().unwrap_or_default();
+    let field = path.child("externalTrafficPolicy");
+    if !is_external(spec) && !external.is_empty() {
+        errors.push(FieldError::invalid(&field, external, "may only be set for externally-accessible services"));
+    } else if is_external(spec) {
+        checks::required_one_of(errors, &field, external, &["Cluster", "Local"]);
+    }
+    let health = spec.health_check_node_port.unwrap_or_default();
+    if health != 0 && !(kind(spec) == "LoadBalancer" && external == "Local") {
+        let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
+        errors.push(FieldError::invalid(&path.child("healthCheckNodePort"), health, detail));
     }
     let field = path.child("internalTrafficPolicy");
     match spec.internal_traffic_policy.as_deref() {
