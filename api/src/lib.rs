@@ -6,6 +6,7 @@
 pub mod conditions;
 pub mod error;
 pub mod field;
+pub mod jsonpath;
 pub mod names;
 pub mod owners;
 pub mod pods;

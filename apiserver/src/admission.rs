@@ -227,6 +227,9 @@ mod fixture {
             stored: true,
             storage_prefix: plural.to_owned(),
             fields: Vec::new(),
+            list_kind: format!("{kind}List"),
+            stored_version: "v1".to_owned(),
+            custom: false,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::aggregation::{Remote, Remotes};
 use crate::args::Config;
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
-use crate::cache::{Cache, ResourceSpec, SelectableField};
+use crate::cache::{Cache, ResourceSpec};
 use crate::flow_control::FlowControl;
 use crate::http::health::{Check, Checks};
 use crate::http::openapi::Documents;
@@ -148,6 +148,8 @@ impl ApiServer {
         tasks.spawn(async move { cache.run(ends).await });
         self.cache.wait_for(api::names::Revision(0), LOAD_PATIENCE).await?;
         crate::bootstrap::run(self).await.map_err(StartError::Bootstrap)?;
+        let definitions = crate::definitions::begin(self).await.map_err(StartError::Bootstrap)?;
+        tasks.spawn(crate::definitions::keep(definitions, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move { crate::bootstrap::keep(server, ends).await });
         let watches = crate::bootstrap::flow_control::Watches::open(self);
@@ -185,9 +187,9 @@ fn specs(resources: &Resources) -> Vec<ResourceSpec> {
     for row in served.rows().iter().filter(|row| row.info().stored) {
         match specs.iter_mut().find(|spec| spec.prefix == row.info().key_prefix()) {
             Some(spec) => {
-                for (name, pointers) in &row.info().fields {
-                    if !spec.fields.iter().any(|field| field.name == *name) {
-                        spec.fields.push(SelectableField::from((*name, *pointers)));
+                for field in &row.info().fields {
+                    if !spec.fields.iter().any(|known| known.name == field.name) {
+                        spec.fields.push(field.clone());
                     }
                 }
             }
@@ -202,7 +204,8 @@ fn spec(info: &ResourceInfo) -> ResourceSpec {
         prefix: info.key_prefix(),
         api_version: info.api_version(),
         kind: info.kind.clone(),
-        fields: info.fields.iter().map(|(name, pointers)| SelectableField::from((*name, *pointers))).collect(),
+        fields: info.fields.clone(),
+        shown: None,
     }
 }
 

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::entry::Entry;
 pub use self::event::{Event, EventKind};
-pub use self::resource::{Expired, ResourceCache, ResourceSpec, SelectableField, WatchFrom};
+pub use self::resource::{Expired, ResourceCache, ResourceSpec, SelectableField, Shown, WatchFrom};
 pub use self::selection::Selection;
 pub use self::snapshot::Snapshot;
 pub use self::watchers::Watcher;

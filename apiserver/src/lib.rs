@@ -14,6 +14,7 @@ pub mod bootstrap;
 pub mod cache;
 pub mod cel;
 pub mod component_statuses;
+pub mod definitions;
 pub mod flow_control;
 pub mod http;
 pub mod metrics;

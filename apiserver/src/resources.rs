@@ -14,6 +14,8 @@ mod config_map;
 mod controller_revision;
 mod cron_job;
 mod csi;
+pub mod custom;
+pub mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod dynamic_resources;
@@ -65,15 +67,20 @@ pub mod webhook_configuration;
 pub mod wire;
 mod workload;
 
+use std::borrow::Cow;
+
 use api::error::ApiError;
 use api::field::FieldErrors;
+use api::names::GroupKind;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 pub use self::built_in::BuiltIn;
+pub use self::custom_resource_definition as definition;
 pub use self::served::{Resources, Served};
 pub use self::table::table;
 use crate::authn::User;
+use crate::cache::SelectableField;
 use crate::object::Object;
 use crate::write::managed_fields::Node;
 
@@ -137,21 +144,27 @@ pub struct ResourceInfo {
     pub stored: bool,
     /// Path below `/registry/` that holds the objects; kinds served in two groups share it (events).
     pub storage_prefix: String,
-    /// Selectable fields besides `metadata.name` and `metadata.namespace`: (name, JSON pointers of which the first present counts).
-    pub fields: Vec<(&'static str, &'static [&'static str])>,
+    /// Selectable fields besides `metadata.name` and `metadata.namespace`.
+    pub fields: Vec<SelectableField>,
+    /// The kind of lists, for example `PodList`.
+    pub list_kind: String,
+    /// The version in which objects are stored.
+    pub stored_version: String,
+    /// Defined at run time by a CustomResourceDefinition.
+    pub custom: bool,
 }
 
 /// One column of a Table.
 #[derive(Clone, Debug)]
 pub struct Column {
     /// Heading, for example `Age`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// OpenAPI type: string, integer, number, boolean, date.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// `name` for the Name column, else empty.
-    pub format: &'static str,
+    pub format: Cow<'static, str>,
     /// Shown by clients that ask for it.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// 0 is always shown, 1 only with `-o wide`.
     pub priority: i32,
 }
@@ -350,7 +363,7 @@ pub trait Strategy: Send + Sync + 'static {
         false
     }
     /// See [`Kind::DEPRECATION`].
-    fn deprecation(&self) -> Option<&'static str>;
+    fn deprecation(&self) -> Option<&str>;
     /// See [`Kind::ORPHANS_BY_DEFAULT`].
     fn orphans_by_default(&self) -> bool;
     /// See [`Kind::DELETE_WARNING`].
@@ -386,6 +399,39 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// The OpenAPI schema of a kind that was defined at run time; built-in kinds are described by [`schema`].
     fn custom_schema(&self) -> Option<std::sync::Arc<Value>> {
+        None
+    }
+    /// Fields of a body that a kind defined at run time does not have; none for built-in kinds, which [`schema`] describes.
+    fn unknown_fields(&self, _value: &Value) -> Option<Vec<String>> {
+        None
+    }
+    /// What counts for `metadata.generation`: for built-in kinds everything but metadata and status.
+    fn desired(&self, object: &dyn Object) -> Value {
+        let mut value = object.to_value();
+        if let Value::Object(fields) = &mut value {
+            fields.remove("metadata");
+            fields.remove("status");
+        }
+        value
+    }
+    /// As errors name the kind of an object.
+    fn group_kind_of(&self, _object: &dyn Object) -> GroupKind {
+        self.info().group_kind()
+    }
+    /// Where the kind keeps its replicas, if it is not where built-in kinds do.
+    fn scale_paths(&self) -> Option<&custom::ScalePaths> {
+        None
+    }
+    /// How stored objects, which may be of other versions, become objects of this one; none where all are.
+    fn conversion(&self) -> Option<&custom::Conversion> {
+        None
+    }
+    /// Whether that has to be done for objects of the cache, too, which shows most as they are now.
+    fn converts_reads(&self) -> bool {
+        self.conversion().is_some()
+    }
+    /// Why no new objects may be created.
+    fn refuses_creation(&self) -> Option<ApiError> {
         None
     }
 }

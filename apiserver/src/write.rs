@@ -14,7 +14,7 @@ pub mod deletion;
 pub mod eviction;
 pub mod finalize;
 pub mod managed_fields;
-mod metadata;
+pub(crate) mod metadata;
 pub mod patch;
 pub mod quota;
 pub mod scale;
@@ -36,7 +36,7 @@ use crate::authn::User;
 use crate::http::options::Options;
 use crate::object::{Object, encode};
 use crate::read::storage_error;
-use crate::resources::{ResourceInfo, Stamp, Strategy, Subresource};
+use crate::resources::{ResourceInfo, Stamp, Strategy, Subresource, custom};
 use crate::storage::{Expect, KeyValue, Outcome, Write};
 
 pub use create::create;
@@ -229,7 +229,10 @@ impl<'a> Place<'a> {
     /// What is stored under a key now.
     async fn read(&self, key: &str) -> Result<Option<Stored>, ApiError> {
         let (found, _) = self.server.storage.get(key).await.map_err(storage_error)?;
-        found.map(|item| Stored::decode(self.strategy, item)).transpose()
+        match found {
+            Some(item) => Stored::decode(self.strategy, item).await.map(Some),
+            None => Ok(None),
+        }
     }
 }
 
@@ -244,8 +247,8 @@ pub struct Stored {
 }
 
 impl Stored {
-    fn decode(strategy: &dyn Strategy, item: KeyValue) -> Result<Self, ApiError> {
-        let mut object = strategy.decode_stored(&item.value)?;
+    async fn decode(strategy: &dyn Strategy, item: KeyValue) -> Result<Self, ApiError> {
+        let mut object = custom::from_store(strategy, &item.value).await?;
         object.metadata_mut().resource_version = Some(item.revision.to_string());
         Ok(Self { object, bytes: item.value, revision: item.revision })
     }
@@ -293,7 +296,7 @@ pub async fn commit(at: &Place<'_>, key: &str, change: &mut dyn Change) -> Resul
                 None => return Err(at.not_found()),
             },
             Decision::Write(object) => {
-                let value = stored_form(object);
+                let value = stored_form(at.strategy, object).await?;
                 if current.as_ref().is_some_and(|stored| stored.bytes == value.1) {
                     let object = current.map_or(value.0, |stored| stored.object);
                     return Ok(Committed { object, created: false, removed: false });
@@ -315,17 +318,21 @@ pub async fn commit(at: &Place<'_>, key: &str, change: &mut dyn Change) -> Resul
                 object.metadata_mut().resource_version = Some(revision.to_string());
                 return Ok(Committed { object, created, removed });
             }
-            Outcome::Conflict(found) => current = found.map(|item| Stored::decode(at.strategy, item)).transpose()?,
+            Outcome::Conflict(None) => current = None,
+            Outcome::Conflict(Some(item)) => current = Some(Stored::decode(at.strategy, item).await?),
         }
     }
     Err(ApiError::conflict(&at.info().group_resource(), at.name, api::error::MODIFIED))
 }
 
 /// The object without resourceVersion, and its bytes.
-fn stored_form(mut object: Box<dyn Object>) -> (Box<dyn Object>, Bytes) {
+async fn stored_form(
+    strategy: &dyn Strategy,
+    mut object: Box<dyn Object>,
+) -> Result<(Box<dyn Object>, Bytes), ApiError> {
     object.metadata_mut().resource_version = None;
-    let bytes = Bytes::from(encode(&object.to_value()));
-    (object, bytes)
+    let value = custom::to_store(strategy, object.to_value()).await?;
+    Ok((object, Bytes::from(encode(&value))))
 }
 
 /// What a write would have answered.

@@ -1,5 +1,9 @@
 //! The API as clients see it: kube's client and plain requests on the router, in this process, on virtual time.
 
+#[path = "api/crds.rs"]
+mod crds;
+#[path = "api/crds_invalid.rs"]
+mod crds_invalid;
 #[path = "api/deletes.rs"]
 mod deletes;
 #[path = "api/flow_control.rs"]

@@ -6,7 +6,6 @@ mod cli;
 mod commands;
 mod duration;
 mod failure;
-mod jsonpath;
 mod manifest;
 mod openapi;
 mod output;

@@ -8,7 +8,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::failure::{Failure, Result};
-use crate::jsonpath::Template;
+use api::jsonpath::Template;
 
 /// A parsed `-o`.
 #[derive(Debug)]

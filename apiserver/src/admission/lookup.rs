@@ -154,6 +154,7 @@ mod tests {
             api_version: "v1".to_owned(),
             kind: "K".to_owned(),
             fields,
+            shown: None,
         };
         let cache = Cache::new(storage.clone(), vec![spec("pods", vec![field]), spec("secrets", Vec::new())]);
         let token = CancellationToken::new();

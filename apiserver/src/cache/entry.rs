@@ -134,6 +134,7 @@ mod tests {
             api_version: "v1".into(),
             kind: "Pod".into(),
             fields: vec![SelectableField::from(("spec.nodeName", &["/spec/nodeName"][..]))],
+            shown: None,
         };
         let item =
             KeyValue { key: key.into(), value: Bytes::from_static(value.as_bytes()), revision: Revision(revision) };

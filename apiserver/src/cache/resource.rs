@@ -2,9 +2,11 @@
 //!
 //! Only the cache's task changes it; a lock is held for one change or one look, never while an object is read or encoded.
 
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 use api::names::Revision;
+use bytes::Bytes;
 
 use super::entry::Entry;
 use super::event::{Event, EventKind, Recorded};
@@ -41,6 +43,18 @@ pub struct ResourceSpec {
     pub kind: String,
     /// What field selectors may ask for.
     pub fields: Vec<SelectableField>,
+    /// How objects are shown that were stored under other rules than today's.
+    pub shown: Option<Shown>,
+}
+
+/// How stored bytes are shown, if not as they are: objects of kinds that were defined at run time follow the definition as it is now.
+#[derive(Clone)]
+pub struct Shown(pub Arc<dyn Fn(&[u8]) -> Option<Bytes> + Send + Sync>);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown")
+    }
 }
 
 /// A spec and what follows from it.
@@ -249,8 +263,13 @@ impl ResourceCache {
     }
 
     /// Reads a stored object. What cannot be read cannot be served: it counts as absent, loudly.
-    fn entry(&self, item: KeyValue) -> Option<Arc<Entry>> {
+    fn entry(&self, mut item: KeyValue) -> Option<Arc<Entry>> {
         let (key, revision) = (item.key.clone(), item.revision);
+        if let Some(Shown(show)) = &self.resource.spec.shown
+            && let Some(shown) = show(&item.value)
+        {
+            item.value = shown;
+        }
         match Entry::read(&self.resource, item) {
             Ok(entry) => Some(Arc::new(entry)),
             Err(error) => {

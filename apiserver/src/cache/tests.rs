@@ -20,7 +20,7 @@ fn spec(prefix: &str, kind: &str) -> ResourceSpec {
         SelectableField::from(("spec.nodeName", &["/spec/nodeName"][..])),
         SelectableField::from(("status.phase", &["/status/phase"][..])),
     ];
-    ResourceSpec { prefix: prefix.into(), api_version: "v1".into(), kind: kind.into(), fields }
+    ResourceSpec { prefix: prefix.into(), api_version: "v1".into(), kind: kind.into(), fields, shown: None }
 }
 
 struct Fixture {

@@ -58,9 +58,17 @@ pub struct ListMeta {
 
 impl ListMeta {
     fn to_value(&self) -> Value {
+        self.to_value_of(false)
+    }
+
+    /// Lists of kinds that were defined at run time always say how they go on.
+    fn to_value_of(&self, custom: bool) -> Value {
         let mut meta = Map::new();
         if !self.resource_version.is_empty() {
             meta.insert("resourceVersion".to_owned(), Value::from(self.resource_version.as_str()));
+        }
+        if custom {
+            meta.insert("continue".to_owned(), Value::from(""));
         }
         if !self.page.is_empty() {
             meta.insert("continue".to_owned(), Value::from(self.page.as_str()));
@@ -207,18 +215,18 @@ pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Res
         }
         Shape::Object => {
             let items = objects.iter().map(|bytes| list_item(form.strategy, bytes)).collect::<Result<Vec<_>, _>>()?;
-            (format!("{}List", info.kind), info.api_version(), items)
+            (info.list_kind.clone(), info.api_version(), items)
         }
     };
-    let list =
-        json!({"kind": kind, "apiVersion": api_version, "metadata": meta.to_value(), "items": Value::Array(items)});
+    let meta = meta.to_value_of(info.custom && form.accepted.shape == Shape::Object);
+    let list = json!({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": Value::Array(items)});
     Ok(of_kind(200, form, &list))
 }
 
-/// Items of a list do not repeat their kind.
+/// Items of a list do not repeat their kind, but those of kinds that were defined at run time do.
 fn list_item(strategy: &dyn Strategy, bytes: &[u8]) -> Result<Value, ApiError> {
     let mut item = served_value(strategy, bytes)?;
-    if let Value::Object(fields) = &mut item {
+    if let (Value::Object(fields), false) = (&mut item, strategy.info().custom) {
         fields.remove("kind");
         fields.remove("apiVersion");
     }
@@ -229,10 +237,10 @@ fn list_item(strategy: &dyn Strategy, bytes: &[u8]) -> Result<Value, ApiError> {
 fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Response {
     let prefix = type_prefix(info);
     let mut head = format!(
-        "{{\"kind\":\"{}List\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        info.kind,
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        info.list_kind,
         info.api_version(),
-        meta.to_value()
+        meta.to_value_of(info.custom)
     );
     let total: usize = entries.iter().map(|entry| entry.json_len()).sum();
     if total <= CHUNK {
@@ -286,7 +294,7 @@ fn append_item(out: &mut Vec<u8>, first: bool, entry: &Entry, prefix: &[u8]) {
     if !first {
         out.push(b',');
     }
-    if entry.stored().starts_with(prefix) {
+    if !prefix.is_empty() && entry.stored().starts_with(prefix) {
         out.push(b'{');
         entry.append_from(prefix.len(), out);
     } else {
@@ -294,8 +302,11 @@ fn append_item(out: &mut Vec<u8>, first: bool, entry: &Entry, prefix: &[u8]) {
     }
 }
 
-/// What every stored object of a kind begins with.
+/// What every stored object of a kind begins with and the items of its lists leave out.
 fn type_prefix(info: &ResourceInfo) -> Vec<u8> {
+    if info.custom {
+        return Vec::new();
+    }
     format!("{{\"kind\":\"{}\",\"apiVersion\":\"{}\",", info.kind, info.api_version()).into_bytes()
 }
 

@@ -17,6 +17,7 @@ use super::media::OBJECT_TYPES;
 use super::options::FieldValidation;
 use crate::object::Object;
 use crate::resources::{ResourceInfo, Resources, Strategy, schema};
+use crate::write::Warnings;
 use json::Ordered;
 
 /// How many bytes of a body that can't be read are shown.
@@ -77,8 +78,14 @@ impl Document {
     }
 
     /// Unknown and repeated fields, as warnings say them.
-    fn findings(&self, info: &ResourceInfo) -> Vec<String> {
+    fn findings(&self, strategy: &dyn Strategy) -> Vec<String> {
         let mut found = self.yaml_duplicates.clone();
+        let info = strategy.info();
+        if let Some(unknown) = strategy.unknown_fields(&self.value) {
+            found.extend(self.ordered.as_ref().map(|ordered| strict::findings(None, ordered)).unwrap_or_default());
+            found.extend(unknown.into_iter().map(unknown_field));
+            return found;
+        }
         let ty = schema::of(&info.api_version(), &info.kind);
         match &self.ordered {
             Some(ordered) => found.extend(strict::findings(ty, ordered)),
@@ -88,22 +95,19 @@ impl Document {
     }
 }
 
-/// An object and the warnings that its decoding calls for.
-pub struct Decoded {
-    /// The object, with defaults.
-    pub object: Box<dyn Object>,
-    /// For `Warning` headers.
-    pub warnings: Vec<String>,
+fn unknown_field(path: String) -> String {
+    format!("unknown field \"{path}\"")
 }
 
-/// Reads the body of a create or update.
+/// Reads the body of a create or update: an object with its defaults.
 pub fn decode_object(
     strategy: &dyn Strategy,
     resources: &Resources,
     headers: &HeaderMap,
     bytes: &[u8],
     validation: FieldValidation,
-) -> Result<Decoded, ApiError> {
+    warnings: &Warnings,
+) -> Result<Box<dyn Object>, ApiError> {
     let info = strategy.info();
     let document = Document::read(format_of(headers)?, bytes, &info.api_version(), &info.kind).and_then(|document| {
         match type_problem(&document.value) {
@@ -116,13 +120,48 @@ pub fn decode_object(
             format!("the object provided is unrecognized (must be of type {}): {why} ({})", info.kind, summary(bytes));
         ApiError::bad_request(message)
     })?;
-    check_kind(&document.value, info, resources)?;
-    let warnings = if validation == FieldValidation::Ignore { Vec::new() } else { document.findings(info) };
-    let object = decode_value(strategy, document.value)?;
-    if validation == FieldValidation::Strict && !warnings.is_empty() {
-        return Err(strict_error(info, &document.yaml_duplicates, warnings));
+    if info.custom {
+        check_has_kind(&document.value, info, bytes)?;
+    } else {
+        check_kind(&document.value, info, resources)?;
     }
-    Ok(Decoded { object, warnings })
+    let found = if validation == FieldValidation::Ignore { Vec::new() } else { document.findings(strategy) };
+    if info.custom {
+        if validation == FieldValidation::Strict && !found.is_empty() {
+            return Err(strict_error(info, &document.yaml_duplicates, found));
+        }
+        warnings.extend(found);
+        check_version(&document.value, info)?;
+        return decode_value(strategy, document.value);
+    }
+    let object = decode_value(strategy, document.value)?;
+    if validation == FieldValidation::Strict && !found.is_empty() {
+        return Err(strict_error(info, &document.yaml_duplicates, found));
+    }
+    warnings.extend(found);
+    Ok(object)
+}
+
+/// Objects of kinds that were defined at run time say what they are.
+fn check_has_kind(value: &Value, info: &ResourceInfo, bytes: &[u8]) -> Result<(), ApiError> {
+    if value.get("kind").and_then(Value::as_str).is_some_and(|kind| !kind.is_empty()) {
+        return Ok(());
+    }
+    let ResourceInfo { kind, version, .. } = info;
+    let body = String::from_utf8_lossy(bytes);
+    Err(ApiError::bad_request(format!(
+        "{kind} in version \"{version}\" cannot be handled as a {kind}: Object 'Kind' is missing in '{body}'"
+    )))
+}
+
+fn check_version(value: &Value, info: &ResourceInfo) -> Result<(), ApiError> {
+    let (given, own) = (value.get("apiVersion").and_then(Value::as_str).unwrap_or_default(), info.api_version());
+    if given == own {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "the API version in the data ({given}) does not match the expected API version ({own})"
+    )))
 }
 
 /// A JSON value of the served kind as an object with defaults.
@@ -131,7 +170,7 @@ pub fn decode_value(strategy: &dyn Strategy, mut value: Value) -> Result<Box<dyn
     if value.is_null() {
         value = Value::Object(serde_json::Map::new());
     }
-    if let Value::Object(fields) = &mut value {
+    if let (Value::Object(fields), false) = (&mut value, info.custom) {
         fields.insert("apiVersion".to_owned(), Value::from(info.api_version()));
         fields.insert("kind".to_owned(), Value::from(info.kind.as_str()));
     }
@@ -144,7 +183,11 @@ pub fn decode_value(strategy: &dyn Strategy, mut value: Value) -> Result<Box<dyn
 }
 
 /// Unknown and repeated fields of a patch or of a patched object.
-pub fn findings_of(info: &ResourceInfo, value: &Value) -> Vec<String> {
+pub fn findings_of(strategy: &dyn Strategy, value: &Value) -> Vec<String> {
+    if let Some(unknown) = strategy.unknown_fields(value) {
+        return unknown.into_iter().map(unknown_field).collect();
+    }
+    let info = strategy.info();
     strict::findings(schema::of(&info.api_version(), &info.kind), &Ordered::from(value))
 }
 

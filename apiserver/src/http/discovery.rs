@@ -95,9 +95,9 @@ fn versions(served: &Served, remotes: &[Remote], group: &str) -> Vec<String> {
     let others = others.map(|remote| (remote.version_priority, remote.version.clone()));
     let mut versions: Vec<(i32, String)> = own.chain(others).collect();
     versions.sort_by(|one, other| {
-        (Reverse(one.0), Reverse(priority(&one.1)), &one.1).cmp(&(
+        (Reverse(one.0), Reverse(version_rank(&one.1)), &one.1).cmp(&(
             Reverse(other.0),
-            Reverse(priority(&other.1)),
+            Reverse(version_rank(&other.1)),
             &other.1,
         ))
     });
@@ -107,7 +107,7 @@ fn versions(served: &Served, remotes: &[Remote], group: &str) -> Vec<String> {
 }
 
 /// How a version ranks: stability (2 stable, 1 beta, 0 alpha), then the numbers. Anything that is no Kubernetes version ranks last.
-fn priority(version: &str) -> Option<(u8, u32, u32)> {
+pub fn version_rank(version: &str) -> Option<(u8, u32, u32)> {
     let rest = version.strip_prefix('v')?;
     let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
     let major = rest[..digits].parse().ok()?;
@@ -135,13 +135,16 @@ fn rows_of<'a>(served: &'a Served, group: &str, version: &str) -> Vec<&'a std::s
     by_plural.into_values().collect()
 }
 
-/// What may be done with the resource itself, by name.
+/// What may be done with the resource itself: by name, or in the order in which upstream lists it for custom resources.
 fn verbs(row: &dyn Strategy) -> Vec<&'static str> {
     if row.computed() {
         return vec!["get", "list"];
     }
     if !row.info().stored {
         return vec!["create"];
+    }
+    if row.info().custom {
+        return vec!["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
     }
     let mut verbs = vec!["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     verbs.retain(|verb| *verb != "deletecollection" || row.delete_collection());
@@ -237,6 +240,9 @@ struct Described {
 
 fn sorted(info: &ResourceInfo) -> Vec<Subresource> {
     let mut subresources = info.subresources.clone();
+    if info.custom {
+        return subresources;
+    }
     subresources.sort_by_key(|subresource| describe(*subresource, info).name);
     subresources
 }
@@ -274,7 +280,7 @@ fn describe(subresource: Subresource, info: &ResourceInfo) -> Described {
 
 /// Changes when the stored form does: eight bytes of a hash of the stored group, version and kind.
 fn storage_version_hash(info: &ResourceInfo) -> String {
-    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.version, info.kind));
+    let digest = Sha256::digest(format!("{}/{}/{}", info.group, info.stored_version, info.kind));
     STANDARD.encode(&digest[..8])
 }
 
@@ -285,7 +291,7 @@ mod tests {
     #[test]
     fn stable_versions_come_first() {
         let mut versions = vec!["v1alpha1", "v1", "v2beta1", "v2", "v1beta2", "odd", "v1beta10"];
-        versions.sort_by_key(|version| std::cmp::Reverse(priority(version)));
+        versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
         assert_eq!(versions, ["v2", "v1", "v2beta1", "v1beta10", "v1beta2", "v1alpha1", "odd"]);
     }
 }

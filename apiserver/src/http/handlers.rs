@@ -171,7 +171,7 @@ impl Call {
         if let Some(subresource) = subresource.filter(|subresource| !matches!(subresource, Subresource::Status)) {
             return target.subresource(subresource, body).await;
         }
-        self.check_media(at)?;
+        self.check_media(at, strategy.info())?;
         match self.parts.method.as_str() {
             "GET" if strategy.computed() && self.info.verb == "watch" => Err(ApiError::method_not_allowed().into()),
             "GET" if strategy.computed() && at.named => target.get_computed().await,
@@ -188,8 +188,11 @@ impl Call {
         }
     }
 
-    /// What go-restful refuses by Content-Type and Accept.
-    fn check_media(&self, at: &ResourcePath) -> Result<(), ApiError> {
+    /// What go-restful refuses by Content-Type and Accept; custom resources do not pass through it.
+    fn check_media(&self, at: &ResourcePath, info: &ResourceInfo) -> Result<(), ApiError> {
+        if info.custom {
+            return Ok(());
+        }
         if self.parts.method == Method::PATCH && !PATCH_TYPES.contains(&self.content_type()) {
             let mut error = ApiError::unsupported_media_type("415: Unsupported Media Type");
             error.details = Some(Box::default());

@@ -133,10 +133,11 @@ fn watch_errors(query: &Query, send_initial_events: Option<bool>) -> FieldErrors
 fn check_fields(fields: &FieldSelector, info: &ResourceInfo) -> Result<(), ApiError> {
     for requirement in fields.requirements() {
         let field = requirement.field.as_str();
-        let known = matches!(field, "metadata.name" | "metadata.namespace")
-            || info.fields.iter().any(|(name, _)| *name == field);
+        let known = field == "metadata.name"
+            || (field == "metadata.namespace" && (info.namespaced || !info.custom))
+            || info.fields.iter().any(|known| known.name == field);
         if !known {
-            return Err(ApiError::bad_request(if info.fields.is_empty() {
+            return Err(ApiError::bad_request(if info.fields.is_empty() && !info.custom {
                 format!(
                     "{} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
                     go_quote(field)

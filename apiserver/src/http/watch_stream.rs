@@ -21,7 +21,7 @@ use super::answer::{self, Form, Include};
 use super::media::{Accepted, Shape};
 use crate::cache::{Event, EventKind, Watcher};
 use crate::read::Started;
-use crate::resources::Strategy;
+use crate::resources::{Strategy, custom};
 
 /// How often an idle watch says how far it has come.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -96,12 +96,12 @@ impl Stream {
             tokio::select! {
                 biased;
                 () = self.form.draining.cancelled() => return None,
-                event = self.watcher.next() => return self.frame(&event?),
+                event = self.watcher.next() => return self.frame(&event?).await,
                 () = &mut self.deadline => return None,
                 _ = self.bookmarks.tick(), if self.form.bookmarks => {
                     self.plan_last_bookmark();
                     if let Some(event) = self.watcher.bookmark() {
-                        return self.frame(&event);
+                        return self.frame(&event).await;
                     }
                 }
             }
@@ -117,12 +117,19 @@ impl Stream {
     }
 
     /// The event as a line; an event that can't be shown ends the watch.
-    fn frame(&mut self, event: &Event) -> Option<Bytes> {
-        let plain = self.form.accepted.shape == Shape::Object && self.form.strategy.served_as().is_none();
-        if plain {
+    async fn frame(&mut self, event: &Event) -> Option<Bytes> {
+        let strategy = Arc::clone(&self.form.strategy);
+        let stored = strategy.served_as().is_none() && !strategy.converts_reads();
+        if stored && self.form.accepted.shape == Shape::Object {
             return Some(event.frame());
         }
-        match self.shaped(event) {
+        let object = match event.kind {
+            EventKind::Bookmark => Ok(event.object()),
+            _ => custom::served(strategy.as_ref(), vec![event.object()])
+                .await
+                .map(|objects| objects.into_iter().next().unwrap_or_default()),
+        };
+        match object.and_then(|object| self.shaped(event, &object)) {
             Ok(object) => {
                 self.headings = false;
                 Some(line(event.kind.as_str(), &object))
@@ -134,21 +141,20 @@ impl Stream {
         }
     }
 
-    fn shaped(&self, event: &Event) -> Result<Value, ApiError> {
+    fn shaped(&self, event: &Event, bytes: &Bytes) -> Result<Value, ApiError> {
         let form = Form {
             strategy: self.form.strategy.as_ref(),
             accepted: self.form.accepted,
             include: self.form.include,
             now: self.form.clock.now(),
         };
-        let bytes = event.object();
         match self.form.accepted.shape {
-            Shape::Metadata(version) | Shape::MetadataList(version) => Ok(answer::metadata_only(&bytes, version)),
-            Shape::Object if event.kind == EventKind::Bookmark => Ok(bookmark_of(form.strategy, &bytes)),
-            Shape::Object => answer::served_value(form.strategy, &bytes),
+            Shape::Metadata(version) | Shape::MetadataList(version) => Ok(answer::metadata_only(bytes, version)),
+            Shape::Object if event.kind == EventKind::Bookmark => Ok(bookmark_of(form.strategy, bytes)),
+            Shape::Object => answer::served_value(form.strategy, bytes),
             Shape::Table(version) => {
                 let meta = json!({"resourceVersion": event.revision.to_string()});
-                form.tables(version).table(meta, &[&bytes], self.headings)
+                form.tables(version).table(meta, &[bytes.as_ref()], self.headings)
             }
         }
     }

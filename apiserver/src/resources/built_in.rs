@@ -13,6 +13,7 @@ use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
 use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, wire};
+use crate::cache::SelectableField;
 use crate::object::{self, Object};
 
 /// A kind of the table, ready for the handlers.
@@ -73,7 +74,10 @@ fn info<K: Kind>() -> ResourceInfo {
         subresources: K::SUBRESOURCES.to_vec(),
         stored: K::STORED,
         storage_prefix,
-        fields: K::FIELDS.to_vec(),
+        fields: K::FIELDS.iter().map(|field| SelectableField::from(*field)).collect(),
+        list_kind: format!("{kind}List"),
+        stored_version: K::Object::VERSION.to_owned(),
+        custom: false,
         plural,
     }
 }
@@ -165,7 +169,7 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::COMPUTED
     }
 
-    fn deprecation(&self) -> Option<&'static str> {
+    fn deprecation(&self) -> Option<&str> {
         K::DEPRECATION
     }
 

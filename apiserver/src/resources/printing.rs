@@ -2,6 +2,7 @@
 //!
 //! Invariant: the texts equal those of kubectl's server-side printers.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -15,40 +16,49 @@ use super::{Column, Columns};
 
 /// The column that holds the object's name.
 pub const NAME: Column = Column {
-    name: "Name",
-    kind: "string",
-    format: "name",
-    description: "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+    name: Cow::Borrowed("Name"),
+    kind: Cow::Borrowed("string"),
+    format: Cow::Borrowed("name"),
+    description: Cow::Borrowed(
+        "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names",
+    ),
     priority: 0,
 };
 
 /// The column that holds the object's age.
 pub const AGE: Column = Column {
-    name: "Age",
-    kind: "string",
-    format: "",
-    description: "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.",
+    name: Cow::Borrowed("Age"),
+    kind: Cow::Borrowed("string"),
+    format: Cow::Borrowed(""),
+    description: Cow::Borrowed(
+        "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.",
+    ),
     priority: 0,
 };
 
+const fn column(name: &'static str, kind: &'static str, description: &'static str, priority: i32) -> Column {
+    let (name, kind) = (Cow::Borrowed(name), Cow::Borrowed(kind));
+    Column { name, kind, format: Cow::Borrowed(""), description: Cow::Borrowed(description), priority }
+}
+
 /// A string column.
 pub const fn text(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 0 }
+    column(name, "string", description, 0)
 }
 
 /// A string column that only `-o wide` shows.
 pub const fn wide(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "string", format: "", description, priority: 1 }
+    column(name, "string", description, 1)
 }
 
 /// An integer column.
 pub const fn integer(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "integer", format: "", description, priority: 0 }
+    column(name, "integer", description, 0)
 }
 
 /// A boolean column.
 pub const fn boolean(name: &'static str, description: &'static str) -> Column {
-    Column { name, kind: "boolean", format: "", description, priority: 0 }
+    column(name, "boolean", description, 0)
 }
 
 /// Columns of kinds that upstream's printers do not know: name and the creation time.
@@ -56,7 +66,7 @@ pub fn name_and_created<T>() -> Columns<T>
 where
     T: k8s_openapi::Metadata<Ty = ObjectMeta>,
 {
-    let created = Column { name: "Created At", kind: "date", ..AGE };
+    let created = Column { name: "Created At".into(), kind: "date".into(), ..AGE };
     Columns {
         columns: vec![NAME, created],
         cells: |object, _| {

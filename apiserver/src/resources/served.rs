@@ -44,6 +44,13 @@ impl Resources {
         Self { served: RwLock::new(Arc::new(Served::new(rows))) }
     }
 
+    /// Serves these kinds besides the table's, instead of those before.
+    pub fn set_custom(&self, custom: Vec<Arc<dyn Strategy>>) {
+        let mut served = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        let built_in = served.rows.iter().filter(|row| !row.info().custom).cloned();
+        *served = Arc::new(Served::new(built_in.chain(custom).collect()));
+    }
+
     /// The set as it is now.
     pub fn served(&self) -> Arc<Served> {
         Arc::clone(&self.served.read().unwrap_or_else(PoisonError::into_inner))

@@ -7,6 +7,7 @@ use super::config_map::ConfigMap;
 use super::controller_revision::ControllerRevision;
 use super::cron_job::CronJob;
 use super::csi::{CsiDriver, CsiNode, CsiStorageCapacity, VolumeAttachment};
+use super::custom_resource_definition::CustomResourceDefinition;
 use super::daemon_set::DaemonSet;
 use super::deployment::Deployment;
 use super::dynamic_resources::{DeviceClass, ResourceClaim, ResourceClaimTemplate, ResourceSlice};
@@ -83,6 +84,8 @@ pub fn table() -> Vec<Box<dyn Strategy>> {
         row::<ValidatingWebhookConfiguration>(),
         // apiregistration.k8s.io
         row::<APIService>(),
+        // apiextensions.k8s.io
+        row::<CustomResourceDefinition>(),
         // apps
         row::<ControllerRevision>(),
         row::<DaemonSet>(),

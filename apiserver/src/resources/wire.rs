@@ -7,6 +7,9 @@ use serde_json::{Map, Value};
 
 use super::schema::{self, Field, Presence, Shape, Type};
 
+/// Up to here every whole number is a float of its own.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
 mod read;
 mod restore;
 pub use read::{DecodeError, accept};
@@ -55,12 +58,22 @@ fn canonical_struct(ty: &Type, fields: &mut Map<String, Value>) {
 
 fn canonical_value(shape: &Shape, value: &mut Value) {
     match (shape, value) {
+        (Shape::Float, value) => whole_number(value),
         (Shape::Struct(at), Value::Object(fields)) => canonical_struct(schema::at(*at), fields),
         (Shape::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| canonical_value(inner, item)),
         (Shape::Map(inner), Value::Object(entries)) => {
             entries.values_mut().for_each(|entry| canonical_value(inner, entry));
         }
         _ => {}
+    }
+}
+
+/// Go writes a float without a fraction as an integer.
+fn whole_number(value: &mut Value) {
+    if let Some(float) = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < LARGEST_WHOLE) {
+        #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is small enough")]
+        let whole = float as i64;
+        *value = Value::from(whole);
     }
 }
 

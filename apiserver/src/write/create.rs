@@ -67,7 +67,7 @@ async fn check<'a>(at: &Place<'a>, object: &dyn Object) -> Result<Charges<'a>, A
     errors.extend(at.strategy.validate(object));
     if !errors.is_empty() {
         let name = object.metadata().name.as_deref().unwrap_or_default();
-        return Err(ApiError::invalid(&at.info().group_kind(), name, errors));
+        return Err(ApiError::invalid(&at.strategy.group_kind_of(object), name, errors));
     }
     at.warnings.extend(at.strategy.warnings(object, None));
     at.check_admission(Operation::Create, Some(object), None).await?;

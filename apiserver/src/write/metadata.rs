@@ -16,6 +16,8 @@ use crate::resources::{ResourceInfo, internal};
 const GENERATED_PREFIX_MAX: usize = 58;
 const SUFFIX: usize = 5;
 const ANNOTATIONS_MAX: usize = 256 * 1024;
+/// Groups of servers whose kinds may have finalizers of any name.
+const LENIENT_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
 const STANDARD_FINALIZERS: [&str; 3] = [finalizers::KUBERNETES, finalizers::ORPHAN, finalizers::FOREGROUND];
 
 /// Puts the request's namespace into an object that names none; refuses another one.
@@ -89,7 +91,25 @@ pub fn carry_over(new: &mut ObjectMeta, old: &ObjectMeta) {
 
 /// Everything that is wrong with the metadata of an object; `name_rule` answers what is wrong with a name or a prefix.
 pub fn validate(meta: &ObjectMeta, info: &ResourceInfo, name_rule: &dyn Fn(&str, bool) -> Vec<String>) -> FieldErrors {
-    let path = FieldPath::root("metadata");
+    let mut errors = validate_at(&FieldPath::root("metadata"), meta, info.namespaced, name_rule);
+    if !info.custom && !LENIENT_GROUPS.contains(&info.group.as_str()) {
+        standard_finalizers(meta, &FieldPath::root("metadata").child("finalizers"), &mut errors);
+    }
+    errors
+}
+
+/// As [`validate`], for the metadata of an object inside another one.
+pub fn validate_embedded(meta: &ObjectMeta, path: &FieldPath) -> FieldErrors {
+    let namespaced = meta.namespace.as_deref().is_some_and(|namespace| !namespace.is_empty());
+    validate_at(path, meta, namespaced, &|name, _| path_segment(name))
+}
+
+fn validate_at(
+    path: &FieldPath,
+    meta: &ObjectMeta,
+    namespaced: bool,
+    name_rule: &dyn Fn(&str, bool) -> Vec<String>,
+) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let generate_name = meta.generate_name.as_deref().unwrap_or_default();
     if !generate_name.is_empty() {
@@ -99,11 +119,11 @@ pub fn validate(meta: &ObjectMeta, info: &ResourceInfo, name_rule: &dyn Fn(&str,
         "" => errors.push(FieldError::required(&path.child("name"), "name or generateName is required")),
         name => errors.push_invalid(&path.child("name"), name, name_rule(name, false)),
     }
-    validate_namespace(meta, info, &path, &mut errors);
+    validate_namespace(meta, namespaced, path, &mut errors);
     if let Some(generation) = meta.generation.filter(|generation| *generation < 0) {
         errors.push(FieldError::invalid(&path.child("generation"), generation, "must be greater than or equal to 0"));
     }
-    validate_common(meta, &path, &mut errors);
+    validate_common(meta, path, &mut errors);
     validate_finalizers(meta.finalizers.as_deref().unwrap_or_default(), &path.child("finalizers"), &mut errors);
     errors
 }
@@ -113,9 +133,9 @@ pub fn validate_named(meta: &ObjectMeta, info: &ResourceInfo) -> FieldErrors {
     validate(meta, info, &|name, _| path_segment(name))
 }
 
-fn validate_namespace(meta: &ObjectMeta, info: &ResourceInfo, path: &FieldPath, errors: &mut FieldErrors) {
+fn validate_namespace(meta: &ObjectMeta, namespaced: bool, path: &FieldPath, errors: &mut FieldErrors) {
     let path = path.child("namespace");
-    match (info.namespaced, meta.namespace.as_deref().unwrap_or_default()) {
+    match (namespaced, meta.namespace.as_deref().unwrap_or_default()) {
         (true, "") => errors.push(FieldError::required(&path, "")),
         (true, namespace) => errors.push_invalid(&path, namespace, is_dns1123_label(namespace)),
         (false, "") => {}
@@ -180,8 +200,8 @@ fn validate_owner(owner: &OwnerReference, path: &FieldPath, errors: &mut FieldEr
 }
 
 fn validate_finalizers(names: &[String], path: &FieldPath, errors: &mut FieldErrors) {
-    for (i, name) in names.iter().enumerate() {
-        errors.extend(finalizer_errors(name, &path.index(i), path));
+    for name in names {
+        errors.push_invalid(path, name, qualified_name(name));
     }
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
     if has(finalizers::ORPHAN) && has(finalizers::FOREGROUND) {
@@ -190,18 +210,19 @@ fn validate_finalizers(names: &[String], path: &FieldPath, errors: &mut FieldErr
     }
 }
 
-/// What is wrong with the name of a finalizer.
-fn finalizer_errors(name: &str, at: &FieldPath, list: &FieldPath) -> FieldErrors {
-    let mut errors = FieldErrors::new();
-    errors.push_invalid(list, name, qualified_name(name));
-    if errors.is_empty() && !name.contains('/') && !STANDARD_FINALIZERS.contains(&name) {
-        errors.push(FieldError::invalid(
-            at,
-            name,
-            "name is neither a standard finalizer name nor is it fully qualified",
-        ));
+/// Finalizers of Kubernetes' own kinds are standard ones or belong to a domain.
+fn standard_finalizers(meta: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors) {
+    for (i, name) in meta.finalizers.iter().flatten().enumerate() {
+        if qualified_name(name).is_empty() && !name.contains('/') && !is_standard_finalizer(name) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path.index(i), name, detail));
+        }
     }
-    errors
+}
+
+/// Whether the name of a finalizer is one that Kubernetes itself uses.
+pub fn is_standard_finalizer(name: &str) -> bool {
+    STANDARD_FINALIZERS.contains(&name)
 }
 
 /// Everything that is wrong with a change of metadata.

@@ -54,7 +54,7 @@ impl Patch {
         let mut warnings = Vec::new();
         if self.validation != FieldValidation::Ignore {
             warnings = body::duplicates_of(&self.text);
-            warnings.extend(body::findings_of(info, &value));
+            warnings.extend(body::findings_of(strategy, &value));
         }
         if self.validation == FieldValidation::Strict && !warnings.is_empty() {
             let why = format!("strict decoding error: {}", warnings.join(", "));

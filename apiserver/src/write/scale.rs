@@ -11,6 +11,8 @@ use super::{Change, Decision, Place, Stored, Wanted, commit, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::body::decode_value;
 use crate::object::Object;
+use crate::resources::Strategy;
+use crate::resources::custom::scale::{number_at, set_number, text_at};
 
 /// What the Scale becomes.
 pub enum NewScale {
@@ -23,9 +25,17 @@ pub enum NewScale {
 }
 
 /// The Scale of an object.
-pub fn get(object: &dyn Object) -> Scale {
+pub fn get(strategy: &dyn Strategy, object: &dyn Object) -> Scale {
     let value = object.to_value();
     let meta = object.metadata();
+    let (wanted, current, selector) = match strategy.scale_paths() {
+        Some(paths) => {
+            let number = |steps| number_at(&value, steps).ok().flatten().and_then(|number| i32::try_from(number).ok());
+            let selector = paths.selector.as_ref().and_then(|steps| text_at(&value, steps).ok().flatten());
+            (number(&paths.spec).or(Some(0)), number(&paths.status), selector)
+        }
+        None => (integer(&value, "/spec/replicas"), integer(&value, "/status/replicas"), selector(&value)),
+    };
     Scale {
         metadata: ObjectMeta {
             name: meta.name.clone(),
@@ -35,12 +45,20 @@ pub fn get(object: &dyn Object) -> Scale {
             creation_timestamp: meta.creation_timestamp.clone(),
             ..ObjectMeta::default()
         },
-        spec: Some(ScaleSpec { replicas: integer(&value, "/spec/replicas") }),
-        status: Some(ScaleStatus {
-            replicas: integer(&value, "/status/replicas").unwrap_or(0),
-            selector: selector(&value),
-        }),
+        spec: Some(ScaleSpec { replicas: wanted }),
+        status: Some(ScaleStatus { replicas: current.unwrap_or(0), selector }),
     }
+}
+
+/// As [`get`], for a client: a kind that was defined at run time may have no number of replicas yet.
+pub fn read(strategy: &dyn Strategy, object: &dyn Object) -> Result<Scale, ApiError> {
+    if let Some(paths) = strategy.scale_paths()
+        && number_at(&object.to_value(), &paths.spec).map_err(ApiError::internal)?.is_none()
+    {
+        let path = api::field::go_quote(&format!(".{}", paths.spec.join(".")));
+        return Err(ApiError::internal(format!("the spec replicas field {path} does not exist")));
+    }
+    Ok(get(strategy, object))
 }
 
 fn integer(value: &Value, pointer: &str) -> Option<i32> {
@@ -70,7 +88,7 @@ pub fn to_value(scale: &Scale) -> Value {
 /// Writes the number of replicas; answers the new Scale.
 pub async fn update(at: &Place<'_>, new: NewScale) -> Result<Scale, ApiError> {
     let committed = commit(at, &at.key(at.name), &mut ScaleTo { at: *at, new }).await?;
-    Ok(get(committed.object.as_ref()))
+    Ok(get(at.strategy, committed.object.as_ref()))
 }
 
 struct ScaleTo<'a> {
@@ -87,13 +105,18 @@ impl Change for ScaleTo<'_> {
         let replicas = check(&at, &scale, stored)?;
         let old = stored.object.as_ref();
         let mut value = old.to_value();
-        if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
-            spec.insert("replicas".to_owned(), Value::from(replicas));
+        match at.strategy.scale_paths() {
+            Some(paths) => set_number(&mut value, &paths.spec, replicas),
+            None => {
+                if let Some(spec) = value.get_mut("spec").and_then(Value::as_object_mut) {
+                    spec.insert("replicas".to_owned(), Value::from(replicas));
+                }
+            }
         }
         let mut object = decode_value_stored(&at, value)?;
         object.metadata_mut().managed_fields = owners;
         at.strategy.prepare_for_update(object.as_mut(), old);
-        if at.strategy.generation() && old.to_value().pointer("/spec/replicas") != Some(&Value::from(replicas)) {
+        if at.strategy.generation() && at.strategy.desired(object.as_ref()) != at.strategy.desired(old) {
             object.metadata_mut().generation = Some(old.metadata().generation.unwrap_or(0) + 1);
         }
         let errors = at.strategy.validate_update(object.as_ref(), old);
@@ -105,7 +128,7 @@ impl Change for ScaleTo<'_> {
             version: "v1",
             kind: "Scale",
             object: to_value(&scale),
-            old: Some(to_value(&get(old))),
+            old: Some(to_value(&get(at.strategy, old))),
         };
         at.check_admission_of(Operation::Update, Some(object.as_ref()), Some(old), Some(&other)).await?;
         Ok(Decision::Write(object))
@@ -120,7 +143,7 @@ impl ScaleTo<'_> {
                 ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}"))
             })
         };
-        let old = to_value(&get(stored.object.as_ref()));
+        let old = to_value(&get(self.at.strategy, stored.object.as_ref()));
         let new = match &self.new {
             NewScale::Apply(wanted) => {
                 let (new, owners) = tracking::applied_scale(&self.at, stored, old, wanted)?;

@@ -134,7 +134,11 @@ impl Versions for KindAt<'_> {
 
 /// The stored object in the version of the place, without owners.
 fn live(at: &Place<'_>, stored: &Stored) -> Result<Value, ApiError> {
-    let value: Value = serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?;
+    let value = if at.info().custom {
+        stored.object.to_value()
+    } else {
+        serde_json::from_slice(&stored.bytes).map_err(ApiError::internal)?
+    };
     let mut value = match at.strategy.served_as() {
         Some(served) => (served.from_stored)(value),
         None => value,

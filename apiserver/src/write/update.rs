@@ -3,7 +3,7 @@
 //! The patch is applied, admitted and validated again on whatever the object is when a competing write was faster; a PUT that
 //! names a resourceVersion fails instead.
 
-use api::{ApiError, FieldError, FieldErrors, FieldPath};
+use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind};
 use async_trait::async_trait;
 use serde_json::Value;
 
@@ -114,7 +114,9 @@ impl Update<'_> {
             Replacement::Patch(patch) => {
                 let patched = patch.apply(at.strategy, served_form(at, stored.object.as_ref()))?;
                 at.warnings.extend(patched.warnings);
-                check_type(&at, patch, &patched.value)?;
+                if !at.info().custom {
+                    check_type(&at, patch, &patched.value)?;
+                }
                 decode_value(at.strategy, patched.value.clone())
                     .map_err(|error| patch.undecodable(at.strategy, &patched.value, error))?
             }
@@ -152,7 +154,9 @@ impl Update<'_> {
             0 => {
                 let path = FieldPath::root("metadata").child("resourceVersion");
                 let error = FieldError::invalid(&path, 0, "must be specified for an update");
-                Err(ApiError::invalid(&at.info().group_kind(), at.name, FieldErrors::from(error)))
+                // Upstream names the resource where it means the kind.
+                let kind = GroupKind::new(&at.info().group, &at.info().plural);
+                Err(ApiError::invalid(&kind, at.name, FieldErrors::from(error)))
             }
             version if version == stored.revision.0 => Ok(()),
             _ => Err(ApiError::conflict(&at.info().group_resource(), at.name, api::error::MODIFIED)),
@@ -183,7 +187,7 @@ impl Update<'_> {
         at.strategy.stamp(new.as_mut(), Some(old), &at.stamp());
         if at.strategy.generation()
             && at.subresource != Some(Subresource::Status)
-            && desired(new.as_ref()) != desired(old)
+            && at.strategy.desired(new.as_ref()) != at.strategy.desired(old)
         {
             let generation = old.metadata().generation.unwrap_or(0);
             new.metadata_mut().generation = Some(generation + 1);
@@ -206,7 +210,7 @@ impl Update<'_> {
             Some(subresource) => at.strategy.validate_subresource_update(subresource, new, old),
         });
         if !errors.is_empty() {
-            return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));
+            return Err(ApiError::invalid(&at.strategy.group_kind_of(new), at.name, errors));
         }
         if at.subresource.is_none() {
             at.warnings.extend(at.strategy.warnings(new, Some(old)));
@@ -238,16 +242,6 @@ fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiErr
     }
     let why = body::conversion_problem(api_version, kind, &info.stored_api_version(), &info.kind);
     Err(patch.undecodable(at.strategy, value, ApiError::bad_request(format!(": {why}"))))
-}
-
-/// What counts for `metadata.generation`: everything but metadata and status.
-fn desired(object: &dyn Object) -> Value {
-    let mut value = object.to_value();
-    if let Value::Object(fields) = &mut value {
-        fields.remove("metadata");
-        fields.remove("status");
-    }
-    value
 }
 
 fn uid_conflict(at: &Place<'_>, given: &Option<String>, found: &str) -> ApiError {

@@ -203,6 +203,7 @@ async fn other_writers_do_not_hold_up_a_fresh_read() {
         api_version: "v1".into(),
         kind: "Pod".into(),
         fields: Vec::new(),
+        shown: None,
     };
     let cache = Cache::new(Arc::clone(&store), vec![spec]);
     let token = CancellationToken::new();

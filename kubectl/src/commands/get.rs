@@ -5,7 +5,7 @@ use http::Request;
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
-use crate::jsonpath::{Path, print as cell_text};
+use api::jsonpath::{Path, print as cell_text};
 use crate::manifest::Files;
 use crate::output::table::{self, Options, Rows};
 use crate::output::{self, Format};

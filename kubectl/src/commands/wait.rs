@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::duration::{self, Limit};
 use crate::failure::{Failure, Result};
-use crate::jsonpath::Template;
+use api::jsonpath::Template;
 use crate::manifest::Files;
 use crate::output;
 use crate::session::Session;

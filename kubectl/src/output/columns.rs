@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
-use crate::jsonpath::{Path, print};
+use api::jsonpath::{Path, print};
 use crate::output::table::align;
 
 /// Headings with their paths.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::jsonpath::print;
+use api::jsonpath::print;
 
 /// Spaces between columns.
 const PADDING: usize = 3;

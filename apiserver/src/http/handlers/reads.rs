@@ -1,17 +1,19 @@
 //! GET: one object, a list, a watch.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use api::{ApiError, FieldSelector, LabelSelector};
 use axum::response::Response;
 
 use super::{Failure, On};
-use crate::cache::Selection;
-use crate::http::answer::{self, ListMeta};
+use crate::cache::{Entry, Selection};
+use crate::http::answer::{self, Form, ListMeta};
 use crate::http::media::Accepted;
 use crate::http::options::ListOptions;
 use crate::http::watch_stream::{self, WatchForm};
 use crate::read;
+use crate::resources::custom;
 
 /// A watch without a time limit lasts between this and twice as long.
 const WATCH_LASTS: Duration = Duration::from_secs(1800);
@@ -22,7 +24,8 @@ impl On<'_> {
         let key = self.info().key(self.namespace, &self.at.name);
         let version = self.call.query.text("resourceVersion");
         let entry = read::get(&self.call.server, self.info(), &key, &self.at.name, version).await?;
-        Ok(answer::object(form, 200, entry.json())?)
+        let objects = custom::served(self.strategy.as_ref(), vec![entry.json()]).await?;
+        Ok(answer::object(form, 200, objects.into_iter().next().unwrap_or_default())?)
     }
 
     pub(super) async fn list(&self) -> Result<Response, Failure> {
@@ -30,7 +33,21 @@ impl On<'_> {
         let options = ListOptions::parse(&self.call.query, false, self.info())?;
         let page = read::list(&self.call.server, self.info(), &self.selection(&options), &options).await?;
         let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
-        Ok(answer::list(form, &meta, page.entries)?)
+        Ok(self.answer_list(form, &meta, page.entries).await?)
+    }
+
+    /// A list in the version of the request.
+    pub(super) async fn answer_list(
+        &self,
+        form: Form<'_>,
+        meta: &ListMeta,
+        entries: Vec<Arc<Entry>>,
+    ) -> Result<Response, ApiError> {
+        if !self.strategy.converts_reads() {
+            return answer::list(form, meta, entries);
+        }
+        let objects = entries.iter().map(|entry| entry.json()).collect();
+        answer::list_of(form, meta, &custom::served(self.strategy.as_ref(), objects).await?)
     }
 
     pub(super) async fn watch(&self) -> Result<Response, Failure> {

@@ -18,7 +18,7 @@ use crate::http::node_proxy;
 use crate::http::options::{DeleteOptions, WriteOptions};
 use crate::object::Object;
 use crate::read;
-use crate::resources::Subresource;
+use crate::resources::{Subresource, custom};
 use crate::tokens::request;
 use crate::write::scale::{self, NewScale};
 use crate::write::{Place, binding, eviction, tracking};
@@ -42,7 +42,7 @@ impl On<'_> {
             | Subresource::Finalize
             | Subresource::EphemeralContainers
             | Subresource::Resize
-            | Subresource::Approval => self.call.check_media(self.at)?,
+            | Subresource::Approval => self.call.check_media(self.at, self.info())?,
         }
         match subresource {
             Subresource::Scale => self.scale(body).await,
@@ -63,8 +63,10 @@ impl On<'_> {
             let key = self.info().key(self.namespace, &self.at.name);
             let version = self.call.query.text("resourceVersion");
             let entry = read::get(&self.call.server, self.info(), &key, &self.at.name, version).await?;
-            let object = self.strategy.decode_stored(&entry.json())?;
-            return Ok(answer::value(200, accepted, &scale::to_value(&scale::get(object.as_ref()))));
+            let mut object = custom::from_store(self.strategy.as_ref(), entry.stored()).await?;
+            object.metadata_mut().resource_version = Some(entry.revision.to_string());
+            let scale = scale::read(self.strategy.as_ref(), object.as_ref())?;
+            return Ok(answer::value(200, accepted, &scale::to_value(&scale)));
         }
         let (options, new) = if self.call.parts.method == Method::PATCH {
             let options = self.write_options("PatchOptions")?;

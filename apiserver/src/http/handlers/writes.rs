@@ -18,6 +18,9 @@ impl On<'_> {
     pub(super) async fn create(&self, body: Body) -> Result<Response, Failure> {
         let form = self.form()?;
         let options = self.write_options("CreateOptions")?;
+        if let Some(refusal) = self.strategy.refuses_creation() {
+            return Err(refusal.into());
+        }
         let bytes = self.read(body).await?;
         let object = self.decode(&bytes, &options)?;
         if !self.info().stored {
@@ -69,7 +72,7 @@ impl On<'_> {
         let page = read::list(&self.call.server, self.info(), &self.selection(&list), &list).await?;
         write::delete_collection(&self.place_of_delete(&options), &page.entries, &options).await?;
         let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
-        Ok(answer::list(form, &meta, page.entries)?)
+        Ok(self.answer_list(form, &meta, page.entries).await?)
     }
 
     pub(super) fn write_options(&self, kind: &str) -> Result<WriteOptions, ApiError> {
@@ -95,22 +98,21 @@ impl On<'_> {
     fn decode(&self, bytes: &[u8], options: &WriteOptions) -> Result<Box<dyn Object>, ApiError> {
         let call = self.call;
         let validation = options.field_validation;
-        let decoded = body::decode_object(
-            self.strategy.as_ref(),
-            &call.server.resources,
-            &call.parts.headers,
-            bytes,
-            validation,
-        )?;
-        call.warnings.extend(decoded.warnings);
-        Ok(decoded.object)
+        let (resources, headers) = (&call.server.resources, &call.parts.headers);
+        body::decode_object(self.strategy.as_ref(), resources, headers, bytes, validation, &call.warnings)
     }
 
     pub(super) async fn read_patch(&self, body: Body, options: &WriteOptions) -> Result<Patch, ApiError> {
         let patch_type = match self.call.content_type() {
             "application/json-patch+json" => PatchType::Json,
             "application/merge-patch+json" => PatchType::Merge,
-            "application/strategic-merge-patch+json" => PatchType::Strategic,
+            "application/strategic-merge-patch+json" if !self.info().custom => PatchType::Strategic,
+            _ if self.info().custom => {
+                return Err(ApiError::unsupported_media_type(
+                    "the body of the request was in an unknown format - accepted media types include: \
+                     application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+                ));
+            }
             _ => return Err(ApiError::unsupported_media_type("415: Unsupported Media Type")),
         };
         Ok(Patch { patch_type, text: self.read(body).await?, validation: options.field_validation })

@@ -99,7 +99,7 @@ pub fn add_kinds(definitions: &mut Definitions, row: &dyn Strategy) {
     if info.stored || row.computed() {
         let list = format!("{name}List");
         definitions.add_list(&list, &name, &info.kind);
-        definitions.mark(&list, Gvk::new(&info.group, &info.version, &format!("{}List", info.kind)));
+        definitions.mark(&list, Gvk::new(&info.group, &info.version, &info.list_kind));
     }
     for kind in info.subresources.iter().filter_map(|subresource| subresources::foreign(*subresource)) {
         let type_name = subresources::type_name(kind);

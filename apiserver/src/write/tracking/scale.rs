@@ -20,6 +20,11 @@ fn scale_write<'a>(at: &Place<'a>, ignored: &'a Fields) -> Write<'a> {
     Write { manager: at.manager, subresource: subresource(at), version: SCALE_VERSION, now, ignored, kind: SCALE }
 }
 
+/// Where the object keeps its number of replicas.
+fn replicas_of(at: &Place<'_>) -> String {
+    at.strategy.scale_paths().map_or_else(|| REPLICAS.to_owned(), |paths| paths.spec.join("."))
+}
+
 /// Who owns what of the object after its Scale became `new`.
 pub(in crate::write) fn track_scale(
     at: &Place<'_>,
@@ -28,12 +33,13 @@ pub(in crate::write) fn track_scale(
     new: &Value,
 ) -> Option<Vec<ManagedFieldsEntry>> {
     let owners = owners_of(Some(parent));
-    let scale = scale_owners(&owners);
+    let path = replicas_of(at);
+    let scale = scale_owners(&owners, &path);
     if scale.is_empty() {
         return owners.encode();
     }
     let scale = managed_fields::update(old, new, scale, &scale_write(at, &Fields::default()));
-    parent_owners(owners, scale, &at.info().api_version()).encode()
+    parent_owners(owners, scale, &at.info().api_version(), &path).encode()
 }
 
 /// The Scale after an apply, and who owns what of its object then.
@@ -46,15 +52,17 @@ pub(in crate::write) fn applied_scale(
     at.warnings.extend(wanted.duplicates.iter().cloned());
     let owners = owners_of(Some(parent));
     let none = Fields::default();
-    let applied = apply::apply(&old, scale_owners(&owners), &wanted.config(SCALE_KIND), &scale_write(at, &none))?;
-    let owners = parent_owners(owners, applied.managed, &at.info().api_version());
+    let path = replicas_of(at);
+    let applied =
+        apply::apply(&old, scale_owners(&owners, &path), &wanted.config(SCALE_KIND), &scale_write(at, &none))?;
+    let owners = parent_owners(owners, applied.managed, &at.info().api_version(), &path);
     Ok((applied.object.unwrap_or(old), owners.encode()))
 }
 
 /// The owners of a Scale: those who own the number of replicas of its object.
-fn scale_owners(parent: &Managed) -> Managed {
+fn scale_owners(parent: &Managed, replicas: &str) -> Managed {
     let mut scale = Managed::default();
-    for entry in parent.entries().iter().filter(|entry| entry.fields.read().has_path(REPLICAS)) {
+    for entry in parent.entries().iter().filter(|entry| entry.fields.read().has_path(replicas)) {
         let version = if entry.manager.applies { "" } else { SCALE_VERSION };
         let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
         scale.insert(Entry {
@@ -68,11 +76,11 @@ fn scale_owners(parent: &Managed) -> Managed {
 }
 
 /// The owners of an object, given those of its Scale.
-fn parent_owners(mut parent: Managed, mut scale: Managed, version: &str) -> Managed {
-    let replicas = Fields::of_paths([REPLICAS]);
+fn parent_owners(mut parent: Managed, mut scale: Managed, version: &str, path: &str) -> Managed {
+    let replicas = Fields::of_paths([path]);
     scale.retain(|entry| entry.fields.read().has_path(REPLICAS));
     parent.retain(|entry| {
-        if entry.fields.read().has_path(REPLICAS) {
+        if entry.fields.read().has_path(path) {
             let version = if entry.manager.applies { "" } else { SCALE_VERSION };
             let manager = Manager { version: version.to_owned(), ..entry.manager.clone() };
             if scale.take(&manager).is_none() {
@@ -110,9 +118,9 @@ mod tests {
 
     #[test]
     fn replicas_change_hands_through_the_scale() {
-        let scale = scale_owners(&parent());
+        let scale = scale_owners(&parent(), REPLICAS);
         assert_eq!(scale.entries()[0].version, SCALE_VERSION);
-        assert_eq!(parent_owners(parent(), scale, "v1"), parent(), "an unchanged Scale changes no owner");
+        assert_eq!(parent_owners(parent(), scale, "v1", REPLICAS), parent(), "an unchanged Scale changes no owner");
         let mut taken = Managed::default();
         taken.grant(
             Manager::updater("hand", SCALE_VERSION, "scale"),
@@ -120,7 +128,7 @@ mod tests {
             Fields::of_paths([REPLICAS]),
             second(2),
         );
-        let after = parent_owners(parent(), taken, "v1");
+        let after = parent_owners(parent(), taken, "v1", REPLICAS);
         assert_eq!(
             owners(&after),
             json!({"twin": {"f:spec": {"f:selector": {}}}, "hand/scale": {"f:spec": {"f:replicas": {}}}})

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::page::Page;
-use crate::jsonpath::print;
+use api::jsonpath::print;
 
 /// Adds the page.
 pub fn describe(page: &mut Page, object: &Value) {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Related;
 use super::page::{Page, time};
 use crate::duration::age;
-use crate::jsonpath::print;
+use api::jsonpath::print;
 
 /// Adds the page.
 pub fn describe(page: &mut Page, object: &Value, related: &Related) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::jsonpath::print;
+use api::jsonpath::print;
 
 enum Line {
     Field { indent: usize, name: String, value: String },

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Related;
 use super::page::{Page, selector};
-use crate::jsonpath::print;
+use api::jsonpath::print;
 
 /// Adds the page.
 pub fn describe(page: &mut Page, object: &Value, related: &Related) {

@@ -1,6 +1,6 @@
-//! kubectl's JSONPath templates: text with `{…}` expressions, `{range}…{end}`, filters, slices, recursive descent, quoted text.
+//! JSONPath as kubectl and printer columns use it: text with `{…}` expressions, `{range}…{end}`, filters, slices, recursive descent, quoted text.
 //!
-//! Entry point: [`Template::parse`]. Reference: <https://kubernetes.io/docs/reference/kubectl/jsonpath/>.
+//! Entry points: [`Template::parse`] for texts, [`Path::parse`] for one path. Reference: <https://kubernetes.io/docs/reference/kubectl/jsonpath/>.
 
 use serde_json::Value;
 
