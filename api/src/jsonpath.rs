@@ -65,6 +65,12 @@ impl Template {
     }
 
     /// The output for a document. A field that is missing prints nothing.
+    /// What the paths find; ranges and texts are no values.
+    pub fn values(&self, root: &Value) -> Vec<Value> {
+        let paths = self.0.iter().filter_map(|node| if let Node::Path(path) = node { Some(path) } else { None });
+        paths.flat_map(|path| path.find(root, root)).cloned().collect()
+    }
+
     pub fn render(&self, root: &Value) -> String {
         let mut out = String::new();
         render(&self.0, root, root, &mut out);

@@ -45,6 +45,13 @@ pub struct Global {
 enum Command {
     /// Create a resource from a file or from stdin
     Create(commands::create::Args),
+    /// Take a workload, service or pod and expose it as a new service
+    Expose(commands::expose::Args),
+    /// Run a particular image on the cluster
+    Run(Box<commands::run::Args>),
+    /// Set specific features on objects
+    #[command(subcommand)]
+    Set(commands::set::Command),
     /// Get documentation for a resource
     Explain(commands::explain::Args),
     /// Display one or many resources
@@ -53,20 +60,47 @@ enum Command {
     Edit(commands::edit::Args),
     /// Delete resources by file names, stdin, resources and names, or by resources and label selector
     Delete(commands::delete::Args),
+    /// Manage the rollout of a resource
+    #[command(subcommand)]
+    Rollout(commands::rollout::Command),
     /// Set a new size for a replication controller, deployment, replica set or stateful set
     Scale(commands::scale::Args),
+    /// Auto-scale a deployment, replica set, stateful set or replication controller
+    Autoscale(commands::autoscale::Args),
+    /// Approve or deny certificate signing requests
+    #[command(subcommand)]
+    Certificate(commands::certificate::Command),
     /// Display addresses of the control plane
     ClusterInfo,
+    /// Mark node as unschedulable
+    Cordon(commands::cordon::Args),
+    /// Mark node as schedulable
+    Uncordon(commands::cordon::Args),
+    /// Drain node in preparation for maintenance
+    Drain(commands::drain::Args),
+    /// Update the taints on one or more nodes
+    Taint(commands::taint::Args),
     /// Show details of a specific resource or group of resources
     Describe(commands::describe::Args),
     /// Print the logs for a container in a pod
     Logs(commands::logs::Args),
+    /// Attach to a running container
+    Attach(commands::exec::AttachArgs),
     /// Execute a command in a container
     Exec(commands::exec::Args),
+    /// Forward one or more local ports to a pod
+    PortForward(commands::port_forward::Args),
+    /// Inspect authorization
+    #[command(subcommand)]
+    Auth(commands::auth::Command),
+    /// List events
+    Events(commands::events::Args),
     /// Apply a configuration to a resource by file name or stdin
     Apply(commands::apply::Args),
     /// Update fields of a resource
     Patch(commands::patch::Args),
+    /// Replace a resource by file name or stdin
+    Replace(commands::replace::Args),
     /// Wait for a specific condition on one or many resources
     Wait(commands::wait::Args),
     /// Update the labels on a resource
@@ -75,6 +109,11 @@ enum Command {
     Annotate(commands::label::Args),
     /// Print the supported API resources on the server
     ApiResources(commands::api_resources::Args),
+    /// Print the supported API versions on the server, in the form of "group/version"
+    ApiVersions,
+    /// Modify kubeconfig files
+    #[command(subcommand)]
+    Config(commands::config::Command),
     /// Print the client and server version information
     Version(commands::version::Args),
 }
@@ -128,30 +167,49 @@ pub fn near<'a>(given: &str, candidates: impl Iterator<Item = &'a str>) -> Vec<S
 
 /// Runs the verb.
 pub async fn run(cli: Cli) -> Result<()> {
-    if let Command::Version(args) = &cli.command
-        && args.client
-    {
-        return commands::version::client();
-    }
-    let session = Session::open(&cli.global).await?;
     match cli.command {
-        Command::Create(args) => commands::create::run(&session, args).await,
-        Command::Explain(args) => commands::explain::run(&session, args).await,
-        Command::Get(args) => commands::get::run(&session, args).await,
-        Command::Edit(args) => commands::edit::run(&session, args).await,
-        Command::Delete(args) => commands::delete::run(&session, args).await,
-        Command::Scale(args) => commands::scale::run(&session, args).await,
-        Command::ClusterInfo => commands::cluster_info::run(&session).await,
-        Command::Describe(args) => commands::describe::run(&session, args).await,
-        Command::Logs(args) => commands::logs::run(&session, args).await,
-        Command::Exec(args) => commands::exec::run(&session, args).await,
-        Command::Apply(args) => commands::apply::run(&session, args).await,
-        Command::Patch(args) => commands::patch::run(&session, args).await,
-        Command::Wait(args) => commands::wait::run(&session, args).await,
-        Command::Label(args) => commands::label::run(&session, args, commands::label::Map::Labels).await,
-        Command::Annotate(args) => commands::label::run(&session, args, commands::label::Map::Annotations).await,
-        Command::ApiResources(args) => commands::api_resources::run(&session, args).await,
-        Command::Version(args) => commands::version::run(&session, args).await,
+        Command::Version(args) if args.client => commands::version::client(),
+        Command::Config(command) => commands::config::run(&cli.global, command),
+        command => on_cluster(&Session::open(&cli.global).await?, command).await,
+    }
+}
+
+async fn on_cluster(session: &Session, command: Command) -> Result<()> {
+    match command {
+        Command::Config(_) => unreachable!("needs no cluster"),
+        Command::Create(args) => commands::create::run(session, args).await,
+        Command::Expose(args) => commands::expose::run(session, args).await,
+        Command::Run(args) => commands::run::run(session, *args).await,
+        Command::Set(args) => commands::set::run(session, args).await,
+        Command::Explain(args) => commands::explain::run(session, args).await,
+        Command::Get(args) => commands::get::run(session, args).await,
+        Command::Edit(args) => commands::edit::run(session, args).await,
+        Command::Delete(args) => commands::delete::run(session, args).await,
+        Command::Rollout(args) => commands::rollout::run(session, args).await,
+        Command::Scale(args) => commands::scale::run(session, args).await,
+        Command::Autoscale(args) => commands::autoscale::run(session, args).await,
+        Command::Certificate(args) => commands::certificate::run(session, args).await,
+        Command::ClusterInfo => commands::cluster_info::run(session).await,
+        Command::Cordon(args) => commands::cordon::run(session, args, true).await,
+        Command::Uncordon(args) => commands::cordon::run(session, args, false).await,
+        Command::Drain(args) => commands::drain::run(session, args).await,
+        Command::Taint(args) => commands::taint::run(session, args).await,
+        Command::Describe(args) => commands::describe::run(session, args).await,
+        Command::Logs(args) => commands::logs::run(session, args).await,
+        Command::Attach(args) => commands::exec::attach_to(session, args).await,
+        Command::Exec(args) => commands::exec::run(session, args).await,
+        Command::PortForward(args) => commands::port_forward::run(session, args).await,
+        Command::Auth(args) => commands::auth::run(session, args).await,
+        Command::Events(args) => commands::events::run(session, args).await,
+        Command::Apply(args) => commands::apply::run(session, args).await,
+        Command::Patch(args) => commands::patch::run(session, args).await,
+        Command::Replace(args) => commands::replace::run(session, args).await,
+        Command::Wait(args) => commands::wait::run(session, args).await,
+        Command::Label(args) => commands::label::run(session, args, commands::label::Map::Labels).await,
+        Command::Annotate(args) => commands::label::run(session, args, commands::label::Map::Annotations).await,
+        Command::ApiResources(args) => commands::api_resources::run(session, args).await,
+        Command::ApiVersions => commands::api_versions::run(session).await,
+        Command::Version(args) => commands::version::run(session, args).await,
     }
 }
 

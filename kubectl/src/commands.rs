@@ -1,19 +1,34 @@
 //! One file a verb.
 
 pub mod api_resources;
+pub mod api_versions;
 pub mod apply;
+pub mod auth;
+pub mod autoscale;
+pub mod certificate;
 pub mod cluster_info;
+pub mod config;
+pub mod cordon;
 pub mod create;
 pub mod delete;
 pub mod describe;
+pub mod drain;
 pub mod edit;
+pub mod events;
 pub mod exec;
 pub mod explain;
+pub mod expose;
 pub mod get;
 pub mod label;
 pub mod logs;
 pub mod patch;
+pub mod port_forward;
+pub mod replace;
+pub mod rollout;
+pub mod run;
 pub mod scale;
+pub mod set;
+pub mod taint;
 pub mod version;
 pub mod wait;
 

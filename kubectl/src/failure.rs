@@ -14,6 +14,12 @@ pub enum Failure {
     /// The server can't be reached.
     #[error("{0}")]
     Connection(String),
+    /// A text that stands for itself.
+    #[error("{0}")]
+    Plain(String),
+    /// The exit code says it.
+    #[error("")]
+    Silent,
     /// The command in the container ended with this code.
     #[error("command terminated with exit code {0}")]
     Command(u8),
@@ -33,14 +39,16 @@ impl Failure {
 
     /// Prints to standard error.
     pub fn print(&self) {
-        eprintln!("{self}");
+        if !matches!(self, Self::Silent) {
+            eprintln!("{self}");
+        }
     }
 
     /// 1, or the code of the command in the container.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Command(code) => *code,
-            Self::Usage(_) | Self::Api(_) | Self::Connection(_) | Self::Several(_) => 1,
+            Self::Usage(_) | Self::Api(_) | Self::Connection(_) | Self::Plain(_) | Self::Silent | Self::Several(_) => 1,
         }
     }
 
@@ -97,7 +105,7 @@ fn invalid(status: &Status) -> String {
         return format!("The request is invalid: {}", status.message);
     };
     let head = format!("The {} \"{}\" is invalid", details.kind, details.name);
-    let causes: Vec<String> =
+    let mut causes: Vec<String> =
         details
             .causes
             .iter()
@@ -109,6 +117,8 @@ fn invalid(status: &Status) -> String {
                 }
             })
             .collect();
+    let mut seen = std::collections::BTreeSet::new();
+    causes.retain(|cause| seen.insert(cause.clone()));
     match causes.as_slice() {
         [one] => format!("{head}: {one}"),
         many => format!("{head}: {}", many.iter().map(|cause| format!("\n* {cause}")).collect::<String>()),

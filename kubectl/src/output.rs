@@ -2,6 +2,7 @@
 
 pub mod columns;
 pub mod table;
+pub mod yaml;
 
 use std::io::Write;
 
@@ -23,6 +24,8 @@ pub enum Format {
     Name,
     /// A JSONPath template.
     JsonPath(Template),
+    /// What a JSONPath finds, as a JSON list.
+    JsonPathAsJson(Template),
     /// Columns of one's own.
     CustomColumns(columns::CustomColumns),
 }
@@ -42,11 +45,12 @@ impl Format {
             "yaml" => Self::Yaml,
             "name" => Self::Name,
             "jsonpath" => Self::JsonPath(template(needed()?)?),
+            "jsonpath-as-json" => Self::JsonPathAsJson(template(needed()?)?),
             "custom-columns" => Self::CustomColumns(columns::CustomColumns::parse(needed()?)?),
             "" => Self::Table { wide: false },
             other => {
                 return Err(Failure::usage(format!(
-                    "unable to match a printer suitable for the output format \"{other}\", allowed formats are: custom-columns,json,jsonpath,name,wide,yaml"
+                    "unable to match a printer suitable for the output format \"{other}\", allowed formats are: custom-columns,json,jsonpath,jsonpath-as-json,name,wide,yaml"
                 )));
             }
         })
@@ -68,8 +72,9 @@ pub fn print(format: &Format, object: &Value, show_managed_fields: bool) -> Resu
     }
     match format {
         Format::Json => line(&indented(&object)?),
-        Format::Yaml => text(&serde_yaml::to_string(&object)?),
+        Format::Yaml => text(&yaml::render(&object)),
         Format::JsonPath(template) => text(&template.render(&object)),
+        Format::JsonPathAsJson(template) => line(&indented(&template.values(&object).into())?),
         Format::CustomColumns(columns) => text(&columns.render(&items(&object))),
         Format::Name | Format::Table { .. } => {
             unreachable!("names and tables are printed by the commands, which know the resource")
@@ -78,7 +83,7 @@ pub fn print(format: &Format, object: &Value, show_managed_fields: bool) -> Resu
 }
 
 /// JSON with kubectl's indentation of four.
-fn indented(object: &Value) -> Result<String> {
+pub fn indented(object: &Value) -> Result<String> {
     let mut out = Vec::new();
     let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
     serde::Serialize::serialize(object, &mut serde_json::Serializer::with_formatter(&mut out, formatter))?;

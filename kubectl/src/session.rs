@@ -1,13 +1,16 @@
 //! A connection to one cluster: client, namespace, and the resources the server has (asked for once, when first needed).
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
-use http::{Method, Request};
+use http::header::WARNING;
+use http::{Method, Request, Response};
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tower::util::MapResponseLayer;
 
 use crate::cli::Global;
 use crate::failure::{Failure, Result};
@@ -37,7 +40,8 @@ impl Session {
         let config = config(global).await?;
         let namespace = global.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config).map_err(|error| Failure::usage(error.to_string()))?;
+        let client = ClientBuilder::try_from(config).map_err(|error| Failure::usage(error.to_string()))?;
+        let client = client.with_layer(&MapResponseLayer::new(show_warnings())).build();
         Ok(Self {
             client,
             namespace,
@@ -92,6 +96,46 @@ impl Session {
     }
 }
 
+/// Prints what the server warns of (header `Warning`, code 299), each text once.
+fn show_warnings<B>() -> impl Fn(Response<B>) -> Response<B> + Clone {
+    let shown = Arc::new(Mutex::new(BTreeSet::new()));
+    move |response| {
+        for value in response.headers().get_all(WARNING).iter().filter_map(|value| value.to_str().ok()) {
+            for text in warnings(value) {
+                if shown.lock().expect("nobody panics while holding it").insert(text.clone()) {
+                    eprintln!("Warning: {text}");
+                }
+            }
+        }
+        response
+    }
+}
+
+/// The quoted texts of `299 - "one", 299 - "two"`.
+fn warnings(mut value: &str) -> Vec<String> {
+    let mut texts = Vec::new();
+    while let Some(rest) = value.trim_start_matches([',', ' ']).strip_prefix("299 ") {
+        let Some((_, quoted)) = rest.split_once('"') else { break };
+        let (mut text, mut escaped, mut end) = (String::new(), false, quoted.len());
+        for (index, c) in quoted.char_indices() {
+            match (escaped, c) {
+                (false, '\\') => escaped = true,
+                (false, '"') => {
+                    end = index + 1;
+                    break;
+                }
+                (_, c) => {
+                    text.push(c);
+                    escaped = false;
+                }
+            }
+        }
+        texts.push(text);
+        value = &quoted[end..];
+    }
+    texts
+}
+
 fn bad_request(error: http::Error) -> Failure {
     Failure::usage(error.to_string())
 }
@@ -125,5 +169,15 @@ fn no_config(error: &str, global: &Global) -> Failure {
         None => Failure::Connection(format!(
             "The connection to the server localhost:8080 was refused - did you specify the right host or port? (no kubeconfig: {error}; `kubelab start` writes one)"
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn warnings_are_taken_out_of_the_header() {
+        let texts = super::warnings(r#"299 - "unknown field \"x\"", 299 kube "b \\ c""#);
+        assert_eq!(texts, [r#"unknown field "x""#, r"b \ c"]);
+        assert!(super::warnings("199 - \"old\"").is_empty());
     }
 }

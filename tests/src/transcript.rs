@@ -1,6 +1,7 @@
 //! Transcripts: what a user types and exactly what is printed, as text files.
 //!
 //! A line `$ command` is run by the shell; the lines up to the next one are its output (both streams), then `[exit N]` if it fails.
+//! A line `% command` is run only where the whole transcript is asked for: by the official program, not by ours.
 //! `[..]` stands for anything within a line, a line `...` for any lines. `## file NAME` up to `## end` is a file in the folder that the
 //! commands run in. Entry point: [`play`].
 
@@ -13,16 +14,19 @@ use crate::command::{Ran, run};
 #[derive(Debug, PartialEq)]
 struct Step {
     line: usize,
+    /// Whether ours is run, too.
+    shared: bool,
     command: String,
     wanted: Vec<String>,
 }
 
-/// Runs a transcript in a folder; `prepare` gives the shell its environment. Panics with all differences.
+/// Runs a transcript (or only the `shared` part of it) in a folder; `prepare` gives the shell its environment.
+/// Panics with all differences.
 #[track_caller]
-pub fn play(transcript: &Path, folder: &Path, prepare: impl Fn(&mut Command)) {
+pub fn play(transcript: &Path, whole: bool, folder: &Path, prepare: impl Fn(&mut Command)) {
     let text = std::fs::read_to_string(transcript).unwrap_or_else(|error| panic!("{}: {error}", transcript.display()));
     let mut differences = Vec::new();
-    for step in read(&text, folder) {
+    for step in read(&text, folder).into_iter().filter(|step| whole || step.shared) {
         let mut command = Command::new("sh");
         command.args(["-c", &format!("{} 2>&1", step.command)]).current_dir(folder);
         prepare(&mut command);
@@ -50,8 +54,9 @@ fn read(text: &str, folder: &Path) -> Vec<Step> {
             let content: String =
                 lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "## end").flat_map(|line| [line, "\n"]).collect();
             std::fs::write(folder.join(name), content).expect("the folder is writable");
-        } else if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step { line: number + 1, command: command.to_owned(), wanted: Vec::new() });
+        } else if let Some(command) = line.strip_prefix("$ ").or(line.strip_prefix("% ")) {
+            let (shared, command) = (line.starts_with('$'), command.to_owned());
+            steps.push(Step { line: number + 1, shared, command, wanted: Vec::new() });
         } else if let Some(step) = steps.last_mut().filter(|_| !line.starts_with("## ")) {
             step.wanted.push(line.trim_end().to_owned());
         }
@@ -101,9 +106,11 @@ mod tests {
     #[test]
     fn steps_files_and_patterns_are_read() {
         let folder = tempfile::tempdir().unwrap();
-        let text = "## A comment.\n## file a.yaml\nkind: A\n## end\n$ one\nout\n\n$ two\n[exit 1]\n";
+        let text = "## A comment.\n## file a.yaml\nkind: A\n## end\n$ one\nout\n\n% two\n[exit 1]\n";
         let steps = read(text, folder.path());
-        let step = |line, command: &str, wanted: &str| Step { line, command: command.into(), wanted: vec![wanted.into()] };
+        let step = |line, command: &str, wanted: &str| {
+            Step { line, shared: command == "one", command: command.into(), wanted: vec![wanted.into()] }
+        };
         assert_eq!(steps, [step(5, "one", "out"), step(8, "two", "[exit 1]")]);
         assert_eq!(std::fs::read_to_string(folder.path().join("a.yaml")).unwrap(), "kind: A\n");
 

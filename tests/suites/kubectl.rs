@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tests::cluster::Cluster;
 use tests::command::{Ran, until};
-use tests::files;
+use tests::{files, transcript};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -205,6 +205,46 @@ fn about_the_cluster(kubectl: &Kubectl) {
         line.split_whitespace().collect::<Vec<_>>(),
         ["replicationcontrollers", "rc", "v1", "true", "ReplicationController"]
     );
+}
+
+/// Every verb that needs no node, as the transcripts have it: all of it with the official program, the shared part with ours.
+#[test]
+fn transcripts() {
+    let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
+    let mut failures = Vec::new();
+    for (program, whole) in [("official", true), ("ours", false)] {
+        for topic in ["create", "apply", "change", "read", "cluster"] {
+            let namespace = format!("{topic}-{program}");
+            cluster.official(&["create", "namespace", &namespace]).ok();
+            until("the namespace's account", SOON, || {
+                let ran = cluster.official(&["get", "serviceaccount", "default", "-n", &namespace]);
+                if ran.code == Some(0) { Ok(()) } else { Err(ran.stderr) }
+            });
+            let played = std::panic::catch_unwind(|| play(&cluster, topic, whole, &namespace));
+            failures.extend(played.err().and_then(|why| why.downcast::<String>().ok()));
+            // Node ports are the cluster's: the next program asks for the same.
+            cluster.official(&["delete", "services", "--all", "-n", &namespace]).ok();
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.iter().map(|why| why.as_str()).collect::<String>());
+}
+
+/// Plays a transcript in a folder of its own, with a kubeconfig of its own whose namespace is this one.
+fn play(cluster: &Cluster, topic: &str, whole: bool, namespace: &str) {
+    let folder = cluster.folder().join(namespace);
+    std::fs::create_dir_all(folder.join("bin")).unwrap();
+    let config = folder.join("kubeconfig");
+    std::fs::copy(cluster.kubeconfig(), &config).unwrap();
+    let set = ["config", "set-context", "--current", "--namespace", namespace, "--kubeconfig", config.to_str().unwrap()];
+    cluster.official(&set).ok();
+    if !whole {
+        std::os::unix::fs::symlink(files::kubelab(), folder.join("bin/kubectl")).unwrap();
+    }
+    let path = format!("{}:{}", folder.join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let transcript = files::root().join(format!("tests/transcripts/{topic}.txt"));
+    transcript::play(&transcript, whole, &folder, |command| {
+        command.env("PATH", &path).env("KUBECONFIG", &config).env("HOME", &folder).env("NAMESPACE", namespace);
+    });
 }
 
 /// Ours suggests what one may have meant.

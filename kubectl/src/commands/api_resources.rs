@@ -1,6 +1,6 @@
 //! `kubectl api-resources`.
 
-use crate::failure::Result;
+use crate::failure::{Failure, Result};
 use crate::output;
 use crate::output::table::align;
 use crate::session::Session;
@@ -23,6 +23,9 @@ pub struct Args {
     /// No heading
     #[arg(long)]
     no_headers: bool,
+    /// By name or kind instead of group
+    #[arg(long)]
+    sort_by: Option<String>,
 }
 
 /// Lists the server's resources.
@@ -38,6 +41,12 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     }
     let mut resources: Vec<_> = session.resources().await?.iter().collect();
     resources.sort_by(|a, b| (&a.group, &a.plural).cmp(&(&b.group, &b.plural)));
+    match args.sort_by.as_deref() {
+        Some("name") => resources.sort_by(|a, b| a.plural.cmp(&b.plural)),
+        Some("kind") => resources.sort_by(|a, b| a.kind.cmp(&b.kind)),
+        Some(_) => return Err(Failure::usage("--sort-by accepts only name or kind")),
+        None => {}
+    }
     for resource in resources {
         let in_group = args.api_group.as_ref().is_none_or(|group| *group == resource.group);
         let in_scope = args.namespaced.is_none_or(|namespaced| namespaced == resource.namespaced);

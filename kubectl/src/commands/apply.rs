@@ -1,5 +1,6 @@
 //! `kubectl apply`: three-way between what was applied last, what is applied now and what is there; or server-side.
 
+mod migration;
 mod three_way;
 
 use http::Method;
@@ -21,6 +22,20 @@ const CLIENT_SIDE: &str = "kubectl-client-side-apply";
 const STRATEGIC: &str = "application/strategic-merge-patch+json";
 /// How often a patch is made anew after a conflict.
 const CONFLICT_RETRIES: usize = 5;
+
+/// What can be done about fields of other managers.
+const ADVICE: &str = "\
+Please review the fields above--they currently have other managers. Here
+are the ways you can resolve this warning:
+* If you intend to manage all of these fields, please re-run the apply
+  command with the `--force-conflicts` flag.
+* If you do not intend to manage all of the fields, please edit your
+  manifest to remove references to the fields that should keep their
+  current managers.
+* You may co-own fields by updating your manifest to match the existing
+  value; in this case, you'll become the manager if the other manager(s)
+  stop managing the field (remove it from their configuration).
+See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts";
 
 /// Flags.
 #[derive(Debug, clap::Args)]
@@ -66,16 +81,38 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
 }
 
 async fn server_side(session: &Session, args: &Args, format: Option<&Format>, located: Located<'_>) -> Result<()> {
+    let object = located.resource.object(&located.namespace, located.manifest.metadata("name"));
+    if args.dry_run == DryRun::None {
+        migrate(session, args, &object).await?;
+    }
     let path = format!(
         "{}?fieldManager={}&force={}&fieldValidation={}{}",
-        located.resource.object(&located.namespace, located.manifest.metadata("name")),
+        object,
         args.field_manager,
         args.force_conflicts,
         validation(&args.validate)?,
         args.dry_run.query()
     );
-    let applied = session.send(Method::PATCH, &path, "application/apply-patch+yaml", &located.manifest.object).await?;
+    let applied = session.send(Method::PATCH, &path, "application/apply-patch+yaml", &located.manifest.object).await;
+    let applied = applied.map_err(|failure| match failure {
+        Failure::Api(status) if status.reason == "Conflict" => Failure::usage(format!("{}\n{ADVICE}", status.message)),
+        failure => failure,
+    })?;
     report(format, &display(&located, &applied), "serverside-applied", args.dry_run, &applied)
+}
+
+/// What was applied by the client before is the applying manager's.
+async fn migrate(session: &Session, args: &Args, path: &str) -> Result<()> {
+    let live = match session.get(path).await {
+        Err(failure) if failure.is_not_found() => return Ok(()),
+        live => live?,
+    };
+    let Some(patch) = migration::patch(&live, CLIENT_SIDE, &args.field_manager) else { return Ok(()) };
+    match session.send(Method::PATCH, path, "application/json-patch+json", &patch).await {
+        // Somebody else was faster; the next apply finds what is left to do.
+        Err(failure) if failure.is_conflict() => Ok(()),
+        result => result.map(drop),
+    }
 }
 
 fn display(located: &Located<'_>, object: &Value) -> String {
@@ -112,7 +149,7 @@ async fn client_side(
     if live["metadata"]["annotations"][LAST_APPLIED].is_null() {
         eprintln!(
             "Warning: resource {} is missing the {LAST_APPLIED} annotation which is required by kubectl apply. kubectl apply should only be used on resources created declaratively by either kubectl create --save-config or kubectl apply. The missing annotation will be patched automatically.",
-            display(&located, &live)
+            format_args!("{}/{}", located.resource.plural, located.manifest.metadata("name"))
         );
     }
     let when = || format!("error when applying patch to \"{}\" from \"{source}\"", display(&located, modified));

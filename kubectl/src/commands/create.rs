@@ -1,13 +1,17 @@
-//! `kubectl create -f`, and the generators for namespaces, config maps, secrets and service accounts.
+//! `kubectl create`: objects from files, or from a generator (`create/`), one file a topic.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+mod data;
+mod generator;
+mod policy;
+mod rbac;
+mod service;
+mod token;
+mod workload;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use clap::Subcommand;
-use serde_json::{Value, json};
+use http::{Method, Request};
+use serde_json::Value;
 
+use self::generator::Generator;
 use super::{DryRun, format, report};
 use crate::failure::{Failure, Result};
 use crate::manifest::{Files, Manifest};
@@ -21,12 +25,16 @@ pub struct Args {
     files: Files,
     #[command(flatten)]
     write: Write,
+    /// Send a raw body to this path
+    #[arg(long, value_name = "PATH")]
+    raw: Option<String>,
     #[command(subcommand)]
     generator: Option<Generator>,
 }
 
+/// How a write is done and shown.
 #[derive(Debug, clap::Args)]
-struct Write {
+pub struct Write {
     /// Send nothing (client), or store nothing (server)
     #[arg(long, value_enum, default_value = "none", default_missing_value = "client", num_args = 0..=1, require_equals = true)]
     dry_run: DryRun,
@@ -38,80 +46,60 @@ struct Write {
     validate: String,
 }
 
-#[derive(Debug, Subcommand)]
-enum Generator {
-    /// Create a namespace with the specified name
-    #[command(visible_alias = "ns")]
-    Namespace {
-        name: String,
-        #[command(flatten)]
-        write: Write,
-    },
-    /// Create a service account with the specified name
-    #[command(visible_alias = "sa")]
-    Serviceaccount {
-        name: String,
-        #[command(flatten)]
-        write: Write,
-    },
-    /// Create a config map from literals or files
-    #[command(visible_alias = "cm")]
-    Configmap {
-        name: String,
-        #[command(flatten)]
-        data: Data,
-        #[command(flatten)]
-        write: Write,
-    },
-    /// Create a secret: kubectl create secret generic NAME
-    Secret {
-        /// generic
-        kind: String,
-        name: String,
-        #[command(flatten)]
-        data: Data,
-        #[command(flatten)]
-        write: Write,
-    },
-}
-
-#[derive(Debug, clap::Args)]
-struct Data {
-    /// key=value
-    #[arg(long)]
-    from_literal: Vec<String>,
-    /// key=path, or path (its file name is the key)
-    #[arg(long)]
-    from_file: Vec<String>,
-}
-
 /// Creates what files or a generator say.
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let Some(generator) = args.generator else {
-        let mut failures = Vec::new();
-        for manifest in args.files.read()? {
-            let source = manifest.source.clone();
-            let created = create(session, manifest, &args.write).await;
-            failures.extend(created.err().map(|failure| failure.when(&format!("error when creating \"{source}\""))));
+    match args.generator {
+        Some(Generator::Token(args)) => token::run(session, args).await,
+        Some(generator) => generator::run(session, generator).await,
+        None => {
+            if let Some(path) = &args.raw {
+                return raw(session, path, &args.files).await;
+            }
+            let mut failures = Vec::new();
+            for manifest in args.files.read()? {
+                let source = manifest.source.clone();
+                let created = create(session, manifest, &args.write, "kubectl-create").await;
+                failures
+                    .extend(created.err().map(|failure| failure.when(&format!("error when creating \"{source}\""))));
+            }
+            Failure::join(failures)
         }
-        return Failure::join(failures);
-    };
-    let (object, write) = generate(generator)?;
-    create(session, Manifest { source: String::new(), object }, &write).await
+    }
 }
 
-async fn create(session: &Session, manifest: Manifest, write: &Write) -> Result<()> {
-    let located = manifest.locate(session).await?;
+async fn raw(session: &Session, path: &str, files: &Files) -> Result<()> {
+    let [manifest] = &files.read()?[..] else {
+        return Err(Failure::usage("--raw can only use a single local file or stdin"));
+    };
+    let request = Request::builder().method(Method::POST).uri(path).header("Content-Type", "application/json");
+    let request = request.body(serde_json::to_vec(&manifest.object)?);
+    let request = request.map_err(|error| Failure::usage(error.to_string()))?;
+    crate::output::line(&session.client.request_text(request).await?)
+}
+
+/// Creates one object and says so.
+pub async fn create(session: &Session, manifest: Manifest, write: &Write, manager: &str) -> Result<()> {
+    create_as(session, manifest, write, manager, "created").await
+}
+
+/// Creates one object and says it with this word.
+pub async fn create_as(session: &Session, manifest: Manifest, write: &Write, manager: &str, done: &str) -> Result<()> {
+    let generated = manifest.source.is_empty();
+    let mut located = manifest.locate(session).await?;
+    if generated && write.dry_run == DryRun::Client && !session.namespace_given {
+        // What is only shown is good for any namespace.
+        located.manifest.object["metadata"].as_object_mut().map(|metadata| metadata.remove("namespace"));
+    }
     let object = &located.manifest.object;
     let path = format!(
-        "{}?fieldManager=kubectl-create&fieldValidation={}{}",
+        "{}?fieldManager={manager}&fieldValidation={}{}",
         located.resource.collection(Some(&located.namespace)),
         validation(&write.validate)?,
         write.dry_run.query()
     );
     let created = if write.dry_run == DryRun::Client { object.clone() } else { session.post(&path, object).await? };
     let display = format!("{}/{}", located.resource.prefix(), created["metadata"]["name"].as_str().unwrap_or_default());
-    report(format(write.output.as_deref())?.as_ref(), &display, "created", write.dry_run, &created)
+    report(format(write.output.as_deref())?.as_ref(), &display, done, write.dry_run, &created)
 }
 
 /// `--validate` as the server's fieldValidation.
@@ -124,54 +112,7 @@ pub fn validation(validate: &str) -> Result<&'static str> {
     }
 }
 
-fn generate(generator: Generator) -> Result<(Value, Write)> {
-    let object = |kind: &str, name: String| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}});
-    Ok(match generator {
-        Generator::Namespace { name, write } => (object("Namespace", name), write),
-        Generator::Serviceaccount { name, write } => (object("ServiceAccount", name), write),
-        Generator::Configmap { name, data, write } => {
-            let mut object = object("ConfigMap", name);
-            for (key, bytes) in data.read()? {
-                match String::from_utf8(bytes) {
-                    Ok(text) => object["data"][key] = text.into(),
-                    Err(binary) => object["binaryData"][key] = STANDARD.encode(binary.as_bytes()).into(),
-                }
-            }
-            (object, write)
-        }
-        Generator::Secret { kind, name, data, write } => {
-            if kind != "generic" {
-                return Err(Failure::usage(format!(
-                    "unknown kind of secret {kind:?}; kubectl create secret generic NAME"
-                )));
-            }
-            let mut object = object("Secret", name);
-            object["type"] = "Opaque".into();
-            for (key, bytes) in data.read()? {
-                object["data"][key] = STANDARD.encode(bytes).into();
-            }
-            (object, write)
-        }
-    })
-}
-
-impl Data {
-    fn read(&self) -> Result<BTreeMap<String, Vec<u8>>> {
-        let mut data = BTreeMap::new();
-        for literal in &self.from_literal {
-            let (key, value) = literal
-                .split_once('=')
-                .ok_or_else(|| Failure::usage(format!("invalid literal source {literal}, expected key=value")))?;
-            data.insert(key.to_owned(), value.as_bytes().to_vec());
-        }
-        for source in &self.from_file {
-            let path = PathBuf::from(source.split_once('=').map_or(source.as_str(), |(_, path)| path));
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            let key = source.split_once('=').map_or(name, |(key, _)| key.to_owned());
-            let bytes = std::fs::read(&path)
-                .map_err(|error| Failure::usage(format!("error reading {}: {error}", path.display())))?;
-            data.insert(key, bytes);
-        }
-        Ok(data)
-    }
+/// An object with nothing but its name.
+fn named(api_version: &str, kind: &str, name: &str) -> Value {
+    serde_json::json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}})
 }

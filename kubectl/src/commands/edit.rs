@@ -22,22 +22,33 @@ pub struct Args {
     args: Vec<String>,
     #[command(flatten)]
     files: Files,
+    /// A subresource: status
+    #[arg(long)]
+    subresource: Option<String>,
+    /// In which form: yaml or json
+    #[arg(short, long, default_value = "yaml")]
+    output: String,
 }
 
 /// Edits each object.
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     for target in &targets::resolve(session, &args.args, &Selection::default(), false, &args.files).await? {
-        edit(session, target).await?;
+        edit(session, target, &args).await?;
     }
     Ok(())
 }
 
-async fn edit(session: &Session, target: &Target<'_>) -> Result<()> {
-    let mut original = target.get(session).await?;
+async fn edit(session: &Session, target: &Target<'_>, args: &Args) -> Result<()> {
+    let subresource = args.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
+    let path = format!("{}{subresource}", target.path());
+    let mut original = session.get(&path).await?;
     if let Some(metadata) = original["metadata"].as_object_mut() {
         metadata.remove("managedFields");
     }
-    let yaml = serde_yaml::to_string(&original)?;
+    let yaml = match args.output.as_str() {
+        "json" => output::indented(&original)? + "\n",
+        _ => output::yaml::render(&original),
+    };
     let mut text = format!("{HELP}{yaml}");
     let mut last_error: Option<Failure> = None;
     loop {
@@ -61,14 +72,8 @@ async fn edit(session: &Session, target: &Target<'_>) -> Result<()> {
                     return Ok(());
                 }
                 Some(patch) => {
-                    target
-                        .patch(
-                            session,
-                            "application/merge-patch+json",
-                            "fieldManager=kubectl-edit&fieldValidation=Strict",
-                            &patch,
-                        )
-                        .await
+                    let path = format!("{path}?fieldManager=kubectl-edit&fieldValidation=Strict");
+                    session.send(http::Method::PATCH, &path, "application/merge-patch+json", &patch).await
                 }
             },
         };

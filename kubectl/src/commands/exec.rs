@@ -1,4 +1,4 @@
-//! `kubectl exec`.
+//! `kubectl exec` and `attach`.
 
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
@@ -35,30 +35,65 @@ pub struct Args {
     command: Vec<String>,
 }
 
+/// Flags of `attach`.
+#[derive(Debug, clap::Args)]
+pub struct AttachArgs {
+    /// POD or TYPE/NAME
+    target: String,
+    /// The container
+    #[arg(short, long)]
+    container: Option<String>,
+    /// Pass standard input to the container
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Standard input is a terminal
+    #[arg(short = 't', long)]
+    tty: bool,
+}
+
 /// Runs a command in a container; its exit code becomes ours.
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let target = targets::one(session, std::slice::from_ref(&args.target), "pods").await?;
+    let (name, container) = find(session, &args.target, args.container, "exec into").await?;
+    let (params, tty) = streams(container, args.stdin, args.tty);
+    let pods: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
+    let process = pods.exec(&name, args.command, &params).await.map_err(exec_failure)?;
+    let _raw = if tty { Some(RawTerminal::enter()?) } else { None };
+    attach(process, tty).await
+}
+
+/// Joins the streams of a container's main process.
+pub async fn attach_to(session: &Session, args: AttachArgs) -> Result<()> {
+    let (name, container) = find(session, &args.target, args.container, "attach to").await?;
+    let (params, tty) = streams(container, args.stdin, args.tty);
+    let pods: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
+    let process = pods.attach(&name, &params).await.map_err(exec_failure)?;
+    let _raw = if tty { Some(RawTerminal::enter()?) } else { None };
+    eprintln!("If you don't see a command prompt, try pressing enter.");
+    attach(process, tty).await
+}
+
+/// The pod and the container that are meant.
+async fn find(session: &Session, asked: &str, container: Option<String>, doing: &str) -> Result<(String, String)> {
+    let target = targets::one(session, &[asked.to_owned()], "pods").await?;
     let pod = one_pod(session, &target).await?;
     let name = pod["metadata"]["name"].as_str().unwrap_or_default();
     if let Some(phase) = pod["status"]["phase"].as_str().filter(|phase| ["Succeeded", "Failed"].contains(phase)) {
-        return Err(Failure::usage(format!(
-            "cannot exec into a container in a completed pod; current phase is {phase}"
-        )));
+        return Err(Failure::usage(format!("cannot {doing} a container in a completed pod; current phase is {phase}")));
     }
     let names = |field: &str| -> Vec<String> {
         let list = pod["spec"][field].as_array();
         list.into_iter().flatten().filter_map(|container| container["name"].as_str().map(str::to_owned)).collect()
     };
-    let container = choose(&pod, args.container.clone(), &names("containers"), &names("initContainers"))?;
-    let tty = args.tty && std::io::stdin().is_terminal();
-    if args.tty && !tty {
+    let container = choose(&pod, container, &names("containers"), &names("initContainers"))?;
+    Ok((name.to_owned(), container))
+}
+
+fn streams(container: String, stdin: bool, wants_tty: bool) -> (AttachParams, bool) {
+    let tty = wants_tty && std::io::stdin().is_terminal();
+    if wants_tty && !tty {
         eprintln!("Unable to use a TTY - input is not a terminal or the right kind of file");
     }
-    let params = AttachParams::default().container(container).stdin(args.stdin).stdout(true).stderr(!tty).tty(tty);
-    let pods: Api<Pod> = Api::namespaced(session.client.clone(), &session.namespace);
-    let process = pods.exec(name, args.command, &params).await.map_err(exec_failure)?;
-    let _raw = if tty { Some(RawTerminal::enter()?) } else { None };
-    attach(process, tty).await
+    (AttachParams::default().container(container).stdin(stdin).stdout(true).stderr(!tty).tty(tty), tty)
 }
 
 /// What the server answered instead of switching protocols.

@@ -55,6 +55,12 @@ pub struct Args {
     /// What is not there is no error
     #[arg(long)]
     ignore_not_found: bool,
+    /// A subresource: status or scale
+    #[arg(long)]
+    subresource: Option<String>,
+    /// GET this path and print the answer as it is
+    #[arg(long, value_name = "PATH")]
+    raw: Option<String>,
     /// Long lists are fetched in pages of this size; 0 for all at once
     #[arg(long, default_value_t = DEFAULT_CHUNK)]
     chunk_size: u32,
@@ -62,7 +68,14 @@ pub struct Args {
 
 /// Prints objects.
 pub async fn run(session: &Session, args: Args) -> Result<()> {
-    let format = Format::parse(args.output.as_deref())?;
+    if let Some(path) = &args.raw {
+        let request = Request::get(path).body(vec![]).map_err(|error| Failure::usage(error.to_string()))?;
+        return output::text(&session.client.request_text(request).await?);
+    }
+    let format = match Format::parse(args.output.as_deref())? {
+        Format::CustomColumns(columns) if args.no_headers => Format::CustomColumns(columns.without_headings()),
+        format => format,
+    };
     let named = match args.files.is_empty() {
         true => targets::parse(session, &args.args).await?,
         false => Named::Objects(targets::resolve(session, &args.args, &args.selection, false, &args.files).await?),
@@ -100,7 +113,8 @@ async fn list(session: &Session, args: &Args, resource: &Resource, accept: &str)
         let token = if next.is_empty() { String::new() } else { format!("&continue={}", encode(&next)) };
         let page = session
             .get_as(&collection(session, args, resource, &format!("&limit={}{token}", args.chunk_size)), accept)
-            .await?;
+            .await
+            .map_err(|failure| unable(failure, args, resource))?;
         next = page["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
         match &mut whole {
             None => whole = Some(page),
@@ -115,6 +129,26 @@ async fn list(session: &Session, args: &Args, resource: &Resource, accept: &str)
     }
 }
 
+/// A refused selector is told together with what it is.
+fn unable(failure: Failure, args: &Args, resource: &Resource) -> Failure {
+    match failure {
+        Failure::Api(mut status) if status.reason == "BadRequest" && args.selection.is_query() => {
+            let text = |selector: &Option<String>| selector.clone().unwrap_or_default();
+            status.message = format!(
+                "Unable to find \"{}/{}, Resource={}\" that match label selector \"{}\", field selector \"{}\": {}",
+                resource.group,
+                resource.version,
+                resource.plural,
+                text(&args.selection.selector),
+                text(&args.selection.field_selector),
+                status.message
+            );
+            Failure::Api(status)
+        }
+        failure => failure,
+    }
+}
+
 /// Runs over objects; with `--ignore-not-found` those that are missing are left out, else reported at the end.
 async fn each<'a>(
     session: &Session,
@@ -124,9 +158,15 @@ async fn each<'a>(
 ) -> Result<(Vec<(&'a Target<'a>, Value)>, Vec<Failure>)> {
     let (mut found, mut failures) = (Vec::new(), Vec::new());
     for target in targets {
-        match session.get_as(&target.path(), accept).await {
+        let subresource = args.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
+        match session.get_as(&format!("{}{subresource}", target.path()), accept).await {
             Ok(object) => found.push((target, object)),
             Err(failure) if failure.is_not_found() && args.ignore_not_found => {}
+            Err(failure) if failure.is_not_found() && target.resource.namespaced => {
+                // Where not even the namespace is there, that is what to say.
+                let namespace = session.get(&format!("/api/v1/namespaces/{}", target.namespace)).await;
+                failures.push(namespace.err().filter(Failure::is_not_found).unwrap_or(failure));
+            }
             Err(failure) => failures.push(failure),
         }
     }

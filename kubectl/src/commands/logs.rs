@@ -94,7 +94,14 @@ async fn pods(session: &Session, args: &Args) -> Result<Vec<Value>> {
         ));
     };
     let target = targets::one(session, std::slice::from_ref(name), "pods").await?;
-    Ok(vec![one_pod(session, &target).await?])
+    let pod = one_pod(session, &target).await.map_err(|failure| match failure {
+        Failure::Api(status) if status.code == 404 => Failure::usage(format!(
+            "error from server ({}): {} in namespace \"{}\"",
+            status.reason, status.message, session.namespace
+        )),
+        failure => failure,
+    });
+    Ok(vec![pod?])
 }
 
 /// The pod itself, or the first of those that the workload selects.

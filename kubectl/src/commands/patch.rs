@@ -71,9 +71,14 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
             };
             let changed = before["metadata"]["resourceVersion"] != after["metadata"]["resourceVersion"]
                 || args.dry_run != DryRun::None;
+            // A subresource may be of another kind: a scale.
+            let display = match after["kind"].as_str() {
+                Some("Scale") => format!("scale.autoscaling/{}", target.name),
+                _ => target.display(),
+            };
             report(
                 format.as_ref(),
-                &target.display(),
+                &display,
                 if changed { "patched" } else { "patched (no change)" },
                 args.dry_run,
                 &after,

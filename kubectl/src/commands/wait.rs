@@ -64,6 +64,12 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     }
     let mut failures = Vec::new();
     for target in &targets {
+        // Of what was never there nothing is said.
+        let absent = matches!(awaited, Awaited::Deleted)
+            && target.get(session).await.is_err_and(|failure| failure.is_not_found());
+        if absent {
+            continue;
+        }
         match timeout(limit, awaited.wait(session, target)).await {
             Ok(Ok(())) => output::line(&format!("{} {}", target.display(), awaited.met()))?,
             Ok(Err(failure)) => failures.push(failure),
@@ -189,12 +195,34 @@ pub async fn until_gone(
     }
 }
 
+/// Shows `look` an object as it is and after each change (None: it is gone), until it says that this was enough.
+pub async fn follow(
+    session: &Session,
+    target: &Target<'_>,
+    mut look: impl FnMut(Option<&Value>) -> Result<bool>,
+) -> Result<()> {
+    loop {
+        let object = target.get(session).await?;
+        if look(Some(&object))? {
+            return Ok(());
+        }
+        let enough =
+            watch(session, target, &object, |kind, object| match look(Some(object).filter(|_| kind != "DELETED")) {
+                Ok(false) => None,
+                outcome => Some(outcome.map(drop)),
+            });
+        if let Some(outcome) = enough.await? {
+            return outcome;
+        }
+    }
+}
+
 /// Watches one object from its present revision until `decide` answers, or the server ends the watch (None).
 async fn watch<T>(
     session: &Session,
     target: &Target<'_>,
     object: &Value,
-    decide: impl Fn(&str, &Value) -> Option<T>,
+    mut decide: impl FnMut(&str, &Value) -> Option<T>,
 ) -> Result<Option<T>> {
     let revision = object["metadata"]["resourceVersion"].as_str().unwrap_or_default();
     let path = format!(

@@ -8,7 +8,10 @@ use crate::output::table::align;
 
 /// Headings with their paths.
 #[derive(Debug)]
-pub struct CustomColumns(Vec<(String, Path)>);
+pub struct CustomColumns {
+    columns: Vec<(String, Path)>,
+    headed: bool,
+}
 
 impl CustomColumns {
     /// Parses the flag's argument.
@@ -24,21 +27,26 @@ impl CustomColumns {
         if text.is_empty() {
             return Err(Failure::usage("custom-columns format specified but no custom columns given"));
         }
-        Ok(Self(text.split(',').map(column).collect::<Result<_>>()?))
+        Ok(Self { columns: text.split(',').map(column).collect::<Result<_>>()?, headed: true })
+    }
+
+    /// The same, only the rows.
+    pub fn without_headings(self) -> Self {
+        Self { headed: false, ..self }
     }
 
     /// The aligned text for these objects.
     pub fn render(&self, items: &[Value]) -> String {
-        let headings: Vec<String> = self.0.iter().map(|(heading, _)| heading.clone()).collect();
+        let headings: Vec<String> = self.columns.iter().map(|(heading, _)| heading.clone()).collect();
         let row = |item: &Value| -> Vec<String> {
             let cell = |path: &Path| {
                 let found: Vec<String> = path.find(item, item).into_iter().map(print).collect();
                 if found.is_empty() { "<none>".to_owned() } else { found.join(",") }
             };
-            self.0.iter().map(|(_, path)| cell(path)).collect()
+            self.columns.iter().map(|(_, path)| cell(path)).collect()
         };
         let rows: Vec<Vec<String>> = items.iter().map(row).collect();
-        let lines: Vec<&Vec<String>> = std::iter::once(&headings).chain(&rows).collect();
+        let lines: Vec<&Vec<String>> = std::iter::once(&headings).filter(|_| self.headed).chain(&rows).collect();
         align(&lines)
     }
 }

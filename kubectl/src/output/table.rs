@@ -6,6 +6,8 @@ use api::jsonpath::print;
 
 /// Spaces between columns.
 const PADDING: usize = 3;
+/// A column but the last is at least so wide, its spaces included.
+const LEAST: usize = 6;
 
 /// What of a table is shown.
 #[derive(Clone, Debug, Default)]
@@ -96,13 +98,13 @@ pub fn align(lines: &[&Vec<String>]) -> String {
     let width = |column: usize| {
         lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
     };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let widths: Vec<usize> = (0..columns).map(|column| (width(column) + PADDING).max(LEAST)).collect();
     let mut out = String::new();
     for line in lines {
         for (index, cell) in line.iter().enumerate() {
             out.push_str(cell);
             if index + 1 < line.len() {
-                out.push_str(&" ".repeat(widths[index] + PADDING - cell.chars().count()));
+                out.push_str(&" ".repeat(widths[index] - cell.chars().count()));
             }
         }
         out.push('\n');
@@ -121,8 +123,8 @@ mod tests {
             "rows": [{"cells": ["a", "5s", "n1"], "object": {"metadata": {"namespace": "x", "labels": {"app": "w"}}}}, {"cells": ["longer", "1m", null], "object": {"metadata": {}}}]});
         let shown = |options: Options| rows(&table, &options).render(options.wide || options.show_labels);
         assert_eq!(shown(Options::default()), "NAME     AGE\na        5s\nlonger   1m\n");
-        assert_eq!(shown(Options { wide: true, ..Default::default() }), "a        5s   n1\nlonger   1m   <none>\n");
+        assert_eq!(shown(Options { wide: true, ..Default::default() }), "a        5s    n1\nlonger   1m    <none>\n");
         let labelled = Options { show_labels: true, with_namespace: true, ..Default::default() };
-        assert_eq!(shown(labelled), "x   a        5s   app=w\n    longer   1m   <none>\n");
+        assert_eq!(shown(labelled), "x     a        5s    app=w\n      longer   1m    <none>\n");
     }
 }
