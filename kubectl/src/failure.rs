@@ -128,10 +128,25 @@ fn invalid(status: &Status) -> String {
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::Api(status),
+            kube::Error::Api(status) => Self::Api(worded(status)),
             error => Self::Connection(connection(&error)),
         }
     }
+}
+
+/// An answer that is no Status gets the words of its code.
+fn worded(mut status: Box<Status>) -> Box<Status> {
+    if status.reason == "Failed to parse error data" {
+        (status.reason, status.message) = match status.code {
+            404 => ("NotFound".to_owned(), "the server could not find the requested resource".to_owned()),
+            code => {
+                let message =
+                    format!("the server responded with the status code {code} but did not return more information");
+                (String::new(), message)
+            }
+        };
+    }
+    status
 }
 
 /// The innermost reason, in kubectl's words where it has some.

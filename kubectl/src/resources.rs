@@ -120,7 +120,15 @@ impl Resources {
 
     /// The members of a category such as `all`.
     pub fn category(&self, name: &str) -> Vec<&Resource> {
-        self.0.iter().filter(|resource| resource.categories.iter().any(|category| category == name)).collect()
+        let has = |resource: &&Resource| resource.categories.iter().any(|category| category == name);
+        let mut members: Vec<&Resource> = Vec::new();
+        for resource in self.0.iter().filter(has) {
+            // Of several versions the server names the preferred one first.
+            if !members.iter().any(|other| other.group == resource.group && other.plural == resource.plural) {
+                members.push(resource);
+            }
+        }
+        members
     }
 
     fn unknown(&self, name: &str) -> Failure {

@@ -51,8 +51,12 @@ fn read(text: &str, folder: &Path) -> Vec<Step> {
     let mut lines = text.lines().enumerate();
     while let Some((number, line)) = lines.next() {
         if let Some(name) = line.strip_prefix("## file ") {
-            let content: String =
-                lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "## end").flat_map(|line| [line, "\n"]).collect();
+            let content: String = lines
+                .by_ref()
+                .map(|(_, line)| line)
+                .take_while(|line| *line != "## end")
+                .flat_map(|line| [line, "\n"])
+                .collect();
             std::fs::write(folder.join(name), content).expect("the folder is writable");
         } else if let Some(command) = line.strip_prefix("$ ").or(line.strip_prefix("% ")) {
             let (shared, command) = (line.starts_with('$'), command.to_owned());
@@ -108,8 +112,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = "## A comment.\n## file a.yaml\nkind: A\n## end\n$ one\nout\n\n% two\n[exit 1]\n";
         let steps = read(text, folder.path());
-        let step = |line, command: &str, wanted: &str| {
-            Step { line, shared: command == "one", command: command.into(), wanted: vec![wanted.into()] }
+        let step = |line, command: &str, wanted: &str| Step {
+            line,
+            shared: command == "one",
+            command: command.into(),
+            wanted: vec![wanted.into()],
         };
         assert_eq!(steps, [step(5, "one", "out"), step(8, "two", "[exit 1]")]);
         assert_eq!(std::fs::read_to_string(folder.path().join("a.yaml")).unwrap(), "kind: A\n");

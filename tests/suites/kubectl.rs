@@ -235,7 +235,8 @@ fn play(cluster: &Cluster, topic: &str, whole: bool, namespace: &str) {
     std::fs::create_dir_all(folder.join("bin")).unwrap();
     let config = folder.join("kubeconfig");
     std::fs::copy(cluster.kubeconfig(), &config).unwrap();
-    let set = ["config", "set-context", "--current", "--namespace", namespace, "--kubeconfig", config.to_str().unwrap()];
+    let set =
+        ["config", "set-context", "--current", "--namespace", namespace, "--kubeconfig", config.to_str().unwrap()];
     cluster.official(&set).ok();
     if !whole {
         std::os::unix::fs::symlink(files::kubelab(), folder.join("bin/kubectl")).unwrap();

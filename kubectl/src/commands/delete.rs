@@ -116,6 +116,10 @@ fn options(args: &Args) -> Result<Value> {
         _ if args.grace_period == 0 => 1,
         _ => args.grace_period,
     };
+    // The server reads options from the body or from the query, never from both.
+    if args.dry_run == DryRun::Server {
+        options["dryRun"] = json!(["All"]);
+    }
     if grace >= 0 {
         options["gracePeriodSeconds"] = grace.into();
     }
@@ -127,8 +131,7 @@ async fn delete(session: &Session, target: &Target<'_>, options: &Value, dry_run
     if dry_run == DryRun::Client {
         return target.get(session).await.map(|_| None);
     }
-    let request = Request::delete(format!("{}?{}", target.path(), dry_run.query().trim_start_matches('&')))
-        .header("Content-Type", "application/json");
+    let request = Request::delete(target.path()).header("Content-Type", "application/json");
     let request = request.body(serde_json::to_vec(options)?).map_err(|error| Failure::usage(error.to_string()))?;
     let answer: Value = session.client.request(request).await?;
     let uid = answer["details"]["uid"].as_str().or(answer["metadata"]["uid"].as_str());

@@ -183,13 +183,15 @@ async fn evict(session: &Session, args: &Args, pod: &Value) -> Result<()> {
     if args.grace_period >= 0 {
         options["gracePeriodSeconds"] = args.grace_period.into();
     }
-    let query = args.dry_run.query().trim_start_matches('&').to_owned();
+    if args.dry_run == DryRun::Server {
+        options["dryRun"] = json!(["All"]);
+    }
     let (method, path, body) = match args.disable_eviction {
-        true => (http::Method::DELETE, format!("{}?{query}", target.path()), options),
+        true => (http::Method::DELETE, target.path(), options),
         false => {
             let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction",
                 "metadata": {"name": name, "namespace": namespace}, "deleteOptions": options});
-            (http::Method::POST, format!("{}/eviction?{query}", target.path()), eviction)
+            (http::Method::POST, format!("{}/eviction", target.path()), eviction)
         }
     };
     loop {

@@ -26,8 +26,8 @@ pub struct Args {
     #[arg(long)]
     subresource: Option<String>,
     /// In which form: yaml or json
-    #[arg(short, long, default_value = "yaml")]
-    output: String,
+    #[arg(short, long)]
+    output: Option<String>,
 }
 
 /// Edits each object.
@@ -45,8 +45,8 @@ async fn edit(session: &Session, target: &Target<'_>, args: &Args) -> Result<()>
     if let Some(metadata) = original["metadata"].as_object_mut() {
         metadata.remove("managedFields");
     }
-    let yaml = match args.output.as_str() {
-        "json" => output::indented(&original)? + "\n",
+    let yaml = match args.output.as_deref() {
+        Some("json") => output::indented(&original)? + "\n",
         _ => output::yaml::render(&original),
     };
     let mut text = format!("{HELP}{yaml}");
@@ -78,7 +78,10 @@ async fn edit(session: &Session, target: &Target<'_>, args: &Args) -> Result<()>
             },
         };
         match outcome {
-            Ok(_) => return output::line(&format!("{} edited", target.display())),
+            Ok(edited) => {
+                let format = super::format(args.output.as_deref())?;
+                return super::report(format.as_ref(), &target.display(), "edited", super::DryRun::None, &edited);
+            }
             Err(failure) => {
                 let reasons: String = failure.to_string().lines().map(|line| format!("# {line}\n")).collect();
                 text = format!("{HELP}{reasons}#\n{body}");
