@@ -52,6 +52,40 @@ impl Plugin for Priority {
         }
         Ok(())
     }
+
+    async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        object: Option<&dyn Object>,
+        lookup: &dyn Lookup,
+    ) -> Result<(), ApiError> {
+        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
+        let class = object.filter(|_| written && attributes.is(GROUP, PLURAL)).and_then(downcast::<PriorityClass>);
+        match class {
+            Some(class) => check_default(attributes, class, lookup).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Only one class may be the default.
+async fn check_default(
+    attributes: &Attributes<'_>,
+    class: &PriorityClass,
+    lookup: &dyn Lookup,
+) -> Result<(), ApiError> {
+    if class.global_default != Some(true) {
+        return Ok(());
+    }
+    let default = default_class(lookup).await?.and_then(|resolved| resolved.class);
+    let own = class.metadata.name.clone();
+    match default {
+        Some(name) if attributes.operation == Operation::Create || own.as_ref() != Some(&name) => {
+            let why = format!("PriorityClass {name} is already marked as default. Only one default can exist");
+            Err(attributes.forbidden(Some(class), &why))
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 async fn resolve(name: Option<&str>, lookup: &dyn Lookup) -> Result<Result<Resolved, String>, ApiError> {
@@ -173,6 +207,27 @@ mod tests {
         ];
         for (spec, classes, expected) in table {
             assert_eq!(admit(spec, classes).await, expected.map_err(str::to_owned));
+        }
+    }
+
+    #[tokio::test]
+    async fn there_is_one_default() {
+        let class =
+            |name: &str, default: bool| json!({"metadata": {"name": name}, "value": 5, "globalDefault": default});
+        let objects = Objects::with(&[(GROUP, PLURAL, class("a", true)), (GROUP, PLURAL, class("b", false))]);
+        let (classes, user) = (resource(GROUP, PLURAL, "PriorityClass", false), User::default());
+        let refused = "priorityclasses.scheduling.k8s.io \"x\" is forbidden: PriorityClass a is already marked as default. Only one default can exist";
+        let table = [
+            (Operation::Create, class("x", true), Some(refused)),
+            (Operation::Create, class("x", false), None),
+            (Operation::Update, class("b", true), Some(refused)),
+            (Operation::Update, class("a", true), None),
+        ];
+        for (operation, value, expected) in table {
+            let class: PriorityClass = serde_json::from_value(value).expect("a class");
+            let attributes = Attributes { operation, ..create(&classes, &user, "") };
+            let answer = Priority.validate(&attributes, Some(&class), &objects).await;
+            assert_eq!(answer.err().map(|error| error.message).as_deref(), expected);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! ServiceAccount: every pod runs as an account that exists, and gets a token of it unless somebody said no.
 
+mod secrets;
+
 use api::error::ApiError;
 use api::well_known::annotations;
 use async_trait::async_trait;
@@ -12,6 +14,7 @@ use process::rng::Rng;
 
 use super::{Attributes, Lookup, Operation, Plugin, find};
 use crate::object::{Object, downcast, downcast_mut};
+use crate::resources::Subresource;
 
 const DEFAULT_ACCOUNT: &str = "default";
 const VOLUME_PREFIX: &str = "kube-api-access-";
@@ -60,16 +63,8 @@ impl Plugin for ServiceAccounts {
             .unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned());
         spec.service_account_name = Some(name.clone());
         spec.service_account = Some(name.clone());
-        let account = match find::<ServiceAccount>(lookup, "", "serviceaccounts", attributes.namespace, &name).await? {
-            Some(account) => account,
-            None => {
-                let why = format!(
-                    "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
-                    attributes.namespace
-                );
-                return Err(attributes.forbidden(Some(pod), &why));
-            }
-        };
+        let account = account_of(attributes, pod, &name, lookup).await?;
+        let spec = pod.spec.get_or_insert_default();
         apply(spec, &account, || format!("{VOLUME_PREFIX}{}", self.rng.suffix(5)));
         Ok(())
     }
@@ -78,16 +73,47 @@ impl Plugin for ServiceAccounts {
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
-        _: &dyn Lookup,
+        lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if !attributes.is("", "pods") || attributes.operation != Operation::Create {
+        let Some(pod) = object.filter(|_| attributes.is_any("", "pods")).and_then(downcast::<Pod>) else {
+            return Ok(());
+        };
+        let create = attributes.operation == Operation::Create && attributes.subresource.is_none();
+        let debug = attributes.operation == Operation::Update
+            && attributes.subresource == Some(Subresource::EphemeralContainers);
+        if !create && !debug {
             return Ok(());
         }
-        match object.and_then(downcast::<Pod>) {
-            Some(pod) if is_mirror(pod) => check_mirror(attributes, pod),
-            Some(_) | None => Ok(()),
+        if create && is_mirror(pod) {
+            return check_mirror(attributes, pod);
+        }
+        let spec = pod.spec.clone().unwrap_or_default();
+        let name = spec.service_account_name.clone().unwrap_or_default();
+        if name.is_empty() {
+            let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
+            let why = format!("no service account specified for pod {}/{pod_name}", attributes.namespace);
+            return Err(attributes.forbidden(Some(pod), &why));
+        }
+        let account = account_of(attributes, pod, &name, lookup).await?;
+        match secrets::forbidden(&spec, &account, debug) {
+            Some(why) => Err(attributes.forbidden(Some(pod), &why)),
+            None => Ok(()),
         }
     }
+}
+
+async fn account_of(
+    attributes: &Attributes<'_>,
+    pod: &Pod,
+    name: &str,
+    lookup: &dyn Lookup,
+) -> Result<ServiceAccount, ApiError> {
+    let namespace = attributes.namespace;
+    let found = find::<ServiceAccount>(lookup, "", "serviceaccounts", namespace, name).await?;
+    found.ok_or_else(|| {
+        let missing = format!("serviceaccount \"{name}\" not found");
+        attributes.forbidden(Some(pod), &format!("error looking up service account {namespace}/{name}: {missing}"))
+    })
 }
 
 fn is_mirror(pod: &Pod) -> bool {

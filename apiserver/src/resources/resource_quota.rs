@@ -1,8 +1,10 @@
 //! ResourceQuota: how much a namespace may use. The quota controller and admission fill in what is used.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
-use k8s_openapi::api::core::v1::{ResourceQuota as Object, ResourceQuotaSpec, ResourceQuotaStatus};
-use serde_json::Value;
+use k8s_openapi::api::core::v1::{
+    ResourceQuota as Object, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
+};
+use serde_json::{Value, json};
 
 use super::printing::{self, AGE, NAME};
 use super::{Columns, Kind, Subresource, checks};
@@ -41,18 +43,12 @@ const STANDARD: &[&str] = &[
     "services.loadbalancers",
 ];
 /// What a scope for pods other than BestEffort can count.
-const OF_PODS: &[&str] = &[
-    "pods",
-    "cpu",
-    "memory",
-    "requests.cpu",
-    "requests.memory",
-    "limits.cpu",
-    "limits.memory",
-    "ephemeral-storage",
-    "requests.ephemeral-storage",
-    "limits.ephemeral-storage",
-];
+const OF_PODS: &[&str] = &["pods", "cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"];
+/// What a scope for claims can count.
+const OF_CLAIMS: &[&str] = &["persistentvolumeclaims", "requests.storage"];
+/// Scopes that either hold or not, whatever their values.
+const EXISTING: &[&str] =
+    &["Terminating", "NotTerminating", "BestEffort", "NotBestEffort", "CrossNamespacePodAffinity"];
 
 impl Kind for ResourceQuota {
     type Object = Object;
@@ -81,6 +77,7 @@ impl Kind for ResourceQuota {
             checks::resource_quantity(&mut errors, &path.key(resource), resource, amount);
         }
         scopes(&mut errors, &FieldPath::root("spec").child("scopes"), &spec);
+        scope_selector(&mut errors, &FieldPath::root("spec").child("scopeSelector"), &spec);
         errors
     }
 
@@ -152,35 +149,92 @@ fn quota_resource(errors: &mut FieldErrors, path: &FieldPath, resource: &str) {
     }
 }
 
+/// Whether a scope can count a standard resource.
+fn counts(scope: &str, resource: &str) -> bool {
+    match scope {
+        "BestEffort" => resource == "pods",
+        "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
+            OF_PODS.contains(&resource)
+        }
+        "VolumeAttributesClass" => OF_CLAIMS.contains(&resource),
+        _ => true,
+    }
+}
+
+/// The standard resources of a quota that a scope can't count.
+fn uncounted<'a>(spec: &'a ResourceQuotaSpec, scope: &str) -> impl Iterator<Item = &'a str> {
+    let hard = spec.hard.iter().flatten().map(|(resource, _)| resource.as_str());
+    hard.filter(move |resource| STANDARD.contains(resource) && !counts(scope, resource))
+}
+
+fn conflicting(scopes: &[&str]) -> usize {
+    let pairs = [["BestEffort", "NotBestEffort"], ["Terminating", "NotTerminating"]];
+    pairs.iter().filter(|pair| pair.iter().all(|scope| scopes.contains(scope))).count()
+}
+
 fn scopes(errors: &mut FieldErrors, path: &FieldPath, spec: &ResourceQuotaSpec) {
     let scopes = spec.scopes.as_deref().unwrap_or_default();
     for scope in scopes {
         if !SCOPES.contains(&scope.as_str()) {
             errors.push(FieldError::invalid(path, scopes, "unsupported scope"));
         }
-        for resource in spec.hard.iter().flatten().map(|(resource, _)| resource.as_str()) {
-            let counted = match scope.as_str() {
-                "BestEffort" => resource == "pods",
-                "Terminating" | "NotTerminating" | "NotBestEffort" | "PriorityClass" | "CrossNamespacePodAffinity" => {
-                    OF_PODS.contains(&resource)
-                }
-                _ => true,
-            };
-            if STANDARD.contains(&resource) && !counted {
-                errors.push(FieldError::invalid(path, scopes, "unsupported scope applied to resource"));
-            }
+        for _ in uncounted(spec, scope) {
+            errors.push(FieldError::invalid(path, scopes, "unsupported scope applied to resource"));
         }
     }
-    let has = |scope: &str| scopes.iter().any(|given| given == scope);
-    if (has("BestEffort") && has("NotBestEffort")) || (has("Terminating") && has("NotTerminating")) {
+    let names: Vec<&str> = scopes.iter().map(String::as_str).collect();
+    for _ in 0..conflicting(&names) {
         errors.push(FieldError::invalid(path, scopes, "conflicting scopes"));
     }
+}
+
+fn scope_selector(errors: &mut FieldErrors, path: &FieldPath, spec: &ResourceQuotaSpec) {
+    let Some(selector) = spec.scope_selector.as_ref() else { return };
+    let path = path.child("matchExpressions");
+    let all = selector.match_expressions.as_deref().unwrap_or_default();
+    for one in all {
+        let (scope, operator) = (one.scope_name.as_str(), one.operator.as_str());
+        let values = one.values.as_deref().unwrap_or_default();
+        if !SCOPES.contains(&scope) {
+            errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
+        }
+        for _ in uncounted(spec, scope) {
+            let shown = internal_selector(all);
+            errors.push(FieldError::invalid(&path, shown, "unsupported scope applied to resource"));
+        }
+        if EXISTING.contains(&scope) && operator != "Exists" {
+            let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            errors.push(FieldError::invalid(&path.child("operator"), operator, detail));
+        }
+        match operator {
+            "In" | "NotIn" if values.is_empty() => {
+                let detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector";
+                errors.push(FieldError::required(&path.child("values"), detail));
+            }
+            "Exists" | "DoesNotExist" if !values.is_empty() => {
+                let detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector";
+                errors.push(FieldError::invalid(&path.child("values"), values, detail));
+            }
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            _ => errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator")),
+        }
+    }
+    let names: Vec<&str> = all.iter().map(|one| one.scope_name.as_str()).collect();
+    for _ in 0..conflicting(&names) {
+        errors.push(FieldError::invalid(&path, &spec.scopes, "conflicting scopes"));
+    }
+}
+
+/// Upstream shows its internal struct here.
+fn internal_selector(all: &[ScopedResourceSelectorRequirement]) -> Value {
+    let shown =
+        all.iter().map(|one| json!({"ScopeName": one.scope_name, "Operator": one.operator, "Values": one.values}));
+    json!({"MatchExpressions": shown.collect::<Vec<_>>()})
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn what_is_refused() {
@@ -196,6 +250,22 @@ mod tests {
             (
                 json!({"hard": {"pods": "1"}, "scopes": ["Worst"]}),
                 "spec.scopes: Invalid value: [\"Worst\"]: unsupported scope",
+            ),
+            (
+                json!({"hard": {"requests.ephemeral-storage": "1"}, "scopes": ["Terminating"]}),
+                "spec.scopes: Invalid value: [\"Terminating\"]: unsupported scope applied to resource",
+            ),
+            (
+                json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "In"}]}}),
+                "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+            ),
+            (
+                json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "PriorityClass", "operator": "Exists", "values": ["a"]}]}}),
+                "spec.scopeSelector.matchExpressions.values: Invalid value: [\"a\"]: must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector",
+            ),
+            (
+                json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "Worst", "operator": "Near"}]}}),
+                "[spec.scopeSelector.matchExpressions.scopeName: Invalid value: \"Worst\": unsupported scope, spec.scopeSelector.matchExpressions.operator: Invalid value: \"Near\": not a valid selector operator]",
             ),
             (json!({"hard": {"pods": "1500m"}}), "spec.hard[pods]: Invalid value: \"1500m\": must be an integer"),
             (

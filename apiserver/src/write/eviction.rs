@@ -5,17 +5,22 @@
 use api::{ApiError, GroupResource, LabelSelector, ObjectKey, pods};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::Value;
 
-use super::{Change, Decision, Place, Stored, commit, delete};
+use super::{Change, Decision, Place, Stored, commit, delete, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::options::DeleteOptions;
 use crate::object;
+use crate::resources::Subresource;
 
 const GROUP: &str = "policy";
 const PLURAL: &str = "poddisruptionbudgets";
+/// Who owns the figures in a budget's status after an eviction.
+const MANAGER: &str = "kube-apiserver";
+/// The condition of a budget.
+const ALLOWED: &str = "DisruptionAllowed";
 /// Disrupted pods that a budget remembers at most.
 const MAX_DISRUPTED: usize = 2000;
 /// When to try again while the budget's controller has not caught up.
@@ -77,7 +82,8 @@ fn allows_unhealthy(budget: &PodDisruptionBudget, pod: &Pod) -> bool {
 async fn charge(at: &Place<'_>, budget: &PodDisruptionBudget) -> Result<(), ApiError> {
     let strategy = at.server.resources.find(GROUP, "v1", PLURAL).ok_or_else(ApiError::path_not_found)?;
     let key = ObjectKey::of(&budget.metadata);
-    let place = Place { strategy: strategy.as_ref(), name: &key.name, subresource: None, ..*at };
+    let status = Some(Subresource::Status);
+    let place = Place { strategy: strategy.as_ref(), name: &key.name, subresource: status, manager: MANAGER, ..*at };
     let pod = at.name.to_owned();
     commit(&place, &place.key(&key.name), &mut Charge { pod, at: place }).await.map(drop)
 }
@@ -95,6 +101,7 @@ impl Change for Charge<'_> {
         let budget = object::downcast_mut::<PodDisruptionBudget>(new.as_mut())
             .ok_or_else(|| ApiError::internal("the budget is no PodDisruptionBudget"))?;
         take(budget, &self.pod, Time(self.at.server.clock.now_seconds()))?;
+        tracking::track(&self.at, Some(stored), new.as_mut())?;
         Ok(Decision::Write(new))
     }
 }
@@ -130,9 +137,31 @@ fn take(budget: &mut PodDisruptionBudget, pod: &str, now: Time) -> Result<(), Ap
         );
         return Err(ApiError::too_many_requests(REFUSED, 0).with_cause("DisruptionBudget", &why, ""));
     }
+    disrupted.insert(pod.to_owned(), now.clone());
     status.disruptions_allowed = Some(allowed - 1);
-    disrupted.insert(pod.to_owned(), now);
+    if allowed == 1 {
+        exhaust(status, now);
+    }
     Ok(())
+}
+
+/// Says that this was the last disruption.
+fn exhaust(status: &mut PodDisruptionBudgetStatus, now: Time) {
+    let generation = status.observed_generation;
+    let all = status.conditions.get_or_insert_default();
+    let known = all.iter().find(|condition| condition.type_ == ALLOWED && condition.status == "False");
+    let condition = Condition {
+        last_transition_time: known.map_or(now, |condition| condition.last_transition_time.clone()),
+        message: String::new(),
+        observed_generation: generation,
+        reason: "InsufficientPods".to_owned(),
+        status: "False".to_owned(),
+        type_: ALLOWED.to_owned(),
+    };
+    match all.iter_mut().find(|condition| condition.type_ == ALLOWED) {
+        Some(place) => *place = condition,
+        None => all.push(condition),
+    }
 }
 
 #[cfg(test)]
@@ -148,6 +177,8 @@ mod tests {
         let now = || Time("2026-01-01T00:00:00Z".parse().unwrap());
         take(&mut budget, "p", now()).unwrap();
         assert!(budget.status.as_ref().unwrap().disrupted_pods.as_ref().unwrap().contains_key("p"));
+        let conditions = budget.status.as_ref().unwrap().conditions.as_ref().unwrap();
+        assert_eq!((conditions[0].status.as_str(), conditions[0].reason.as_str()), ("False", "InsufficientPods"));
         let refused = take(&mut budget, "q", now()).unwrap_err();
         assert_eq!((refused.code, refused.message.as_str()), (429, REFUSED));
         assert!(refused.has_cause("DisruptionBudget"));
