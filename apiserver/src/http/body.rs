@@ -3,6 +3,7 @@
 //! Invariant: an object that leaves here has the request's kind, and everything in the body that was not understood has been
 //! refused, warned about or ignored as `fieldValidation` says.
 
+pub mod bounds;
 pub mod json;
 pub mod protobuf;
 mod strict;
@@ -167,6 +168,9 @@ fn check_version(value: &Value, info: &ResourceInfo) -> Result<(), ApiError> {
 /// A JSON value of the served kind as an object with defaults.
 pub fn decode_value(strategy: &dyn Strategy, mut value: Value) -> Result<Box<dyn Object>, ApiError> {
     let info = strategy.info();
+    if bounds::is_too_deep(&value, bounds::MAX_DEPTH) {
+        return Err(ApiError::bad_request(bounds::TOO_DEEP));
+    }
     if value.is_null() {
         value = Value::Object(serde_json::Map::new());
     }

@@ -7,6 +7,11 @@ use std::fmt;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::bounds::TOO_DEEP;
+
+/// serde_json follows so many levels.
+const SCANNED_DEPTH: usize = 127;
+
 /// A document and whether a field stood twice in one of its objects.
 #[derive(Debug)]
 pub struct Parsed {
@@ -182,9 +187,10 @@ impl<'de> Visitor<'de> for OrderedVisitor {
 
 /// What encoding/json's scanner would say about malformed text; none if it finds nothing wrong.
 fn complaint(bytes: &[u8]) -> Option<String> {
-    let mut scanner = Scanner { bytes, at: 0 };
+    let mut scanner = Scanner { bytes, at: 0, depth: 0 };
     match scanner.document() {
         Ok(()) => None,
+        Err(Wrong::Depth) => Some(TOO_DEEP.to_owned()),
         Err(Wrong::End) => Some("unexpected end of JSON input".to_owned()),
         Err(Wrong::Byte(context)) => {
             Some(format!("invalid character {} {context}", quote_byte(bytes.get(scanner.at).copied().unwrap_or(0))))
@@ -206,12 +212,15 @@ fn quote_byte(byte: u8) -> String {
 
 enum Wrong {
     End,
+    /// Nested more deeply than any reader here follows.
+    Depth,
     Byte(&'static str),
 }
 
 struct Scanner<'a> {
     bytes: &'a [u8],
     at: usize,
+    depth: usize,
 }
 
 impl Scanner<'_> {
@@ -237,8 +246,8 @@ impl Scanner<'_> {
     fn value(&mut self) -> Result<(), Wrong> {
         self.space();
         match self.next()? {
-            b'{' => self.object(),
-            b'[' => self.list(),
+            b'{' => self.inner(Self::object),
+            b'[' => self.inner(Self::list),
             b'"' => self.string(),
             b't' => self.literal(b"true", &LITERAL_TRUE),
             b'f' => self.literal(b"false", &LITERAL_FALSE),
@@ -246,6 +255,16 @@ impl Scanner<'_> {
             b'-' | b'0'..=b'9' => self.number(),
             _ => Err(Wrong::Byte("looking for beginning of value")),
         }
+    }
+
+    fn inner(&mut self, read: fn(&mut Self) -> Result<(), Wrong>) -> Result<(), Wrong> {
+        if self.depth == SCANNED_DEPTH {
+            return Err(Wrong::Depth);
+        }
+        self.depth += 1;
+        read(self)?;
+        self.depth -= 1;
+        Ok(())
     }
 
     fn object(&mut self) -> Result<(), Wrong> {

@@ -1,15 +1,15 @@
 //! YAML in, as sigs.k8s.io/yaml reads it: YAML 1.1, so that `y` and `on` are booleans and `010` is eight. Entry point: [`parse`].
 //!
 //! Only the first document counts. Keys become strings, the last of several equal keys wins, and each repetition is noted with
-//! its line. Aliases are expanded up to [`MAX_NODES`] values.
+//! its line. Aliases are expanded as long as there is a [`Budget`] for it.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use libyaml_safer::{Error, ErrorKind, Event, EventData, Parser, ScalarStyle};
 use serde_json::{Map, Number, Value};
 
-const MAX_NODES: usize = 1_000_000;
-const MAX_DEPTH: usize = 1_000;
+use super::bounds::{Budget, MAX_DEPTH, TOO_DEEP, is_too_deep};
 
 /// A document and the repeated keys in it, as `line 6: key "a" already set in map`.
 #[derive(Debug)]
@@ -25,8 +25,11 @@ pub fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     let mut input = bytes;
     let mut parser = Parser::new();
     parser.set_input_string(&mut input);
-    let mut reader = Reader { parser, anchors: BTreeMap::new(), duplicates: Vec::new(), nodes: 0 };
-    let value = reader.document().map_err(|problem| format!("yaml: {problem}"))?;
+    let mut reader = Reader { parser, anchors: BTreeMap::new(), duplicates: Vec::new(), copies: Budget::default() };
+    // libyaml-safer has not ported all of libyaml: a tag before a comma, for one, makes it panic.
+    let read = catch_unwind(AssertUnwindSafe(|| reader.document()));
+    let value = read.unwrap_or_else(|_| Err("did not find expected whitespace or line break".to_owned()));
+    let value = value.map_err(|problem| format!("yaml: {problem}"))?;
     Ok(Parsed { value, duplicates: reader.duplicates })
 }
 
@@ -34,7 +37,7 @@ struct Reader<'r, 'b> {
     parser: Parser<&'r mut &'b [u8]>,
     anchors: BTreeMap<String, Value>,
     duplicates: Vec<String>,
-    nodes: usize,
+    copies: Budget,
 }
 
 impl Reader<'_, '_> {
@@ -58,12 +61,11 @@ impl Reader<'_, '_> {
     }
 
     fn node(&mut self, event: Event, depth: usize) -> Result<Value, String> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES || depth > MAX_DEPTH {
-            return Err("document contains excessive aliasing".to_owned());
+        if depth > MAX_DEPTH {
+            return Err(TOO_DEEP.to_owned());
         }
         let (anchor, value) = match event.data {
-            EventData::Alias { anchor } => return self.alias(&anchor),
+            EventData::Alias { anchor } => return self.alias(&anchor, depth),
             EventData::Scalar { anchor, tag, value, style, .. } => {
                 (anchor, scalar(&value, tag.as_deref(), style == ScalarStyle::Plain))
             }
@@ -72,15 +74,17 @@ impl Reader<'_, '_> {
             _ => return Err("did not find expected node content".to_owned()),
         };
         if let Some(anchor) = anchor {
-            self.anchors.insert(anchor, value.clone());
+            self.anchors.insert(anchor, self.copies.copy(&value)?);
         }
         Ok(value)
     }
 
-    fn alias(&mut self, anchor: &str) -> Result<Value, String> {
-        let value = self.anchors.get(anchor).cloned().ok_or_else(|| format!("unknown anchor '{anchor}' referenced"))?;
-        self.nodes += size(&value);
-        Ok(value)
+    fn alias(&mut self, anchor: &str, depth: usize) -> Result<Value, String> {
+        let value = self.anchors.get(anchor).ok_or_else(|| format!("unknown anchor '{anchor}' referenced"))?;
+        if is_too_deep(value, MAX_DEPTH - depth) {
+            return Err(TOO_DEEP.to_owned());
+        }
+        self.copies.copy(value)
     }
 
     fn sequence(&mut self, depth: usize) -> Result<Value, String> {
@@ -119,11 +123,12 @@ impl Reader<'_, '_> {
     }
 }
 
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Array(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Object(fields) => 1 + fields.values().map(size).sum::<usize>(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 1,
+impl Budget {
+    fn copy(&mut self, value: &Value) -> Result<Value, String> {
+        if !self.spend(value) {
+            return Err("document contains excessive aliasing".to_owned());
+        }
+        Ok(value.clone())
     }
 }
 

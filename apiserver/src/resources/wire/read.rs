@@ -80,8 +80,9 @@ fn accept_value(
             *text = Quantity::canonical(text)?;
             Ok(())
         }
-        (Shape::Quantity, Value::Number(number)) => {
-            *value = Value::from(Quantity::canonical(&number.to_string())?);
+        (Shape::Quantity, other) => {
+            // Whatever stands there is read as the text of a quantity.
+            *value = Value::from(Quantity::canonical(&other.to_string())?);
             Ok(())
         }
         // Anything else is read as text, too, and is no quantity.

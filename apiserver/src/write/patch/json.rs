@@ -3,17 +3,20 @@
 
 use serde_json::{Map, Value};
 
+use crate::http::body::bounds::{Budget, MAX_DEPTH, TOO_DEEP, is_too_deep};
+
 /// Applies all operations or none; the error says which step can't be done.
 pub fn apply(document: &mut Value, operations: &[Value]) -> Result<(), String> {
     let mut patched = document.clone();
+    let mut copies = Budget::default();
     for operation in operations {
-        step(&mut patched, operation)?;
+        step(&mut patched, operation, &mut copies)?;
     }
     *document = patched;
     Ok(())
 }
 
-fn step(document: &mut Value, operation: &Value) -> Result<(), String> {
+fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<(), String> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let path = text("path").ok_or("missing path")?;
     let from = || text("from").ok_or_else(|| "missing from".to_owned());
@@ -25,7 +28,9 @@ fn step(document: &mut Value, operation: &Value) -> Result<(), String> {
             let place = find_mut(document, path).ok_or_else(|| {
                 format!("replace operation does not apply: doc is missing key: {path}: missing value")
             })?;
-            *place = value();
+            let new = value();
+            check_depth(path, &new)?;
+            *place = new;
             Ok(())
         }
         "move" => {
@@ -34,7 +39,11 @@ fn step(document: &mut Value, operation: &Value) -> Result<(), String> {
         }
         "copy" => {
             let source = from()?;
-            let copied = find_mut(document, source).cloned().ok_or_else(|| missing("copy", source))?;
+            let copied = find_mut(document, source).ok_or_else(|| missing("copy", source))?;
+            if !copies.spend(copied) {
+                return Err("the accumulated size increase of copy exceeds the limit".to_owned());
+            }
+            let copied = copied.clone();
             add("copy", document, path, copied)
         }
         "test" => match find_mut(document, path) {
@@ -91,7 +100,17 @@ fn parent<'a>(operation: &str, document: &'a mut Value, path: &str) -> Result<(&
     container.map(|container| (container, last)).ok_or_else(|| missing(operation, path))
 }
 
+/// Steps that each nest something make no document that is too deep.
+fn check_depth(path: &str, value: &Value) -> Result<(), String> {
+    let above = path.matches('/').count();
+    if above > MAX_DEPTH || is_too_deep(value, MAX_DEPTH - above) {
+        return Err(TOO_DEEP.to_owned());
+    }
+    Ok(())
+}
+
 fn add(operation: &str, document: &mut Value, path: &str, value: Value) -> Result<(), String> {
+    check_depth(path, &value)?;
     if path.is_empty() {
         *document = value;
         return Ok(());
