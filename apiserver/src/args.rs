@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Where objects are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -75,6 +76,9 @@ pub struct Args {
     /// Requests that write and are answered at a time
     #[arg(long, default_value_t = 200, value_name = "NUMBER")]
     pub max_mutating_requests_inflight: u32,
+    /// How long to go on as usual, but not ready, after the process was told to end
+    #[arg(long, default_value = "0s", value_parser = duration, value_name = "DURATION")]
+    pub shutdown_delay_duration: Duration,
     /// Certificate shown to kubelets
     #[arg(long, value_name = "FILE")]
     pub kubelet_client_certificate: Option<PathBuf>,
@@ -86,6 +90,11 @@ pub struct Args {
     pub kubelet_certificate_authority: Option<PathBuf>,
     #[command(flatten)]
     pub verbosity: process::logging::Verbosity,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = crate::cel::parse_duration(text).and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| format!("{text:?} is not a duration such as 1m30s"))
 }
 
 fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use self::library::time::parse_duration;
 pub use self::library::{Authorize, Check, ResourceCheck, Verdict};
 pub use self::shape::{Shape, escape};
 pub use self::types::{Declared, Fields, Type};

@@ -32,9 +32,11 @@ pub mod write;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use process::{Clock, Rng};
+use tokio_util::sync::CancellationToken;
 
 pub use api_server::ApiServer;
 pub use args::{Args, Config};
@@ -54,12 +56,27 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let listener = server::listen(address).await?;
     let storage = open(&args).await?;
     let server = ApiServer::build(config, storage, Clock::system(), Rng::from_entropy())?;
-    let mut tasks = server.start(&token).await?;
+    // What requests rely on ends after them.
+    let work = CancellationToken::new();
+    let mut tasks = server.start(&work).await?;
     tracing::info!(%address, store = ?args.store, "serving");
-    server::serve(listener, tls, router(Arc::clone(&server)), token.clone()).await;
-    token.cancel();
+    let closing = CancellationToken::new();
+    let close = close(&server, &token, args.shutdown_delay_duration, &closing);
+    let serve = server::serve(listener, tls, router(Arc::clone(&server)), closing.clone());
+    tokio::join!(close, serve);
+    work.cancel();
     while tasks.join_next().await.is_some() {}
     Ok(())
+}
+
+/// When the process is told to end, it says that it is not ready; after a delay, in which others turn away, it closes the doors
+/// and ends watches.
+async fn close(server: &ApiServer, told: &CancellationToken, delay: Duration, closing: &CancellationToken) {
+    told.cancelled().await;
+    server.checks.drain();
+    tokio::time::sleep(delay).await;
+    closing.cancel();
+    server.draining.cancel();
 }
 
 async fn open(args: &Args) -> anyhow::Result<Arc<dyn Storage>> {

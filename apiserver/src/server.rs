@@ -3,6 +3,8 @@
 //! Entry point: [`serve`]. Invariant: a request carries in its extensions the client certificates that its connection proved to own
 //! ([`ClientCertificates`]) and the peer's address ([`Peer`]); nothing else decides who it is from.
 
+mod prompt;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::TcpUserTimeout;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -27,16 +31,50 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
-/// Connections at a time; further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 10_000;
-/// How long a client may take for its TLS handshake.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a client may take to send the head of a request.
-const HEADER_LIMIT: Duration = Duration::from_secs(32);
-/// How long requests may take to end after the server was told to.
-const DRAIN_LIMIT: Duration = Duration::from_secs(8);
+use self::prompt::{Prompt, Rule};
+
 /// HTTP/2 streams of one connection, as upstream.
 const MAX_STREAMS: u32 = 1000;
+/// Streams that a client opened and took back and that were not looked at yet; with more the connection ends (CVE-2023-44487).
+const MAX_RESETS: usize = 100;
+/// Streams that the server had to reset for a client's mistakes; with more the connection ends.
+const MAX_MISTAKES: usize = 100;
+/// The headers of a request over HTTP/2, as Go counts them.
+const MAX_HEADERS: u32 = 256 * 1024;
+/// The head of a request over HTTP/1.1; hyper takes 100 headers and 64 KiB of URL at most.
+const MAX_HEAD: usize = 512 * 1024;
+/// An HTTP/2 connection on which nothing comes is asked for a sign of life this often.
+const PING_EVERY: Duration = Duration::from_secs(30);
+
+/// How much a listener puts up with.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections: usize,
+    /// How long a client may take for its TLS handshake.
+    pub handshake: Duration,
+    /// How long a client may take to send the head of a request.
+    pub header: Duration,
+    /// How long a connection over HTTP/1.1 may be there without a request.
+    pub idle: Duration,
+    /// How long a client may not read what is sent to it.
+    pub unread: Duration,
+    /// How long requests may take to end after the server was told to.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            handshake: Duration::from_secs(10),
+            header: Duration::from_secs(32),
+            idle: Duration::from_secs(90),
+            unread: Duration::from_secs(60),
+            drain: Duration::from_secs(8),
+        }
+    }
+}
 
 /// The verified certificates of the connection's client, its own first; empty if it showed none.
 #[derive(Clone, Debug, Default)]
@@ -106,12 +144,24 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|error| ServeError::Listen(address, error))
 }
 
-/// Serves until the token is cancelled, then lets requests end for a while.
+/// Serves with the usual limits until the token is cancelled, then lets requests end for a while.
 pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router, token: CancellationToken) {
+    serve_within(Limits::default(), listener, tls, router, token).await;
+}
+
+/// Serves within limits until the token is cancelled: then nobody new is let in, connections are told to close after the requests
+/// that run on them, and what has not ended in time is cut off.
+pub async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    router: Router,
+    token: CancellationToken,
+) {
     let acceptor = TlsAcceptor::from(tls);
-    let http = http();
+    let http = http(limits);
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
     loop {
         let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
@@ -132,9 +182,9 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
         };
         let (acceptor, http, router, watcher) = (acceptor.clone(), http.clone(), router.clone(), graceful.watcher());
         connections.spawn(async move {
-            let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(prepared(stream)));
+            let handshake = tokio::time::timeout(limits.handshake, acceptor.accept(prepared(stream, limits)));
             match handshake.await {
-                Ok(Ok(stream)) => connection(stream, peer, http, router, watcher).await,
+                Ok(Ok(stream)) => connection(limits, stream, peer, http, router, watcher).await,
                 Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),
             }
@@ -142,30 +192,39 @@ pub async fn serve(listener: TcpListener, tls: Arc<ServerConfig>, router: Router
         });
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_LIMIT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
         tracing::warn!("requests did not end in time");
     }
     connections.shutdown().await;
 }
 
-fn http() -> Builder<TokioExecutor> {
+fn http(limits: Limits) -> Builder<TokioExecutor> {
     let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_LIMIT);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(limits.header).max_buf_size(MAX_HEAD);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(Duration::from_secs(30))
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_MISTAKES)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(PING_EVERY)
         .enable_connect_protocol();
     http
 }
 
-fn prepared(stream: TcpStream) -> TcpStream {
+fn prepared(stream: TcpStream, limits: Limits) -> TcpStream {
     // Small answers must not wait for more.
     let _ = stream.set_nodelay(true);
+    // What a client does not read is kept for it only so long: otherwise one that sleeps would hold its answer for ever.
+    let unread = u32::try_from(limits.unread.as_millis()).unwrap_or(u32::MAX);
+    if let Err(error) = setsockopt(&stream, TcpUserTimeout, &unread) {
+        tracing::debug!(%error, "clients that do not read are not noticed");
+    }
     stream
 }
 
 async fn connection(
+    limits: Limits,
     stream: tokio_rustls::server::TlsStream<TcpStream>,
     peer: SocketAddr,
     http: Builder<TokioExecutor>,
@@ -176,11 +235,18 @@ async fn connection(
     let certificates =
         session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.clone().into_owned());
     let certificates = ClientCertificates(Arc::new(certificates.collect()));
+    // What was agreed on in the handshake counts: nobody waits for the first bytes to find out.
+    let (http, rule) = match stream.get_ref().1.alpn_protocol() {
+        Some(b"h2") => (http.http2_only(), Rule::Preface(limits.header)),
+        Some(_) | None => (http.http1_only(), Rule::Requests(limits.idle)),
+    };
+    let (stream, requests) = Prompt::new(stream, rule);
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(certificates.clone());
         request.extensions_mut().insert(Peer(peer));
-        router.clone().oneshot(request)
+        let (router, counted) = (router.clone(), requests.begin());
+        async move { router.oneshot(request).await.map(|response| prompt::counted(response, counted)) }
     });
     let connection = http.serve_connection_with_upgrades(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection.into_owned()).await {

@@ -12,7 +12,7 @@ pub mod opaque;
 mod optionals;
 mod quantities;
 mod strings;
-pub(super) mod time;
+pub(crate) mod time;
 mod url;
 mod versions;
 

@@ -4,6 +4,7 @@
 
 mod computed;
 mod connect;
+mod deadline;
 mod plain;
 mod reads;
 mod subresources;
@@ -11,7 +12,6 @@ mod turn;
 mod writes;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use api::ApiError;
 use axum::body::Body;
@@ -42,8 +42,6 @@ use crate::write::{Place, Warnings};
 
 /// The largest body that is read.
 pub const BODY_LIMIT: usize = 3 * 1024 * 1024;
-/// How long a request that is not a stream may take.
-const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// The media types of patches.
 const PATCH_TYPES: [&str; 5] = [
     "application/json-patch+json",
@@ -70,11 +68,26 @@ pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let observed = Observed::begin(&server, &info);
-    observed.end(respond(server, parts, query, info, body).await)
+    let form = Accepted::for_error(&parts.headers, &query);
+    let limit = match deadline::of(&query, &info) {
+        Ok(limit) => limit,
+        Err(error) => return observed.end(answer::error(&error, form, None)),
+    };
+    let respond = respond(server, parts, query, info, body, form);
+    observed.end(match limit {
+        None => respond.await,
+        Some(limit) => timeout(limit, respond).await.unwrap_or_else(|_| deadline::passed(form)),
+    })
 }
 
-async fn respond(server: Arc<ApiServer>, parts: Parts, query: Query, info: RequestInfo, body: Body) -> Response {
-    let form = Accepted::for_error(&parts.headers, &query);
+async fn respond(
+    server: Arc<ApiServer>,
+    parts: Parts,
+    query: Query,
+    info: RequestInfo,
+    body: Body,
+    form: Accepted,
+) -> Response {
     let asked = match identify(&server, &parts, &query, &info).await {
         Ok(asked) => asked,
         Err(error) => return answer::error(&error, form, None),
@@ -134,14 +147,7 @@ impl From<ListError> for Failure {
 impl Call {
     async fn answer(self, body: Body, form: Accepted) -> Response {
         let Some(at) = self.info.resource.clone() else { return self.plain(form) };
-        if self.is_stream(&at) {
-            let answered = self.resource(&at, body).await;
-            return self.finish(answered, form);
-        }
-        let answered = match timeout(REQUEST_LIMIT, self.resource(&at, body)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(ApiError::timeout("request did not complete within the allotted timeout", 0).into()),
-        };
+        let answered = self.resource(&at, body).await;
         self.finish(answered, form)
     }
 
@@ -152,11 +158,6 @@ impl Call {
         };
         answer::warn(&mut response, &self.warnings.list());
         response
-    }
-
-    /// Requests that last as long as somebody listens.
-    fn is_stream(&self, at: &ResourcePath) -> bool {
-        self.info.verb == "watch" || turn::is_endless(at)
     }
 
     async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {

@@ -122,7 +122,8 @@ pub fn version() -> Value {
         "gitTreeState": "clean",
         "buildDate": "1970-01-01T00:00:00Z",
         "goVersion": "none",
-        "compiler": "rustc",
+        // As upstream: what is asked is which Kubernetes this is.
+        "compiler": "gc",
         "platform": format!("{}/{architecture}", std::env::consts::OS),
     })
 }

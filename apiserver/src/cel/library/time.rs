@@ -98,7 +98,7 @@ pub(in crate::cel) fn parse_timestamp(text: &str) -> Option<Timestamp> {
 }
 
 /// A duration of Go: `1h30m`, `-1.5s`, `0`.
-pub(in crate::cel) fn parse_duration(text: &str) -> Option<SignedDuration> {
+pub(crate) fn parse_duration(text: &str) -> Option<SignedDuration> {
     let (negative, mut rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
