@@ -209,6 +209,8 @@ impl<'a> Value<'a> {
     /// A member of a map, an object or an optional of one; none if it is absent.
     pub fn field(&self, name: &str) -> Result<Option<Value<'a>>, EvaluationError> {
         match self {
+            Self::Map(Map::Json(fields)) => Ok(fields.get(name).map(Value::json)),
+            Self::Map(Map::Shaped(fields, shape)) => Ok(fields.get(name).map(|value| Value::shaped(value, shape))),
             Self::Map(map) => map.get(&Key::String(name.into())),
             Self::Object(fields, shape) => Ok(shape.field(fields, name)),
             Self::Struct(object) => Ok(object.fields.get(name).cloned()),

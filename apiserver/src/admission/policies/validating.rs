@@ -166,6 +166,9 @@ impl ValidatingAdmissionPolicies {
         let Some((row, invocations)) = super::invocations(hook, attributes, context, object, lookup).await else {
             return Ok(());
         };
+        if invocations.is_empty() {
+            return Ok(());
+        }
         let namespace = super::namespace_object(attributes, lookup).await?;
         let subject = Subject::of(attributes, context, row.strategy(context), object, namespace);
         let mut annotations: Vec<(String, Vec<String>)> = Vec::new();
