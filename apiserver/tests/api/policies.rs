@@ -202,7 +202,14 @@ async fn policies_are_checked_when_they_are_written() {
         (&json!("Fail"), &json!("Equivalent"), &json!("*"))
     );
     let binding = json!({"metadata": {"name": "p-b"}, "spec": {"policyName": "p", "validationActions": ["Warn"]}});
-    let put = server.ask("PUT", &format!("{GROUP}/validatingadmissionpolicybindings/p-b"), &binding).await;
+    let path_of_binding = format!("{GROUP}/validatingadmissionpolicybindings/p-b");
+    let owned = server.get(&path_of_binding).await.body["metadata"]["managedFields"][0]["fieldsV1"].clone();
+    assert_eq!(
+        owned,
+        json!({"f:spec": {"f:policyName": {}, "f:validationActions": {".": {}, "v:\"Deny\"": {}}}}),
+        "the list itself is owned too"
+    );
+    let put = server.ask("PUT", &path_of_binding, &binding).await;
     assert_eq!(put.body["details"]["causes"][0]["message"], json!("Invalid value: 0: must be specified for an update"));
     let table = server.send("GET", &path, &[("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")], "").await;
     assert_eq!(
