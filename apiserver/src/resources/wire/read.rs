@@ -258,6 +258,12 @@ mod tests {
                 json!({"spec": {"containers": [{"resources": {"requests": {"cpu": "one"}}}]}}),
                 "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
             ),
+            (
+                "v1",
+                "ResourceQuota",
+                json!({"spec": {"hard": {"cpu": []}}}),
+                "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
             ("v1", "ConfigMap", json!({"binaryData": {"k": "%%%"}}), "illegal base64 data at input byte 0"),
             (
                 "v1",
