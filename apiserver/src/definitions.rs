@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::error::ApiError;
+use api::names::Revision;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use tokio::time::{Instant, sleep_until};
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::User;
-use crate::cache::{Selection, WatchFrom, Watcher};
+use crate::cache::{Entry, Selection, WatchFrom, Watcher};
 use crate::http::options::Options;
 use crate::read::storage_error;
 use crate::resources::{Strategy, Subresource};
@@ -86,11 +87,21 @@ pub struct Definitions {
     server: Arc<ApiServer>,
     user: User,
     serving: Serving,
+    /// What was read already, and of which revision.
+    known: BTreeMap<String, (Revision, Arc<CustomResourceDefinition>)>,
 }
+
+/// All definitions by name.
+type All = BTreeMap<String, Arc<CustomResourceDefinition>>;
 
 impl Definitions {
     fn new(server: &Arc<ApiServer>) -> Self {
-        Self { server: Arc::clone(server), user: User::apiserver(), serving: Serving::new(server) }
+        Self {
+            server: Arc::clone(server),
+            user: User::apiserver(),
+            serving: Serving::new(server),
+            known: BTreeMap::new(),
+        }
     }
 
     fn watch(&self) -> Option<Watcher> {
@@ -98,16 +109,22 @@ impl Definitions {
         resource.watch(WatchFrom::After(resource.revision()), Selection::everything()).ok()
     }
 
-    /// All definitions by name.
-    fn read(&self) -> BTreeMap<String, CustomResourceDefinition> {
-        let Some(resource) = self.server.cache.resource(PREFIX) else { return BTreeMap::new() };
+    /// All definitions as they are; those that did not change are the same as before.
+    fn read(&mut self) -> All {
+        let Some(resource) = self.server.cache.resource(PREFIX) else { return All::new() };
         let (snapshot, everything) = (resource.snapshot(), Selection::everything());
-        let read = |entry: &Arc<crate::cache::Entry>| {
+        let before = std::mem::take(&mut self.known);
+        let read = |entry: &Arc<Entry>| {
+            let name = entry.name().to_owned();
+            if let Some(same) = before.get(&name).filter(|(revision, _)| *revision == entry.revision) {
+                return Some((name, same.clone()));
+            }
             let read = serde_json::from_slice::<CustomResourceDefinition>(&entry.json());
             let read = read.inspect_err(|error| tracing::error!(key = &*entry.key, %error, "definition can't be read"));
-            Some((entry.name().to_owned(), read.ok()?))
+            Some((name, (entry.revision, Arc::new(read.ok()?))))
         };
-        snapshot.select(&everything, None).filter_map(read).collect()
+        self.known = snapshot.select(&everything, None).filter_map(read).collect();
+        self.known.iter().map(|(name, (_, definition))| (name.clone(), Arc::clone(definition))).collect()
     }
 
     /// Brings everything up to date; false if something has to be looked at again though nothing changes.
@@ -117,14 +134,14 @@ impl Definitions {
         for name in definitions.keys().cloned().collect::<Vec<_>>() {
             let now = Time(self.server.clock.now_seconds());
             let Some(next) = names::accept(&name, &definitions, &now) else { continue };
-            definitions.insert(name, next.clone());
+            definitions.insert(name, Arc::new(next.clone()));
             // Whoever reads that a kind is established can use it.
             self.serving.bring_to(&definitions).await?;
             self.write(next).await?;
         }
         let mut done = true;
-        for definition in definitions.into_values().filter(finalizing::is_wanted) {
-            done &= self.finalize(definition).await?;
+        for definition in definitions.into_values().filter(|definition| finalizing::is_wanted(definition)) {
+            done &= self.finalize(definition.as_ref().clone()).await?;
         }
         Ok(done)
     }

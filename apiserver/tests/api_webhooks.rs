@@ -2,6 +2,8 @@
 //!
 //! Time is the machine's here: sockets and virtual time do not go together.
 
+#[path = "webhooks/conversion.rs"]
+mod conversion;
 #[path = "webhooks/dispatch.rs"]
 mod dispatch;
 #[path = "webhooks/failures.rs"]

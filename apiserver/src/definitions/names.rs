@@ -4,6 +4,7 @@
 //! accepted, and stays established.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionNames,
@@ -22,11 +23,11 @@ struct Taken {
 /// The definition with the names that it gets and what its status says about them; none if its status says so already.
 pub fn accept(
     name: &str,
-    all: &BTreeMap<String, CustomResourceDefinition>,
+    all: &BTreeMap<String, Arc<CustomResourceDefinition>>,
     now: &Time,
 ) -> Option<CustomResourceDefinition> {
     let definition = all.get(name)?;
-    let mut next = definition.clone();
+    let mut next = definition.as_ref().clone();
     let taken = taken(definition, all);
     let wanted = &definition.spec.names;
     let status = definition.status.clone().unwrap_or_default();
@@ -63,7 +64,7 @@ pub fn date(definition: &mut CustomResourceDefinition, now: &Time) {
     }
 }
 
-fn taken(definition: &CustomResourceDefinition, all: &BTreeMap<String, CustomResourceDefinition>) -> Taken {
+fn taken(definition: &CustomResourceDefinition, all: &BTreeMap<String, Arc<CustomResourceDefinition>>) -> Taken {
     let mut taken = Taken::default();
     for other in all.values().filter(|other| other.spec.group == definition.spec.group) {
         let Some(names) = other.status.as_ref().and_then(|status| status.accepted_names.as_ref()) else { continue };
@@ -138,11 +139,11 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn definition(plural: &str, kind: &str, short: &[&str]) -> CustomResourceDefinition {
-        serde_json::from_value(json!({"metadata": {"name": format!("{plural}.g.io")}, "spec": {"group": "g.io", "scope": "Cluster",
+    fn definition(plural: &str, kind: &str, short: &[&str]) -> Arc<CustomResourceDefinition> {
+        let value = json!({"metadata": {"name": format!("{plural}.g.io")}, "spec": {"group": "g.io", "scope": "Cluster",
             "names": {"plural": plural, "kind": kind, "singular": kind.to_lowercase(), "listKind": format!("{kind}List"), "shortNames": short},
-            "versions": []}}))
-        .expect("a definition")
+            "versions": []}});
+        Arc::new(serde_json::from_value(value).expect("a definition"))
     }
 
     fn conditions(definition: &CustomResourceDefinition) -> Value {
@@ -163,7 +164,7 @@ mod tests {
                 ["Established", "True", "InitialNamesAccepted", "the initial names have been accepted"]
             ])
         );
-        all.insert("widgets.g.io".to_owned(), accepted);
+        all.insert("widgets.g.io".to_owned(), Arc::new(accepted));
         assert_eq!(accept("widgets.g.io", &all, &now), None, "nothing more to say");
         let refused = accept("wheels.g.io", &all, &now).unwrap();
         assert_eq!(
@@ -175,7 +176,7 @@ mod tests {
         );
         let names = refused.status.as_ref().unwrap().accepted_names.clone().unwrap();
         assert_eq!((names.plural.as_str(), names.kind.as_str(), names.short_names), ("wheels", "", None));
-        all.insert("wheels.g.io".to_owned(), refused);
+        all.insert("wheels.g.io".to_owned(), Arc::new(refused));
         all.remove("widgets.g.io");
         let freed = accept("wheels.g.io", &all, &now).unwrap();
         assert!(is_true(&freed, "Established") && is_true(&freed, "NamesAccepted"));

@@ -28,6 +28,8 @@ pub(super) struct Serving {
 
 /// A definition as it is served.
 struct Served {
+    /// As it was when it was last looked at.
+    definition: Arc<CustomResourceDefinition>,
     about: About,
     prefix: String,
     rows: Vec<Arc<CustomResource>>,
@@ -69,9 +71,9 @@ impl Serving {
     /// Serves the established ones of these definitions, and no others.
     pub(super) async fn bring_to(
         &mut self,
-        definitions: &BTreeMap<String, CustomResourceDefinition>,
+        definitions: &BTreeMap<String, Arc<CustomResourceDefinition>>,
     ) -> Result<(), ApiError> {
-        let established = |definition: &CustomResourceDefinition| is_true(definition, "Established");
+        let established = |definition: &Arc<CustomResourceDefinition>| is_true(definition, "Established");
         let mut changed = false;
         let gone = |name: &&String| !definitions.get(*name).is_some_and(established);
         for name in self.served.keys().filter(gone).cloned().collect::<Vec<_>>() {
@@ -92,12 +94,16 @@ impl Serving {
     }
 
     /// Serves one definition; true if that is new.
-    async fn bring(&mut self, name: &str, definition: &CustomResourceDefinition) -> Result<bool, ApiError> {
-        let about = About::of(definition);
-        let known = self.served.get(name);
-        if known.is_some_and(|known| known.about == about) {
+    async fn bring(&mut self, name: &str, definition: &Arc<CustomResourceDefinition>) -> Result<bool, ApiError> {
+        if self.served.get(name).is_some_and(|known| Arc::ptr_eq(&known.definition, definition)) {
             return Ok(false);
         }
+        let about = About::of(definition);
+        if let Some(known) = self.served.get_mut(name).filter(|known| known.about == about) {
+            known.definition = Arc::clone(definition);
+            return Ok(false);
+        }
+        let known = self.served.get(name);
         let (rows, shown) = match self.rows(definition) {
             Ok(made) => made,
             Err(error) => {
@@ -110,7 +116,7 @@ impl Serving {
             self.server.cache.remove_resource(&prefix);
         }
         self.server.cache.add_resource(spec(definition, &prefix, &rows, shown)).await.map_err(storage_error)?;
-        self.served.insert(name.to_owned(), Served { about, prefix, rows });
+        self.served.insert(name.to_owned(), Served { definition: Arc::clone(definition), about, prefix, rows });
         tracing::info!(definition = name, "served");
         Ok(true)
     }

@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 
 use super::schema::{self, Field, Presence, Shape, Type};
 
+/// The schemas in definitions of custom resources, and what in them may be a schema.
+const OPEN_API_SCHEMA: &str = "apiextensions.k8s.io/v1.JSONSchemaProps";
+const SCHEMA_OR_OTHER: [&str; 3] = ["items", "additionalProperties", "additionalItems"];
+
 /// Up to here every whole number is a float of its own.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -42,6 +46,9 @@ fn canonical_struct(ty: &Type, fields: &mut Map<String, Value>) {
         match fields.get_mut(field.name) {
             Some(value) => {
                 canonical_value(&field.shape, value);
+                if ty.name == OPEN_API_SCHEMA && SCHEMA_OR_OTHER.contains(&field.name) {
+                    canonical_schemas(ty, value);
+                }
                 match field.presence {
                     Presence::OmitEmpty if is_empty(value) => drop(fields.remove(field.name)),
                     Presence::Pointer if value.is_null() => drop(fields.remove(field.name)),
@@ -53,6 +60,15 @@ fn canonical_struct(ty: &Type, fields: &mut Map<String, Value>) {
             None if field.presence == Presence::Nullable => drop(fields.insert(field.name.to_owned(), Value::Null)),
             None => {}
         }
+    }
+}
+
+/// A schema, several, or something else, which has no type of its own in OpenAPI.
+fn canonical_schemas(ty: &Type, value: &mut Value) {
+    match value {
+        Value::Object(fields) => canonical_struct(ty, fields),
+        Value::Array(items) => items.iter_mut().for_each(|item| canonical_schemas(ty, item)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -118,6 +134,18 @@ mod tests {
         canonical(api_version, kind, &mut value);
         assert_eq!(once, value, "canonical is idempotent");
         value
+    }
+
+    #[test]
+    fn schemas_are_canonical_at_every_depth() {
+        let schema = json!({"type": "array", "maximum": 10.0, "items": {"type": "object", "nullable": false, "additionalProperties":
+            {"type": "number", "minimum": 1.0, "maximum": 1.5}, "properties": {"a": {"additionalProperties": true}}}});
+        let versions = |schema: Value| json!([{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]);
+        let definition = json!({"metadata": {}, "spec": {"versions": versions(schema)}});
+        let expected = json!({"type": "array", "maximum": 10, "items": {"type": "object", "additionalProperties":
+            {"type": "number", "minimum": 1, "maximum": 1.5}, "properties": {"a": {"additionalProperties": true}}}});
+        let wired = wire("apiextensions.k8s.io/v1", "CustomResourceDefinition", definition);
+        assert_eq!(wired["spec"]["versions"], versions(expected));
     }
 
     #[test]

@@ -87,6 +87,11 @@ impl Hooks {
         *self.connections.lock().expect("no panic")
     }
 
+    /// How a configuration names the webhook at this path.
+    pub fn client_config(&self, path: &str) -> Value {
+        json!({"url": self.url(path), "caBundle": self.ca})
+    }
+
     pub fn url(&self, path: &str) -> String {
         format!("https://127.0.0.1:{}{path}", self.port)
     }
@@ -97,7 +102,7 @@ impl Hooks {
             "name": format!("{}.example.org", path.trim_start_matches('/').replace('/', "-")),
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
-            "clientConfig": {"url": self.url(path), "caBundle": self.ca},
+            "clientConfig": self.client_config(path),
             "rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}],
         });
         if let (Some(fields), Some(changes)) = (hook.as_object_mut(), changes.as_object()) {
@@ -130,7 +135,7 @@ fn router(answer: Arc<dyn Fn(&str, &Value) -> Value + Send + Sync>, asked: Asked
                 response["uid"] = question["uid"].clone();
             }
             let review =
-                json!({"kind": "AdmissionReview", "apiVersion": review["apiVersion"].clone(), "response": response});
+                json!({"kind": review["kind"].clone(), "apiVersion": review["apiVersion"].clone(), "response": response});
             Response::new(Body::from(review.to_string()))
         }
     })
