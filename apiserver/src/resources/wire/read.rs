@@ -85,11 +85,6 @@ fn accept_value(
             *value = Value::from(Quantity::canonical(&other.to_string())?);
             Ok(())
         }
-        // Anything else is read as text, too, and is no quantity.
-        (Shape::Quantity, other @ (Value::Bool(_) | Value::Array(_) | Value::Object(_))) => {
-            *value = Value::from(Quantity::canonical(&other.to_string())?);
-            Ok(())
-        }
         (Shape::Bytes, Value::String(text)) => base64_text(text),
         (Shape::Time, Value::String(text)) => time(text, TIME),
         (Shape::MicroTime, Value::String(text)) => time(text, MICRO_TIME),
