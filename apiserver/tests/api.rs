@@ -1,5 +1,7 @@
 //! The API as clients see it: kube's client and plain requests on the router, in this process, on virtual time.
 
+#[path = "api/contract.rs"]
+mod contract;
 #[path = "api/crds.rs"]
 mod crds;
 #[path = "api/crds_invalid.rs"]
@@ -10,6 +12,8 @@ mod deletes;
 mod flow_control;
 #[path = "api/groups.rs"]
 mod groups;
+#[path = "api/kinds.rs"]
+mod kinds;
 #[path = "api/ownership.rs"]
 mod ownership;
 #[path = "api/pod_security.rs"]

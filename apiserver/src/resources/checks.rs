@@ -375,6 +375,25 @@ pub fn resource_name(errors: &mut FieldErrors, path: &FieldPath, resource: &str)
     }
 }
 
+/// `example.org/path`.
+pub fn domain_prefixed_path(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
+    match value.split_once('/').filter(|(domain, rest)| !domain.is_empty() && !rest.is_empty()) {
+        None if value.is_empty() => errors.push(FieldError::required(path, "")),
+        None => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(FieldError::invalid(path, value, detail));
+        }
+        Some((domain, rest)) => {
+            errors.push_invalid(path, domain, names::is_dns1123_subdomain(domain));
+            let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+            if !rest.chars().all(fits) {
+                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                errors.push(FieldError::invalid(path, rest, detail));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -71,7 +71,7 @@ impl Kind for CronJob {
         let policy = spec.concurrency_policy.as_deref().unwrap_or_default();
         checks::required_one_of(&mut errors, &path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
         let template = spec.job_template.spec.unwrap_or_default();
-        job::validate_template_spec(&mut errors, &path.child("jobTemplate").child("spec"), &template);
+        job::check::template_spec(&mut errors, &path.child("jobTemplate").child("spec"), &template);
         checks::non_negative_option(
             &mut errors,
             &path.child("successfulJobsHistoryLimit"),

@@ -3,7 +3,8 @@
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::networking::v1::{
-    HTTPIngressPath, Ingress as Object, IngressBackend, IngressClass as ClassObject, IngressSpec,
+    HTTPIngressPath, Ingress as Object, IngressBackend, IngressClass as ClassObject, IngressClassParametersReference,
+    IngressSpec,
 };
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerStatus, IngressStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -11,6 +12,10 @@ use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
 use super::{Columns, Kind, Subresource, checks};
+
+/// The class of an ingress, before there was a field for it.
+const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+const MAX_CONTROLLER: usize = 250;
 
 /// Rules.
 pub struct Ingress;
@@ -37,7 +42,25 @@ impl Kind for Ingress {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        let spec = object.spec.clone().unwrap_or_default();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &spec);
+        let annotated = object.metadata.annotations.as_ref().and_then(|all| all.get(CLASS_ANNOTATION));
+        if let (Some(annotated), Some(class)) = (annotated, &spec.ingress_class_name)
+            && annotated != class
+        {
+            let detail = "must match `ingressClassName` when both are specified";
+            errors.push(FieldError::invalid(
+                &FieldPath::root("annotations").child(CLASS_ANNOTATION),
+                annotated,
+                detail,
+            ));
+        }
+        errors
+    }
+
+    fn validate_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &new.spec.clone().unwrap_or_default());
         errors
     }
 
@@ -50,7 +73,9 @@ impl Kind for Ingress {
                 checks::ip(&mut errors, &path.child("ip"), ip);
             }
             if let Some(host) = point.hostname.as_deref().filter(|host| !host.is_empty()) {
-                host_name(&mut errors, &path.child("hostname"), host);
+                let path = path.child("hostname");
+                errors.push_invalid(&path, host, names::is_dns1123_subdomain(host));
+                no_address(&mut errors, &path, host);
             }
         }
         errors
@@ -104,28 +129,25 @@ impl Kind for IngressClass {
         match spec.controller.as_deref().unwrap_or_default() {
             "" => errors.push(FieldError::required(&path.child("controller"), "")),
             controller => {
-                let wrong = if controller.contains('/') { Vec::new() } else { names::qualified_name(controller) };
-                errors.push_invalid(&path.child("controller"), controller, wrong);
-                if !controller.contains('/') {
-                    let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-                    errors.push(FieldError::invalid(&path.child("controller"), controller, detail));
+                if controller.len() > MAX_CONTROLLER {
+                    errors.push(FieldError::too_long(&path.child("controller"), MAX_CONTROLLER));
                 }
+                checks::domain_prefixed_path(&mut errors, &path.child("controller"), controller);
             }
         }
         if let Some(parameters) = &spec.parameters {
-            let path = path.child("parameters");
-            checks::required(&mut errors, &path.child("kind"), &parameters.kind);
-            checks::required(&mut errors, &path.child("name"), &parameters.name);
+            validate_parameters(&mut errors, &path.child("parameters"), parameters);
         }
         errors
     }
 
     fn validate_update(new: &ClassObject, old: &ClassObject) -> FieldErrors {
-        let mut errors = Self::validate(new);
+        let mut errors = FieldErrors::new();
         let controller =
             |object: &ClassObject| object.spec.as_ref().and_then(|spec| spec.controller.clone()).unwrap_or_default();
         let path = FieldPath::root("spec").child("controller");
         checks::immutable(&mut errors, &path, &controller(new), &controller(old));
+        errors.extend(Self::validate(new));
         errors
     }
 
@@ -193,6 +215,10 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &IngressSpec)
         for (j, host) in tls.hosts.iter().flatten().enumerate() {
             wildcard_or_name(errors, &path.child("tls").index(i).child("hosts").index(j), host);
         }
+        if let Some(secret) = tls.secret_name.as_deref().filter(|name| !name.is_empty()) {
+            let path = path.child("tls").index(i).child("secretName");
+            errors.push_invalid(&path, secret, names::is_dns1123_subdomain(secret));
+        }
     }
     if let Some(class) = &spec.ingress_class_name {
         errors.push_invalid(&path.child("ingressClassName"), class, names::is_dns1123_subdomain(class));
@@ -200,10 +226,48 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &IngressSpec)
 }
 
 fn host_name(errors: &mut FieldErrors, path: &FieldPath, host: &str) {
+    no_address(errors, path, host);
+    wildcard_or_name(errors, path, host);
+}
+
+fn no_address(errors: &mut FieldErrors, path: &FieldPath, host: &str) {
     if names::ip_address(host).is_empty() {
         errors.push(FieldError::invalid(path, host, "must be a DNS name, not an IP address"));
-    } else {
-        wildcard_or_name(errors, path, host);
+    }
+}
+
+/// An object with the details of an IngressClass, in the cluster or in a namespace.
+fn validate_parameters(errors: &mut FieldErrors, path: &FieldPath, parameters: &IngressClassParametersReference) {
+    reference(errors, path, parameters.api_group.as_deref(), &parameters.kind, &parameters.name);
+    let namespace_path = path.child("namespace");
+    match (parameters.scope.as_deref(), &parameters.namespace) {
+        (None, _) => errors.push(FieldError::required(&path.child("scope"), "")),
+        (Some("Namespace"), None) => {
+            errors.push(FieldError::required(&namespace_path, "`parameters.scope` is set to 'Namespace'"));
+        }
+        (Some("Namespace"), Some(namespace)) => {
+            errors.push_invalid(&namespace_path, namespace, names::is_dns1123_label(namespace));
+        }
+        (Some("Cluster"), Some(_)) => {
+            errors.push(FieldError::forbidden(&namespace_path, "`parameters.scope` is set to 'Cluster'"));
+        }
+        (Some("Cluster"), None) => {}
+        (Some(other), _) => {
+            errors.push(checks::unsupported(&path.child("scope"), other, &["Cluster", "Namespace"]));
+        }
+    }
+}
+
+fn reference(errors: &mut FieldErrors, path: &FieldPath, group: Option<&str>, kind: &str, name: &str) {
+    if let Some(group) = group {
+        errors.push_invalid(&path.child("apiGroup"), group, names::is_dns1123_subdomain(group));
+    }
+    for (field, value) in [("kind", kind), ("name", name)] {
+        let path = path.child(field);
+        match value {
+            "" => errors.push(FieldError::required(&path, "")),
+            value => errors.push_invalid(&path, value, names::path_segment(value)),
+        }
     }
 }
 
@@ -223,13 +287,19 @@ fn validate_path(errors: &mut FieldErrors, path: &FieldPath, found: &HTTPIngress
     const INVALID: [&str; 5] = ["//", "/./", "/../", "%2f", "%2F"];
     let value = found.path.as_deref().unwrap_or_default();
     match found.path_type.as_str() {
-        "" => errors.push(FieldError::required(&path.child("pathType"), "pathType must be specified")),
+        "" => {
+            errors.push(FieldError::required(&path.child("pathType"), "pathType must be specified"));
+            return;
+        }
         "Exact" | "Prefix" => {
             if !value.starts_with('/') {
                 errors.push(FieldError::invalid(&path.child("path"), value, "must be an absolute path"));
             }
             for part in INVALID.iter().filter(|part| value.contains(**part)) {
                 errors.push(FieldError::invalid(&path.child("path"), value, format!("must not contain '{part}'")));
+            }
+            for end in ["/..", "/."].iter().filter(|end| value.ends_with(**end)) {
+                errors.push(FieldError::invalid(&path.child("path"), value, format!("cannot end with '{end}'")));
             }
         }
         "ImplementationSpecific" if !value.is_empty() && !value.starts_with('/') => {
@@ -253,10 +323,10 @@ fn validate_backend(errors: &mut FieldErrors, path: &FieldPath, backend: &Ingres
             errors.push(FieldError::invalid(path, "", "cannot set both resource and service backends"))
         }
         (None, Some(resource)) => {
-            checks::required(errors, &path.child("resource").child("kind"), &resource.kind);
-            checks::required(errors, &path.child("resource").child("name"), &resource.name);
+            let group = resource.api_group.as_deref();
+            reference(errors, &path.child("resource"), group, &resource.kind, &resource.name);
         }
-        (None, None) => errors.push(FieldError::required(path, "resource or service backend is required")),
+        (None, None) => errors.push(FieldError::invalid(path, "", "resource or service backend is required")),
         (Some(service), None) => {
             let name_path = path.child("service").child("name");
             if service.name.is_empty() {
@@ -320,9 +390,52 @@ mod tests {
                 json!({"defaultBackend": {"service": {"name": "s", "port": {"number": 80, "name": "http"}}}}),
                 "spec.defaultBackend: Invalid value: \"\": cannot set both port name & port number",
             ),
+            (
+                json!({"defaultBackend": {}}),
+                "spec.defaultBackend: Invalid value: \"\": resource or service backend is required",
+            ),
+            (
+                json!({"defaultBackend": {"resource": {"kind": "a/b", "name": ""}}}),
+                "[spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/', spec.defaultBackend.resource.name: Required value]",
+            ),
+            (
+                rule("a.b", json!({"path": "/x/..", "pathType": "Exact"})),
+                "spec.rules[0].http.paths[0].path: Invalid value: \"/x/..\": cannot end with '/..'",
+            ),
         ];
         for (spec, message) in table {
             assert_eq!(found(spec), message);
+        }
+    }
+
+    #[test]
+    fn classes_and_their_parameters() {
+        let parameters = |scope: &str, namespace: Value| {
+            let reference = json!({"kind": "K", "name": "n", "scope": scope, "namespace": namespace});
+            json!({"controller": "example.org/a", "parameters": reference})
+        };
+        let prefixed =
+            "spec.controller: Invalid value: \"a\": must be a domain-prefixed path (such as \"acme.io/foo\")";
+        let table = [
+            (parameters("Cluster", Value::Null), "[]"),
+            (parameters("Namespace", json!("ns")), "[]"),
+            (
+                parameters("Namespace", Value::Null),
+                "spec.parameters.namespace: Required value: `parameters.scope` is set to 'Namespace'",
+            ),
+            (
+                parameters("Cluster", json!("ns")),
+                "spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'",
+            ),
+            (json!({"controller": "a"}), prefixed),
+            (
+                json!({"controller": "example.org/a b"}),
+                "spec.controller: Invalid value: \"a b\": Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+            ),
+        ];
+        for (spec, message) in table {
+            let object: ClassObject = serde_json::from_value(json!({"spec": spec})).expect("a class");
+            assert_eq!(IngressClass::validate(&object).to_string(), message);
         }
     }
 }

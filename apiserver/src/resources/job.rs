@@ -1,5 +1,7 @@
 //! Job: pods that run to their end. Its selector is made from its uid, unless the client takes that over.
 
+pub mod check;
+
 use std::collections::BTreeMap;
 
 use api::field::{FieldError, FieldErrors, FieldPath};
@@ -45,6 +47,10 @@ impl Kind for Job {
         spec.manual_selector.get_or_insert(false);
         let replacement = if spec.pod_failure_policy.is_some() { "Failed" } else { "TerminatingOrFailed" };
         spec.pod_replacement_policy.get_or_insert_with(|| replacement.to_owned());
+        let rules = spec.pod_failure_policy.iter_mut().flat_map(|policy| &mut policy.rules);
+        for condition in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
+            condition.status.get_or_insert_with(|| "True".to_owned());
+        }
         template_defaults(spec);
         label_as_template(object);
     }
@@ -82,6 +88,7 @@ impl Kind for Job {
             generated_selector(&mut errors, &path, object, &spec);
         }
         validate_spec(&mut errors, &path, &spec);
+        indexed_host_names(&mut errors, object, &spec);
         errors
     }
 
@@ -228,8 +235,20 @@ fn generated_selector(errors: &mut FieldErrors, path: &FieldPath, object: &Objec
     }
 }
 
+/// Pods with an index have it in their host name.
+fn indexed_host_names(errors: &mut FieldErrors, object: &Object, spec: &JobSpec) {
+    let (mode, completions) = (spec.completion_mode.as_deref(), spec.completions.unwrap_or_default());
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let last = format!("{name}-{}", completions - 1);
+    if mode == Some("Indexed") && completions > 0 && !names::is_dns1123_label(&last).is_empty() {
+        let detail = format!("will not able to create pod with invalid DNS label: {last}");
+        errors.push(FieldError::invalid(&FieldPath::root("metadata").child("name"), name, detail));
+    }
+}
+
 /// All errors of a job's spec, selector included.
 fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
+    check::template_spec(errors, path, spec);
     match &spec.selector {
         None => errors.push(FieldError::required(&path.child("selector"), "")),
         Some(selector) => {
@@ -244,42 +263,6 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
                 ));
             }
         }
-    }
-    validate_template_spec(errors, path, spec);
-}
-
-/// All errors of the part of a job's spec that a CronJob's template has too.
-pub fn validate_template_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
-    let numbers = [
-        ("parallelism", spec.parallelism.map(i64::from)),
-        ("completions", spec.completions.map(i64::from)),
-        ("activeDeadlineSeconds", spec.active_deadline_seconds),
-        ("backoffLimit", spec.backoff_limit.map(i64::from)),
-        ("ttlSecondsAfterFinished", spec.ttl_seconds_after_finished.map(i64::from)),
-        ("backoffLimitPerIndex", spec.backoff_limit_per_index.map(i64::from)),
-        ("maxFailedIndexes", spec.max_failed_indexes.map(i64::from)),
-    ];
-    for (name, number) in numbers {
-        checks::non_negative_option(errors, &path.child(name), number);
-    }
-    if let Some(mode) = &spec.completion_mode {
-        checks::one_of(errors, &path.child("completionMode"), mode, &["Indexed", "NonIndexed"]);
-        if mode == "Indexed" && spec.completions.is_none() {
-            let detail = "when completion mode is Indexed";
-            errors.push(FieldError::required(&path.child("completions"), detail));
-        }
-    }
-    if let Some(policy) = &spec.pod_replacement_policy {
-        checks::one_of(errors, &path.child("podReplacementPolicy"), policy, &["Failed", "TerminatingOrFailed"]);
-    }
-    let path = path.child("template");
-    pod_spec::validate_template(errors, &path, &spec.template);
-    let restart = spec.template.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or_default();
-    if restart.is_empty() || restart == "Always" {
-        let detail = "valid values: \"OnFailure\", \"Never\"";
-        errors.push(FieldError::required(&path.child("spec").child("restartPolicy"), detail));
-    } else {
-        checks::one_of(errors, &path.child("spec").child("restartPolicy"), restart, &["OnFailure", "Never"]);
     }
 }
 

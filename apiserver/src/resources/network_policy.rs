@@ -57,7 +57,7 @@ impl Kind for NetworkPolicy {
             return errors;
         }
         for (i, kind) in types.iter().enumerate() {
-            checks::one_of(&mut errors, &path.child("policyTypes").index(i), kind, &["Egress", "Ingress"]);
+            checks::one_of(&mut errors, &path.child("policyTypes").index(i), kind, &["Ingress", "Egress"]);
         }
         errors
     }
@@ -89,33 +89,28 @@ fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[NetworkPolicyPort]
     for (i, port) in ports.iter().enumerate() {
         let path = path.child("ports").index(i);
         if let Some(protocol) = &port.protocol {
-            checks::one_of(errors, &path.child("protocol"), protocol, &["SCTP", "TCP", "UDP"]);
+            checks::one_of(errors, &path.child("protocol"), protocol, &["TCP", "UDP", "SCTP"]);
         }
-        if let Some(number) = &port.port {
-            checks::port(errors, &path.child("port"), number);
-        }
-        let Some(end) = port.end_port else { continue };
+        let end_path = path.child("endPort");
+        let refuse = |errors: &mut FieldErrors, detail: &str| {
+            if let Some(end) = port.end_port {
+                errors.push(FieldError::invalid(&end_path, end, detail));
+            }
+        };
         match &port.port {
-            Some(IntOrString::Int(start)) if end < *start => {
-                errors.push(FieldError::invalid(
-                    &path.child("endPort"),
-                    end,
-                    "must be greater than or equal to `port`",
-                ));
+            Some(number @ IntOrString::Int(start)) => {
+                checks::port(errors, &path.child("port"), number);
+                let Some(end) = port.end_port else { continue };
+                if end < *start {
+                    refuse(errors, "must be greater than or equal to `port`");
+                }
+                checks::port(errors, &end_path, &IntOrString::Int(end));
             }
-            Some(IntOrString::Int(_)) => checks::port(errors, &path.child("endPort"), &IntOrString::Int(end)),
-            Some(IntOrString::String(_)) => {
-                errors.push(FieldError::invalid(
-                    &path.child("endPort"),
-                    end,
-                    "may not be specified when `port` is non-numeric",
-                ));
+            Some(name @ IntOrString::String(_)) => {
+                refuse(errors, "may not be specified when `port` is non-numeric");
+                checks::port(errors, &path.child("port"), name);
             }
-            None => errors.push(FieldError::invalid(
-                &path.child("endPort"),
-                end,
-                "may not be specified when `port` is not specified",
-            )),
+            None => refuse(errors, "may not be specified when `port` is not specified"),
         }
     }
 }
@@ -182,6 +177,10 @@ mod tests {
             (
                 json!({"ingress": [{"from": [{"ipBlock": {"cidr": "nine"}}]}]}),
                 "spec.ingress[0].from[0].ipBlock.cidr: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                json!({"ingress": [{"ports": [{"protocol": "X", "port": "a--b", "endPort": 7}, {"port": 9, "endPort": 0}]}]}),
+                "[spec.ingress[0].ports[0].protocol: Unsupported value: \"X\": supported values: \"TCP\", \"UDP\", \"SCTP\", spec.ingress[0].ports[0].endPort: Invalid value: 7: may not be specified when `port` is non-numeric, spec.ingress[0].ports[0].port: Invalid value: \"a--b\": must not contain consecutive hyphens, spec.ingress[0].ports[1].endPort: Invalid value: 0: must be greater than or equal to `port`, spec.ingress[0].ports[1].endPort: Invalid value: 0: must be between 1 and 65535, inclusive]",
             ),
             (json!({"ingress": [{"from": [{}]}]}), "spec.ingress[0].from[0]: Required value: must specify a peer"),
             (

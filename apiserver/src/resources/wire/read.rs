@@ -75,7 +75,9 @@ fn accept_value(
         (Shape::Int, Value::Number(number)) if whole(number).is_some_and(|n| i32::try_from(n).is_ok()) => Ok(()),
         (Shape::Long, Value::Number(number)) if whole(number).is_some() => Ok(()),
         (Shape::IntOrString, Value::String(_)) => Ok(()),
-        (Shape::IntOrString, Value::Number(number)) if whole(number).is_some() => Ok(()),
+        (Shape::IntOrString, Value::Number(number)) if whole(number).is_some_and(|n| i32::try_from(n).is_ok()) => {
+            Ok(())
+        }
         (Shape::Quantity, Value::String(text)) => {
             *text = Quantity::canonical(text)?;
             Ok(())
@@ -125,7 +127,9 @@ fn whole(number: &serde_json::Number) -> Option<i64> {
 /// Go shows a number only where it wanted another number.
 fn found(value: &Value, wanted: &Shape) -> String {
     match value {
-        Value::Number(_) if !matches!(wanted, Shape::Int | Shape::Long | Shape::Float) => "number".to_owned(),
+        Value::Number(_) if !matches!(wanted, Shape::Int | Shape::Long | Shape::Float | Shape::IntOrString) => {
+            "number".to_owned()
+        }
         Value::Null => "null".to_owned(),
         Value::Bool(_) => "bool".to_owned(),
         Value::Number(number) => format!("number {number}"),
@@ -138,13 +142,12 @@ fn found(value: &Value, wanted: &Shape) -> String {
 fn go_type(shape: &Shape) -> String {
     match shape {
         Shape::Str | Shape::Bytes => "string".to_owned(),
-        Shape::Int => "int32".to_owned(),
+        Shape::Int | Shape::IntOrString => "int32".to_owned(),
         Shape::Long => "int64".to_owned(),
         Shape::Float => "float64".to_owned(),
         Shape::Bool => "bool".to_owned(),
         Shape::Time | Shape::MicroTime => "string".to_owned(),
         Shape::Quantity => "resource.Quantity".to_owned(),
-        Shape::IntOrString => "intstr.IntOrString".to_owned(),
         Shape::Any => "interface {}".to_owned(),
         Shape::Struct(at) => schema::at(*at).go_name().to_owned(),
         Shape::List(inner) => format!("[]{}", go_type(inner)),
@@ -258,6 +261,12 @@ mod tests {
                 "ResourceQuota",
                 json!({"spec": {"hard": {"cpu": []}}}),
                 "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+            ),
+            (
+                "v1",
+                "Service",
+                json!({"spec": {"ports": [{"targetPort": 80.5}]}}),
+                "json: cannot unmarshal number 80.5 into Go struct field ServicePort.spec.ports.targetPort of type int32",
             ),
             ("v1", "ConfigMap", json!({"binaryData": {"k": "%%%"}}), "illegal base64 data at input byte 0"),
             (

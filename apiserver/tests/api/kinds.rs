@@ -1,0 +1,175 @@
+//! Kinds and subresources that few clients use.
+
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use serde_json::{Value, json};
+
+use crate::server::{Answer, Server};
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+const TABLE: (&str, &str) = ("accept", "application/json;as=Table;g=meta.k8s.io;v=v1");
+
+async fn created(server: &Server, path: &str, body: Value) -> Answer {
+    let answer = server.ask("POST", path, &body).await;
+    assert_eq!(answer.status, 201, "{path} {}", answer.text);
+    answer
+}
+
+fn pod(name: &str) -> Value {
+    let resources = json!({"requests": {"cpu": "1", "memory": "1Gi"}});
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i:1", "resources": resources}]}})
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_binding_binds_too() {
+    let server = Server::start().await;
+    created(&server, PODS, pod("p")).await;
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    let bound = created(&server, "/api/v1/namespaces/default/bindings", binding).await;
+    assert_eq!((&bound.body["kind"], &bound.body["status"]), (&json!("Status"), &json!("Success")));
+    assert_eq!(server.get(&format!("{PODS}/p")).await.body["spec"]["nodeName"], "n");
+    let absent = json!({"metadata": {"name": "absent"}, "target": {"name": "n"}});
+    let absent = server.ask("POST", "/api/v1/namespaces/default/bindings", &absent).await;
+    assert_eq!(absent.status, 404, "{}", absent.text);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_are_resized_apart() {
+    let server = Server::start().await;
+    created(&server, PODS, pod("p")).await;
+    let path = format!("{PODS}/p");
+    let asking = |requests: Value| json!({"spec": {"containers": [{"name": "c", "image": "other", "resources": {"requests": requests}}]}});
+    let resized = server.patch("strategic-merge", &format!("{path}/resize"), &asking(json!({"cpu": "2"}))).await;
+    let container = &resized.body["spec"]["containers"][0];
+    assert_eq!(
+        (resized.status.as_u16(), &container["image"], &container["resources"]["requests"]),
+        (200, &json!("i:1"), &json!({"cpu": "2", "memory": "1Gi"}))
+    );
+    let removed = server.patch("strategic-merge", &format!("{path}/resize"), &asking(json!({"memory": null}))).await;
+    let message =
+        "Pod \"p\" is invalid: spec.containers[0].resources.requests: Forbidden: resource requests cannot be removed";
+    assert_eq!(removed.error(), (422, message));
+    let elsewhere = server.patch("strategic-merge", &path, &asking(json!({"cpu": "3"}))).await;
+    assert_eq!(elsewhere.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_pods_are_shown() {
+    let server = Server::start().await;
+    created(&server, PODS, pod("p")).await;
+    let changed =
+        server.patch("merge", &format!("{PODS}/p"), &json!({"spec": {"hostname": "h", "dnsPolicy": "Default"}})).await;
+    let (code, message) = changed.error();
+    assert_eq!(code, 422);
+    for part in [
+        "Forbidden: pod updates may not change fields other than",
+        "\n- \"DNSPolicy\": \"ClusterFirst\",",
+        "\n+ \"DNSPolicy\": \"Default\",",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn certificates_are_approved_apart() {
+    let server = Server::start().await;
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let text = rcgen::CertificateParams::new(Vec::new())
+        .and_then(|params| params.serialize_request(&key))
+        .and_then(|request| request.pem())
+        .expect("a request");
+    let body = |name: &str, bytes: &[u8]| {
+        let request = ByteString(bytes.to_vec());
+        let spec =
+            json!({"request": request, "signerName": "example.org/a", "usages": ["client auth"], "username": "else"});
+        json!({"metadata": {"name": name}, "spec": spec})
+    };
+    let request = created(&server, REQUESTS, body("a", text.as_bytes())).await;
+    assert_eq!(request.body["spec"]["username"], "admin");
+    assert_eq!(request.body["spec"]["groups"], json!(["system:masters", "system:authenticated"]));
+    let (code, message) = (422, "must be CERTIFICATE REQUEST");
+    let refused = server.ask("POST", REQUESTS, &body("b", b"hello")).await;
+    assert!(refused.error().0 == code && refused.error().1.ends_with(message), "{}", refused.text);
+
+    let condition = |kind: &str| json!({"status": {"conditions": [{"type": kind, "status": "True", "reason": "r"}]}});
+    let elsewhere = server.patch("merge", &format!("{REQUESTS}/a/status"), &condition("Approved")).await;
+    let message = "CertificateSigningRequest.certificates.k8s.io \"a\" is invalid: status.conditions: Forbidden: updates may not add a condition of type \"Approved\"";
+    assert_eq!(elsewhere.error(), (422, message));
+    let approved = server.patch("merge", &format!("{REQUESTS}/a/approval"), &condition("Approved")).await;
+    let condition_now = &approved.body["status"]["conditions"][0];
+    assert_eq!((approved.status.as_u16(), &condition_now["type"]), (200, &json!("Approved")));
+    assert!(condition_now["lastUpdateTime"].is_string() && condition_now["lastTransitionTime"].is_string());
+    let denied = server.patch("merge", &format!("{REQUESTS}/a/approval"), &condition("Denied")).await;
+    assert_eq!(denied.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_of_services_are_objects() {
+    const ADDRESSES: &str = "/apis/networking.k8s.io/v1/ipaddresses";
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        created(&server, services, json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}})).await;
+    let address = service.body["spec"]["clusterIP"].as_str().expect("an address").to_owned();
+    let record = server.get(&format!("{ADDRESSES}/{address}")).await.body;
+    let parent = json!({"resource": "services", "namespace": "default", "name": "s"});
+    assert_eq!(record["spec"]["parentRef"], parent);
+    let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    assert_eq!(record["metadata"]["labels"], labels);
+    server.ask("DELETE", &format!("{services}/s"), &Value::Null).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(server.get(&format!("{ADDRESSES}/{address}")).await.status, 404);
+    let odd = json!({"metadata": {"name": "010.0.0.1"}, "spec": {"parentRef": {"resource": "services", "name": "s"}}});
+    assert_eq!(server.ask("POST", ADDRESSES, &odd).await.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_range_of_the_server_is_ready() {
+    const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    let server = Server::start().await;
+    let mut range = Value::Null;
+    for _ in 0..100 {
+        range = server.get(&format!("{RANGES}/kubernetes")).await.body;
+        if range["status"]["conditions"].is_array() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(range["metadata"]["finalizers"], json!(["networking.k8s.io/service-cidr-finalizer"]));
+    let condition = &range["status"]["conditions"][0];
+    assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
+    let three = json!({"metadata": {"name": "x"}, "spec": {"cidrs": ["10.0.0.0/24", "10.1.0.0/24", "fd00::/64"]}});
+    assert_eq!(server.ask("POST", RANGES, &three).await.status, 422);
+}
+
+#[tokio::test(start_paused = true)]
+async fn kinds_of_storage_and_devices_are_kept_and_printed() {
+    let server = Server::start().await;
+    let device = json!({"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "d"}}]}});
+    let nodes = json!({"driver": "example.org", "nodeName": "n", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1}});
+    let table = [
+        (
+            "storage.k8s.io/v1/volumeattributesclasses",
+            json!({"driverName": "example.org", "parameters": {"a": "b"}}),
+            "a example.org",
+        ),
+        ("resource.k8s.io/v1/deviceclasses", json!({"spec": {}}), "a"),
+        ("resource.k8s.io/v1/namespaces/default/resourceclaims", json!({"spec": device}), "a pending"),
+        ("resource.k8s.io/v1/namespaces/default/resourceclaimtemplates", json!({"spec": {"spec": device}}), "a"),
+        ("resource.k8s.io/v1/resourceslices", json!({"spec": nodes}), "a n example.org p"),
+    ];
+    for (path, mut body, cells) in table {
+        body["metadata"] = json!({"name": "a"});
+        let path = format!("/apis/{path}");
+        created(&server, &path, body).await;
+        let row = server.send("GET", &format!("{path}/a"), &[TABLE], "").await.body["rows"][0]["cells"].clone();
+        let row: Vec<_> = row.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        assert_eq!(row[..row.len() - 1].join(" "), cells, "{path}");
+        assert!(server.ask("DELETE", &format!("{path}/a"), &Value::Null).await.status == 200, "{path}");
+    }
+    let claims = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
+    let claim = created(&server, claims, json!({"metadata": {"name": "c"}, "spec": device})).await;
+    assert_eq!(claim.body["spec"]["devices"]["requests"][0]["exactly"]["count"], 1);
+}
