@@ -14,6 +14,7 @@ use crate::admission::lookup::{CacheLookup, Written};
 use crate::admission::{Chain, Lookup};
 use crate::aggregation::{Remote, Remotes};
 use crate::args::Config;
+use crate::audit::{Audit, AuditError};
 use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::cache::{Cache, ResourceSpec};
@@ -40,6 +41,9 @@ pub enum StartError {
     /// A key for service-account tokens can't be used.
     #[error("the keys of service-account tokens can't be used")]
     Keys(#[from] KeyError),
+    /// The audit log can't be kept.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The range of service addresses can't be used.
     #[error(transparent)]
     Services(#[from] CidrError),
@@ -85,6 +89,8 @@ pub struct ApiServer {
     pub webhooks: Arc<webhook::Client>,
     /// Who waits when there is too much to do.
     pub flow_control: FlowControl,
+    /// The audit log, if there is one.
+    pub audit: Option<Arc<Audit>>,
     /// Groups that other servers answer for.
     pub aggregation: Remotes,
     /// Counters and times.
@@ -112,6 +118,7 @@ impl ApiServer {
         let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
         let advertised = std::net::SocketAddr::new(config.advertise_address, config.secure_port).to_string();
         let webhooks = Arc::new(webhook::Client::new(Arc::clone(&view), advertised));
+        let audit = config.audit.as_ref().map(|audit| Audit::open(audit, clock, rng.clone())).transpose()?;
         let range = config.service_cidr.parse::<Cidr>()?;
         let services = Services::new(Arc::clone(&storage), clock, rng.clone(), range, config.node_ports.clone());
         let metrics = Registry::new();
@@ -134,6 +141,7 @@ impl ApiServer {
             tokens,
             webhooks,
             metrics,
+            audit,
             aggregation: Remotes::default(),
             documents: Documents::default(),
             draining: CancellationToken::new(),

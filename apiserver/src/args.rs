@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::audit::{AuditConfig, Policy, PolicyError};
+
 /// Where objects are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum StoreKind {
@@ -88,6 +90,12 @@ pub struct Args {
     /// Authority of kubelets' certificates
     #[arg(long, value_name = "FILE")]
     pub kubelet_certificate_authority: Option<PathBuf>,
+    /// Where the audit log is written; - is standard output
+    #[arg(long, value_name = "FILE")]
+    pub audit_log_path: Option<PathBuf>,
+    /// What the audit log records (audit.k8s.io/v1 Policy); without it nothing
+    #[arg(long, value_name = "FILE")]
+    pub audit_policy_file: Option<PathBuf>,
     #[command(flatten)]
     pub verbosity: process::logging::Verbosity,
 }
@@ -136,6 +144,8 @@ pub struct Config {
     pub seats: u32,
     /// How kubelets are reached; None where there are none to reach.
     pub kubelet_tls: Option<KubeletTls>,
+    /// What is logged of requests; None is nothing.
+    pub audit: Option<AuditConfig>,
 }
 
 /// A flag that can't be used.
@@ -144,6 +154,9 @@ pub enum ArgsError {
     /// A file can't be read.
     #[error("can't read {0}")]
     Read(PathBuf, #[source] std::io::Error),
+    /// The audit policy makes no sense.
+    #[error("the audit policy in {0} can't be used")]
+    AuditPolicy(PathBuf, #[source] PolicyError),
 }
 
 impl Args {
@@ -157,6 +170,18 @@ impl Args {
             }
             _ => None,
         };
+        let audit = match (&self.audit_log_path, &self.audit_policy_file) {
+            (Some(path), Some(file)) => {
+                let policy = Policy::parse(&read(file)?);
+                let policy = policy.map_err(|error| ArgsError::AuditPolicy(file.clone(), error))?;
+                Some(AuditConfig { path: path.clone(), policy })
+            }
+            (Some(_), None) => {
+                tracing::warn!("no audit policy file provided, no events will be recorded");
+                None
+            }
+            (None, _) => None,
+        };
         Ok(Config {
             advertise_address: self.advertise_address.unwrap_or_else(|| process::reachable_address(self.bind_address)),
             secure_port: self.secure_port,
@@ -167,6 +192,7 @@ impl Args {
             verification_keys: self.service_account_key_file.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
             seats: self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight),
             kubelet_tls,
+            audit,
         })
     }
 }
@@ -184,6 +210,7 @@ impl Config {
             verification_keys: vec![],
             seats: 600,
             kubelet_tls: None,
+            audit: None,
         }
     }
 }

@@ -65,6 +65,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let serve = server::serve(listener, tls, router(Arc::clone(&server)), closing.clone());
     tokio::join!(close, serve);
     work.cancel();
+    if let Some(audit) = &server.audit {
+        audit.finish().await;
+    }
     while tasks.join_next().await.is_some() {}
     Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Handlers know no kind: they ask the strategy of the row that the path names.
 
+mod audited;
 mod computed;
 mod connect;
 mod deadline;
@@ -30,9 +31,9 @@ use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
 use super::{InProcess, body};
 use crate::ApiServer;
-use crate::audit::Annotations;
+use crate::audit::{Annotations, Record};
 use crate::authn::{User, impersonation};
-use crate::authz::Attributes;
+use crate::authz::{self, Attributes, Decision};
 use crate::flow_control::Verdict;
 use crate::metrics::Observed;
 use crate::read::ListError;
@@ -60,6 +61,7 @@ pub struct Call {
     user: User,
     warnings: Warnings,
     annotations: Annotations,
+    record: Option<Arc<Record>>,
 }
 
 /// Answers a request.
@@ -88,17 +90,49 @@ async fn respond(
     body: Body,
     form: Accepted,
 ) -> Response {
-    let asked = match identify(&server, &parts, &query, &info).await {
+    let user = match authenticate(&server, &parts).await {
+        Ok(user) => user,
+        Err(error) => return audited::refused(&server, &parts, &info, answer::error(&error, form, None)).await,
+    };
+    let Some(audit) = server.audit.clone() else {
+        return admitted(Arrived { server, parts, query, info, user, record: None }, body, form).await;
+    };
+    match audit.begin(&parts, &info, &user).await {
+        Some(recording) => {
+            audited::admitted(recording, Arrived { server, parts, query, info, user, record: None }, body, form).await
+        }
+        None => admitted(Arrived { server, parts, query, info, user, record: None }, body, form).await,
+    }
+}
+
+/// A request of somebody known.
+struct Arrived {
+    server: Arc<ApiServer>,
+    parts: Parts,
+    query: Query,
+    info: RequestInfo,
+    user: User,
+    /// What the audit log is told.
+    record: Option<Arc<Record>>,
+}
+
+/// Lets a request wait its turn, asks whether it may, and answers it.
+async fn admitted(arrived: Arrived, body: Body, form: Accepted) -> Response {
+    let Arrived { server, parts, query, info, user, record } = arrived;
+    let asked = match impersonated(&server, &parts, &query, &info, &user) {
         Ok(asked) => asked,
         Err(error) => return answer::error(&error, form, None),
     };
+    if let Some(record) = record.as_ref().filter(|_| asked.user != user) {
+        record.impersonated(&asked.user);
+    }
     let verdict = turn::take(&server, &asked.user, &query, &info).await;
     let mut response = match &verdict {
         Some(Verdict { seat: Err(_), .. }) => turn::refused(),
-        _ => match server.authorizers.require(&asked) {
+        _ => match authorize(&server, &asked, record.as_deref()) {
             Ok(()) => {
                 let (warnings, annotations) = (Warnings::default(), Annotations::default());
-                let call = Call { server, parts, query, info, user: asked.user, warnings, annotations };
+                let call = Call { server, parts, query, info, user: asked.user, warnings, annotations, record };
                 call.answer(body, form).await
             }
             Err(error) => answer::error(&error, form, None),
@@ -110,23 +144,40 @@ async fn respond(
     response
 }
 
-/// Who asks for what, and as whom.
-async fn identify(
+/// Who asks.
+async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<User, ApiError> {
+    match parts.extensions.get::<InProcess>() {
+        Some(InProcess(user)) => Ok(user.clone()),
+        None => {
+            let certificates = parts.extensions.get::<ClientCertificates>().cloned().unwrap_or_default();
+            server.authenticators.authenticate(parts, &certificates.0).await
+        }
+    }
+}
+
+/// What is asked, and as whom.
+fn impersonated(
     server: &ApiServer,
     parts: &Parts,
     query: &Query,
     info: &RequestInfo,
+    user: &User,
 ) -> Result<Attributes, ApiError> {
-    let user = match parts.extensions.get::<InProcess>() {
-        Some(InProcess(user)) => user.clone(),
-        None => {
-            let certificates = parts.extensions.get::<ClientCertificates>().cloned().unwrap_or_default();
-            server.authenticators.authenticate(parts, &certificates.0).await?
-        }
-    };
-    let mut asked = Attributes::new(&user, info.verb, info.target()).with_field_selector(query.first("fieldSelector"));
+    let mut asked = Attributes::new(user, info.verb, info.target()).with_field_selector(query.first("fieldSelector"));
     asked.user = impersonation::impersonate(&server.authorizers, &parts.headers, &asked)?;
     Ok(asked)
+}
+
+/// Whether the user may; the audit log is told why.
+fn authorize(server: &ApiServer, asked: &Attributes, record: Option<&Record>) -> Result<(), ApiError> {
+    let Some(record) = record else { return server.authorizers.require(asked) };
+    let (decision, reason) = match server.authorizers.authorize(asked) {
+        Decision::Allow(reason) => ("allow", reason),
+        Decision::NoOpinion(reason) => ("forbid", reason),
+    };
+    record.annotations.add("authorization.k8s.io/decision", decision);
+    record.annotations.add("authorization.k8s.io/reason", reason.as_str());
+    if decision == "allow" { Ok(()) } else { Err(authz::forbidden(asked, &reason)) }
 }
 
 /// Why a call failed.
@@ -154,10 +205,26 @@ impl Call {
     fn finish(&self, answered: Result<Response, Failure>, form: Accepted) -> Response {
         let mut response = match answered {
             Ok(response) => response,
-            Err(Failure(failed)) => answer::error(&failed.error, form, failed.page),
+            Err(Failure(failed)) => {
+                if let Some(record) = &self.record {
+                    record.failed(&failed.error);
+                }
+                answer::error(&failed.error, form, failed.page)
+            }
         };
         answer::warn(&mut response, &self.warnings.list());
         response
+    }
+
+    /// Tells the audit log what was sent.
+    fn sent(&self, object: impl FnOnce() -> serde_json::Value) {
+        if let Some(record) = &self.record {
+            record.sent(object);
+        }
+    }
+
+    fn annotations(&self) -> &Annotations {
+        self.record.as_ref().map_or(&self.annotations, |record| &record.annotations)
     }
 
     async fn resource(&self, at: &ResourcePath, body: Body) -> Result<Response, Failure> {
@@ -223,6 +290,11 @@ impl Call {
             }
         })
     }
+}
+
+/// Requests that last as long as somebody listens.
+fn is_stream(info: &RequestInfo, at: &ResourcePath) -> bool {
+    info.verb == "watch" || turn::is_endless(at)
 }
 
 /// Which namespace and subresource a path means; 404 and 405 for what there is not.
@@ -328,7 +400,7 @@ impl<'a> On<'a> {
             manager: "",
             dry_run,
             warnings: &self.call.warnings,
-            annotations: &self.call.annotations,
+            annotations: self.call.annotations(),
             options: Options::None,
         }
     }

@@ -59,6 +59,11 @@ impl Wanted {
         Ok(Self { value, duplicates, force })
     }
 
+    /// The fields, as they were sent.
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
     fn config<'a>(&'a self, kind: &'a str) -> Config<'a> {
         Config { value: &self.value, kind, force: self.force }
     }

@@ -145,6 +145,7 @@ impl On<'_> {
         if value.is_null() {
             value = json!({});
         }
+        self.call.sent(|| value.clone());
         Ok(value)
     }
 }

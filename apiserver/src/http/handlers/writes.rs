@@ -87,19 +87,28 @@ impl On<'_> {
         if self.call.content_type() != "application/apply-patch+yaml" {
             return Err(ApiError::unsupported_media_type("415: Unsupported Media Type"));
         }
-        Wanted::read(&self.read(body).await?, options.force, options.field_validation)
+        let wanted = Wanted::read(&self.read(body).await?, options.force, options.field_validation)?;
+        self.call.sent(|| wanted.value().clone());
+        Ok(wanted)
     }
 
     async fn delete_options(&self, body: Body) -> Result<DeleteOptions, ApiError> {
         let bytes = self.read(body).await?;
-        DeleteOptions::parse(self.options_of(&bytes, "DeleteOptions")?, &self.call.query)
+        let given = self.options_of(&bytes, "DeleteOptions")?;
+        if let Some(given) = &given {
+            self.call.sent(|| given.clone());
+        }
+        DeleteOptions::parse(given, &self.call.query)
     }
 
     fn decode(&self, bytes: &[u8], options: &WriteOptions) -> Result<Box<dyn Object>, ApiError> {
         let call = self.call;
         let validation = options.field_validation;
         let (resources, headers) = (&call.server.resources, &call.parts.headers);
-        body::decode_object(self.strategy.as_ref(), resources, headers, bytes, validation, &call.warnings)
+        let strategy = self.strategy.as_ref();
+        let object = body::decode_object(strategy, resources, headers, bytes, validation, &call.warnings)?;
+        call.sent(|| object.to_value());
+        Ok(object)
     }
 
     pub(super) async fn read_patch(&self, body: Body, options: &WriteOptions) -> Result<Patch, ApiError> {
@@ -115,7 +124,9 @@ impl On<'_> {
             }
             _ => return Err(ApiError::unsupported_media_type("415: Unsupported Media Type")),
         };
-        Ok(Patch { patch_type, text: self.read(body).await?, validation: options.field_validation })
+        let text = self.read(body).await?;
+        self.call.sent(|| serde_json::from_slice(&text).unwrap_or_default());
+        Ok(Patch { patch_type, text, validation: options.field_validation })
     }
 
     /// The Status of a delete that is done.
