@@ -64,6 +64,9 @@ pub struct Spec {
     pub nodes: Vec<NodeSpec>,
     /// Components left out.
     pub without: Vec<String>,
+    /// Whether the API server keeps an audit log.
+    #[serde(default)]
+    pub audit_log: bool,
     /// Pod addresses of the cluster.
     pub pod_cidr: String,
     /// Service addresses of the cluster.
@@ -80,6 +83,8 @@ pub struct Cluster {
     /// What was asked for.
     pub spec: Spec,
 }
+
+const AUDIT_POLICY: &str = include_str!("audit-policy.yaml");
 
 /// Serialises start, stop and delete of one cluster.
 pub struct Lock(#[allow(dead_code)] Flock<fs::File>);
@@ -133,6 +138,20 @@ impl Cluster {
         };
         let spec = serde_json::from_slice(&text).with_context(|| format!("{} is damaged", path.display()))?;
         Ok(Some(Self { dir: fs::canonicalize(dir)?, spec }))
+    }
+
+    /// What the audit log records.
+    pub fn audit_policy(&self) -> PathBuf {
+        self.dir.join("audit-policy.yaml")
+    }
+
+    /// Writes the audit policy, unless there is one that somebody may have edited.
+    pub fn ensure_audit_policy(&self) -> Result<()> {
+        let path = self.audit_policy();
+        if self.spec.audit_log && !path.exists() {
+            fs::write(&path, AUDIT_POLICY).with_context(|| format!("can't write {}", path.display()))?;
+        }
+        Ok(())
     }
 
     /// Writes `cluster.json`.

@@ -133,6 +133,12 @@ fn apiserver(cluster: &Cluster) -> Vec<String> {
         flag("service-account-signing-key-file", pki.service_account_key().display()),
         flag("service-account-issuer", ISSUER),
     ];
+    if spec.audit_log {
+        args.extend([
+            flag("audit-log-path", cluster.dir.join("audit.log").display()),
+            flag("audit-policy-file", cluster.audit_policy().display()),
+        ]);
+    }
     match spec.store {
         Store::Embedded => {
             args.extend([flag("store", "embedded"), flag("data-dir", cluster.dir.join("store").display())])

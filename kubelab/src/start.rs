@@ -55,6 +55,9 @@ pub struct Request {
     /// Components to leave out: controller-manager, scheduler, kubelet
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
     pub without: Option<Vec<String>>,
+    /// Keep an audit log of all changes (audit.log in the cluster's folder)
+    #[arg(long)]
+    pub audit_log: bool,
 }
 
 /// What this run made, to be taken away if it fails.
@@ -109,6 +112,7 @@ async fn bring_up(request: &Request, begun: &mut Begun, progress: &Progress) -> 
     cluster.spec.runtime = choose_runtime(request, &cluster, progress)?;
     check_port(&cluster)?;
     cluster.save()?;
+    cluster.ensure_audit_policy()?;
 
     let since = Instant::now();
     credentials(&cluster)?;
@@ -205,6 +209,7 @@ fn new_spec(request: &Request) -> Result<Spec> {
         runtime: Runtime::Auto,
         nodes: vec![],
         without: request.without.clone().unwrap_or_default(),
+        audit_log: request.audit_log,
         pod_cidr,
         service_cidr,
         kubeconfig: kubeconfig::users_file(request.kubeconfig.as_deref())?,
@@ -232,6 +237,7 @@ fn changed(mut cluster: Cluster, request: &Request) -> Result<Cluster> {
     if !request.etcd_servers.is_empty() {
         spec.etcd_servers.clone_from(&request.etcd_servers);
     }
+    spec.audit_log |= request.audit_log;
     if let Some(without) = &request.without {
         spec.without.clone_from(without);
     }

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use self::hook::Hook;
 use self::review::{Review, Reviewed};
+use super::expressions::{Judge, Subject};
 use super::matching::{self, Row, shown};
 use super::{Attributes, Context, Lookup, Operation};
 use crate::object::Object;
@@ -62,11 +63,29 @@ async fn concerns(
     if matches!(in_namespace, Ok(false)) || !labelled {
         return Ok(None);
     }
-    let row = matching::matching_row(&hook.rules, attributes, context, hook.equivalent);
-    if row.is_some() {
-        in_namespace?;
+    let Some(row) = matching::matching_row(&hook.rules, attributes, context, hook.equivalent) else { return Ok(None) };
+    in_namespace?;
+    Ok(conditions_hold(hook, attributes, context, &row, object)?.then_some(row))
+}
+
+/// Whether the match conditions hold; a failure to find out is what the failure policy is about.
+fn conditions_hold(
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    context: &Context<'_>,
+    row: &Row,
+    object: Option<&dyn Object>,
+) -> Result<bool, ApiError> {
+    if hook.conditions.is_empty() {
+        return Ok(true);
     }
-    Ok(row)
+    let subject = Subject::of(attributes, context, row.strategy(context), object, None);
+    let judge = Judge::new(&context.place.server.authorizers, attributes.user);
+    match hook.conditions.hold(subject.variables(None, Some(&judge))) {
+        Ok(hold) => Ok(hold),
+        Err(_) if hook.ignore => Ok(false),
+        Err(why) => Err(attributes.forbidden(object.or(attributes.old), &why)),
+    }
 }
 
 /// Object and old object in the form that a webhook gets.

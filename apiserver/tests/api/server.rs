@@ -38,9 +38,14 @@ pub struct Answer {
 impl Server {
     /// A server with the namespace `default` and its account, as the controllers would leave it.
     pub async fn start() -> Self {
+        Self::start_with(Config::for_tests()).await
+    }
+
+    /// The same with other flags.
+    pub async fn start_with(config: Config) -> Self {
         let clock = Clock::starting_at("2026-01-01T00:00:00Z".parse::<Timestamp>().expect("a timestamp"));
-        let server = ApiServer::build(Config::for_tests(), Arc::new(Memory::new()), clock, Rng::seeded(1))
-            .expect("the server is built");
+        let server =
+            ApiServer::build(config, Arc::new(Memory::new()), clock, Rng::seeded(1)).expect("the server is built");
         let token = CancellationToken::new();
         let tasks = server.start(&token).await.expect("the server starts");
         let started = Self { server, token, _tasks: tasks };

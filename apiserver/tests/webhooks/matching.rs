@@ -76,6 +76,31 @@ async fn other_versions_of_the_same_objects_count_unless_matched_exactly() {
 }
 
 #[tokio::test]
+async fn match_conditions_choose_requests() {
+    let server = Server::start().await;
+    let hooks = Hooks::start(|_, _| json!({"allowed": true})).await;
+    let condition = |expression: &str| json!([{"name": "c", "expression": expression}]);
+    let wrong = hooks.hook("/wrong", json!({"matchConditions": condition("object.+")}));
+    let refused = server.ask("POST", VALIDATING, &json!({"metadata": {"name": "w"}, "webhooks": [wrong]})).await;
+    assert_eq!(refused.body["details"]["causes"][0]["field"], "webhooks[0].matchConditions[0].expression");
+    let webhooks = vec![
+        hooks.hook("/yes", json!({"matchConditions": condition("request.operation == 'CREATE' && has(object.data)")})),
+        hooks.hook("/no", json!({"matchConditions": condition("object.metadata.name == 'other'")})),
+        hooks.hook(
+            "/ignored",
+            json!({"matchConditions": condition("object.data.none == ''"), "failurePolicy": "Ignore"}),
+        ),
+    ];
+    configure(&server, VALIDATING, "v", webhooks).await;
+    assert_eq!(create(&server, "one").await.status, 201);
+    assert_eq!(hooks.paths(), ["/yes"]);
+    let failing = hooks.hook("/failing", json!({"matchConditions": condition("object.data.none == ''")}));
+    configure(&server, VALIDATING, "a", vec![failing]).await;
+    let refused = create(&server, "two").await;
+    assert_eq!(refused.error(), (403, "configmaps \"two\" is forbidden: no such key: none"));
+}
+
+#[tokio::test]
 async fn webhooks_have_no_say_in_webhooks() {
     let server = Server::start().await;
     let hooks = Hooks::start(|_, _| json!({"allowed": false})).await;
@@ -102,6 +127,7 @@ async fn configurations_have_tables_and_need_a_version() {
     let body = json!({"metadata": {"name": "v"}, "webhooks": [hooks.hook("/v", json!({}))]});
     let put = server.ask("PUT", &format!("{VALIDATING}/v"), &body).await;
     assert_eq!(put.body["details"]["causes"][0]["field"], "metadata.resourceVersion");
+    assert_eq!(put.body["details"]["kind"], "validatingwebhookconfigurations");
     let patch = json!([{"op": "replace", "path": "/webhooks/0/timeoutSeconds", "value": 5}]);
     let changed = server.patch("json", &format!("{VALIDATING}/v"), &patch).await;
     assert_eq!(changed.body["metadata"]["generation"], 2);

@@ -9,6 +9,7 @@ use k8s_openapi::api::admissionregistration::v1::{
     MutatingWebhook, MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration,
 };
 
+use super::super::expressions::MatchConditions;
 use super::super::matching::CONFIGURATION_GROUP;
 use super::review::ReviewVersion;
 use crate::resources::webhook_configuration;
@@ -19,7 +20,6 @@ use crate::webhook::{ClientConfig, ServiceReference};
 const DEFAULT_TIMEOUT: i32 = 10;
 
 /// See the module.
-#[derive(Debug)]
 pub(super) struct Hook {
     /// Tells webhooks of all configurations apart.
     pub(super) uid: String,
@@ -38,6 +38,8 @@ pub(super) struct Hook {
     pub(super) timeout: Duration,
     /// The first of its versions that we speak.
     pub(super) version: Option<ReviewVersion>,
+    /// Expressions that must hold of the request.
+    pub(super) conditions: MatchConditions,
     /// To be asked again if others change the object after it.
     pub(super) asked_again: bool,
 }
@@ -139,6 +141,7 @@ impl Hook {
             free_of_side_effects: matches!(webhook.side_effects.as_str(), "None" | "NoneOnDryRun"),
             timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or(1).max(1)),
             version: versions.iter().find_map(|version| ReviewVersion::parse(version)),
+            conditions: MatchConditions::compile(webhook.match_conditions.as_deref().unwrap_or_default(), false),
             asked_again: webhook.reinvocation_policy.as_deref() == Some("IfNeeded"),
             name: webhook.name,
         })
