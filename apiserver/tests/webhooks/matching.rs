@@ -97,7 +97,13 @@ async fn match_conditions_choose_requests() {
     let failing = hooks.hook("/failing", json!({"matchConditions": condition("object.data.none == ''")}));
     configure(&server, VALIDATING, "a", vec![failing]).await;
     let refused = create(&server, "two").await;
-    assert_eq!(refused.error(), (403, "configmaps \"two\" is forbidden: no such key: none"));
+    assert_eq!(
+        refused.error(),
+        (
+            403,
+            "configmaps \"two\" is forbidden: expression 'object.data.none == ''' resulted in error: no such key: none"
+        )
+    );
 }
 
 #[tokio::test]
