@@ -212,10 +212,10 @@ impl Drop for Recording {
             return;
         }
         let mut event = self.record.event.lock().unwrap_or_else(PoisonError::into_inner);
-        event.response_status.get_or_insert_with(
-            || json!({"metadata": {}, "status": "Failure", "reason": "Timeout", "code": 504,
-                "message": "the request was given up before it was answered"}),
-        );
+        event.response_status.get_or_insert_with(|| {
+            json!({"metadata": {}, "status": "Failure", "reason": "Timeout", "code": 504,
+                "message": "the request was given up before it was answered"})
+        });
         drop(event);
         self.note_now(Stage::ResponseComplete);
     }
