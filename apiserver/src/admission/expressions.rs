@@ -426,6 +426,7 @@ pub struct Judge {
 
 impl Judge {
     /// For this user.
+    #[expect(clippy::new_ret_no_self, reason = "nobody needs more of it than that it answers")]
     pub fn new(authorizers: &Arc<Authorizers>, user: &User) -> Arc<dyn Authorize> {
         Arc::new(Self { authorizers: Arc::clone(authorizers), user: user.clone() })
     }

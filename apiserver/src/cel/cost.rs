@@ -16,13 +16,7 @@ pub(super) fn of_call(function: &str, args: &[Value<'_>]) -> u64 {
         "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "cidr" | "isIP" | "isCIDR" | "quantity"
         | "isQuantity" | "semver" | "isSemver" => passes(size(0), TRAVERSAL),
         "replace" | "split" | "ip.isCanonical" => passes(size(0), 2.0 * TRAVERSAL),
-        "ip" => {
-            if args[0].as_str().is_some() {
-                passes(size(0), TRAVERSAL)
-            } else {
-                1
-            }
-        }
+        "ip" if args[0].as_str().is_some() => passes(size(0), TRAVERSAL),
         "find" | "findAll" | "matches" => passes(size(0) + 1, TRAVERSAL).saturating_mul(passes(size(1), PATTERN)),
         "contains" => passes(size(0), TRAVERSAL).saturating_mul(passes(size(1), TRAVERSAL)),
         "startsWith" | "endsWith" => passes(size(1), TRAVERSAL),

@@ -187,7 +187,7 @@ impl ValidatingAdmissionPolicies {
             }
         }
         for (key, values) in annotations {
-            context.place.annotations.add(&format!("{name}/{key}"), &values.join(", "));
+            context.place.annotations.add(format!("{name}/{key}"), values.join(", "));
         }
         Ok(())
     }
