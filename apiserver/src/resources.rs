@@ -148,7 +148,7 @@ pub struct ResourceInfo {
     pub fields: Vec<SelectableField>,
     /// The kind of lists, for example `PodList`.
     pub list_kind: String,
-    /// The version in which objects are stored.
+    /// The version in which objects are stored, or in which upstream's discovery says they are.
     pub stored_version: String,
     /// Defined at run time by a CustomResourceDefinition.
     pub custom: bool,
@@ -222,6 +222,8 @@ pub trait Kind: Send + Sync + 'static {
     const COMPUTED: bool = false;
     /// See [`ResourceInfo::storage_prefix`]; empty is the usual one of group and plural.
     const STORAGE_PREFIX: &'static str = "";
+    /// See [`ResourceInfo::stored_version`]; empty is the version of the type.
+    const STORED_VERSION: &'static str = "";
     /// Where the row serves another group or version than the one its objects are stored in.
     const SERVED_AS: Option<&'static ServedAs> = None;
     /// Every answer carries this warning.

@@ -76,7 +76,7 @@ fn info<K: Kind>() -> ResourceInfo {
         storage_prefix,
         fields: K::FIELDS.iter().map(|field| SelectableField::from(*field)).collect(),
         list_kind: format!("{kind}List"),
-        stored_version: K::Object::VERSION.to_owned(),
+        stored_version: if K::STORED_VERSION.is_empty() { K::Object::VERSION } else { K::STORED_VERSION }.to_owned(),
         custom: false,
         plural,
     }

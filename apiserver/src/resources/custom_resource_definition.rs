@@ -32,6 +32,8 @@ impl Kind for CustomResourceDefinition {
     const SHORT_NAMES: &'static [&'static str] = &["crd", "crds"];
     const CATEGORIES: &'static [&'static str] = &["api-extensions"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
+    /// Upstream's discovery names the hash of the oldest version.
+    const STORED_VERSION: &'static str = "v1beta1";
     const UNCONDITIONAL_UPDATE: bool = false;
     const GENERATION: bool = true;
 
