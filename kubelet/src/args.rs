@@ -13,6 +13,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Host, KubeletConfig, ServerConfig};
 use crate::dns::{Resolvers, parse_resolv_conf};
+use crate::node::Thresholds;
 
 /// The flags of the kubelet.
 #[derive(Clone, Debug, Parser)]
@@ -68,6 +69,9 @@ pub struct Args {
     /// A directory of pod manifests to run beside the API's pods.
     #[arg(long)]
     pub pod_manifest_path: Option<PathBuf>,
+    /// How little of memory, disk or process ids puts the node under pressure (upstream's default if not given).
+    #[arg(long)]
+    pub eviction_hard: Option<Thresholds>,
     #[arg(long, default_value_t = 110)]
     pub max_pods: u32,
     /// The parent of all pods' cgroups.
@@ -102,7 +106,11 @@ impl Args {
         } else {
             std::fs::create_dir_all(&self.root_dir)
                 .with_context(|| format!("cannot use {} (--root-dir)", self.root_dir.display()))?;
-            Host::Machine { root_dir: self.root_dir.clone(), pod_logs_dir: self.logs_dir() }
+            Host::Machine {
+                root_dir: self.root_dir.clone(),
+                pod_logs_dir: self.logs_dir(),
+                thresholds: self.eviction_hard.clone().unwrap_or_default(),
+            }
         };
         let resolv_conf = std::fs::read_to_string(&self.resolv_conf).unwrap_or_default();
         Ok(KubeletConfig {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::dns::Resolvers;
+use crate::node::Thresholds;
 
 /// The settings of one kubelet.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ pub struct KubeletConfig {
 #[derive(Clone, Debug)]
 pub enum Host {
     /// A real machine: volumes and logs are files, capacity is measured, probes are sent.
-    Machine { root_dir: PathBuf, pod_logs_dir: PathBuf },
+    Machine { root_dir: PathBuf, pod_logs_dir: PathBuf, thresholds: Thresholds },
     /// A node on paper: nothing is measured, and nothing written but the logs of containers, if they have a place;
     /// probes of running containers succeed.
     Simulated { capacity: BTreeMap<String, String>, pod_logs_dir: Option<PathBuf> },

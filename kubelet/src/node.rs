@@ -5,6 +5,7 @@
 
 mod lease;
 mod machine;
+mod thresholds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::shared::Shared;
 use crate::status::whole_seconds;
 
 pub use self::machine::memory_bytes;
+pub use self::thresholds::Thresholds;
 
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const REPORT: SignedDuration = SignedDuration::from_mins(5);

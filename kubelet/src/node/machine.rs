@@ -12,13 +12,6 @@ use nix::sys::statvfs::statvfs;
 
 use crate::config::Host;
 
-/// Less free memory than this is pressure: upstream's default threshold.
-const MEMORY_THRESHOLD: i64 = 100 << 20;
-/// Less free disk than this percentage is pressure.
-const DISK_THRESHOLD_PERCENT: u64 = 10;
-/// Fewer free process ids than this is pressure.
-const PID_THRESHOLD: u64 = 100;
-
 /// What a node is short of.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pressure {
@@ -85,19 +78,26 @@ pub(super) fn info(host: &Host, node: &str, version: &str, runtime_version: Stri
 
 /// What the machine is short of now.
 pub(super) fn pressure(host: &Host) -> Pressure {
-    let Host::Machine { root_dir, .. } = host else { return Pressure::default() };
-    let memory = memory_line("MemAvailable:").is_some_and(|free| free < MEMORY_THRESHOLD);
+    let Host::Machine { root_dir, thresholds, .. } = host else { return Pressure::default() };
+    let bytes = |name| memory_line(name).and_then(|bytes| u64::try_from(bytes).ok());
+    let memory = bytes("MemAvailable:").zip(bytes("MemTotal:"));
     let disk = statvfs(root_dir.as_path()).is_ok_and(|fs| {
-        fs.blocks() > 0
-            && fs.blocks_available().saturating_mul(100) < fs.blocks().saturating_mul(DISK_THRESHOLD_PERCENT)
+        let size = fs.fragment_size();
+        let (free, all) = (fs.blocks_available().saturating_mul(size), fs.blocks().saturating_mul(size));
+        thresholds.is_short("nodefs.available", free, all)
+            || thresholds.is_short("nodefs.inodesFree", fs.files_available(), fs.files())
     });
-    Pressure { memory, disk, pids: free_pids().is_some_and(|free| free < PID_THRESHOLD) }
+    Pressure {
+        memory: memory.is_some_and(|(free, all)| thresholds.is_short("memory.available", free, all)),
+        disk,
+        pids: pids().is_some_and(|(free, all)| thresholds.is_short("pid.available", free, all)),
+    }
 }
 
-/// How many more processes there can be: the fourth word of loadavg is `running/all`.
-fn free_pids() -> Option<u64> {
+/// How many more processes there can be, and how many at all: the fourth word of loadavg is `running/all`.
+fn pids() -> Option<(u64, u64)> {
     let most: u64 = fs::read_to_string("/proc/sys/kernel/pid_max").ok()?.trim().parse().ok()?;
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     let all: u64 = load.split_whitespace().nth(3)?.split_once('/')?.1.parse().ok()?;
-    Some(most.saturating_sub(all))
+    Some((most.saturating_sub(all), most))
 }
