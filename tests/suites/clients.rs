@@ -1,4 +1,4 @@
-//! The official Python and Node clients and kube-rs: CRUD, watch, informers and server-side apply.
+//! The official Python and Node clients and kube-rs: CRUD, watch, informers, server-side apply, and custom resources.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, ReplicationController};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::wait::{await_condition, conditions};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use tests::cluster::Cluster;
@@ -28,7 +31,7 @@ fn script(cluster: &Cluster, program: &[&str], name: &str) {
 fn the_python_client() {
     let cluster = Cluster::start(&["--runtime", "simulated"]);
     let python = files::python();
-    for name in ["crud_and_watch.py", "apply.py"] {
+    for name in ["crud_and_watch.py", "apply.py", "custom_resources.py"] {
         script(&cluster, &[python.to_str().unwrap()], name);
     }
 }
@@ -37,7 +40,7 @@ fn the_python_client() {
 fn the_node_client() {
     let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
     let folder = format!("NODE_CLIENT={}", files::node_client().display());
-    for name in ["crud_and_watch.mjs", "apply.mjs"] {
+    for name in ["crud_and_watch.mjs", "apply.mjs", "custom_resources.mjs"] {
         script(&cluster, &[&folder, "node"], name);
     }
 }
@@ -189,4 +192,76 @@ async fn holds(store: &Store<ConfigMap>, color: &str) {
         }
     };
     tokio::time::timeout(SOON, has).await.unwrap_or_else(|_| panic!("the store never had {color}"));
+}
+
+fn definition() -> CustomResourceDefinition {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "gears.rust.example.com"},
+        "spec": {
+            "group": "rust.example.com",
+            "scope": "Namespaced",
+            "names": {"kind": "Gear", "plural": "gears", "singular": "gear"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+                    "spec": {"type": "object", "required": ["teeth"], "properties": {
+                        "teeth": {"type": "integer", "minimum": 3}, "size": {"type": "string", "default": "small"}}},
+                    "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}}}],
+        },
+    }))
+    .unwrap()
+}
+
+/// A definition, its objects, what their schema refuses, a watch over all of it, and the end.
+#[tokio::test]
+async fn kube_rs_defines_a_kind() {
+    let cluster = Cluster::start(&["--without", "kubelet,scheduler"]);
+    let client = client(&cluster).await;
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let defined = definitions.create(&PostParams::default(), &definition()).await.unwrap();
+    let established = await_condition(definitions.clone(), "gears.rust.example.com", conditions::is_crd_established());
+    tokio::time::timeout(SOON, established).await.expect("the definition is established in time").unwrap();
+
+    let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("rust.example.com", "v1", "Gear"));
+    let gears: Api<DynamicObject> = Api::default_namespaced_with(client, &kind);
+    let gear =
+        |name: &str, spec: serde_json::Value| DynamicObject::new(name, &kind).data(serde_json::json!({"spec": spec}));
+    let begin = gears.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let created =
+        gears.create(&PostParams::default(), &gear("a", serde_json::json!({"teeth": 8, "surplus": 1}))).await.unwrap();
+    assert_eq!(created.data["spec"], serde_json::json!({"teeth": 8, "size": "small"}));
+    let refused = gears.create(&PostParams::default(), &gear("b", serde_json::json!({"teeth": 2}))).await.unwrap_err();
+    let kube::Error::Api(status) = refused else { panic!("an answer of the server: {refused}") };
+    assert_eq!((status.code, status.reason.as_str()), (422, "Invalid"));
+    assert_eq!(status.details.unwrap().causes[0].field, "spec.teeth");
+    let applied = Patch::Apply(gear("a", serde_json::json!({"teeth": 9})));
+    let conflict = gears.patch("a", &PatchParams::apply("one"), &applied).await.unwrap_err();
+    assert!(matches!(conflict, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict"));
+    let forced = gears.patch("a", &PatchParams::apply("one").force(), &applied).await.unwrap();
+    assert_eq!((forced.data["spec"]["teeth"].as_i64(), forced.metadata.generation), (Some(9), Some(2)));
+    let status = Patch::Merge(serde_json::json!({"status": {"turning": true}, "spec": {"teeth": 1}}));
+    let turning = gears.patch_status("a", &PatchParams::default(), &status).await.unwrap();
+    assert_eq!(turning.data["status"]["turning"], true);
+    assert_eq!(turning.data["spec"]["teeth"], 9);
+    gears.delete("a", &DeleteParams::default()).await.unwrap();
+
+    let mut told = Vec::new();
+    let mut events = gears.watch(&WatchParams::default(), &begin).await.unwrap().boxed();
+    while told.last() != Some(&"deleted") {
+        let event = tokio::time::timeout(SOON, events.try_next()).await.expect("the watch goes on").unwrap().unwrap();
+        told.push(match event {
+            WatchEvent::Added(_) => "added",
+            WatchEvent::Modified(_) => "modified",
+            WatchEvent::Deleted(_) => "deleted",
+            WatchEvent::Bookmark(_) => continue,
+            WatchEvent::Error(error) => panic!("{error}"),
+        });
+    }
+    assert_eq!(told, ["added", "modified", "modified", "deleted"]);
+
+    definitions.delete("gears.rust.example.com", &DeleteParams::default()).await.unwrap();
+    let gone = conditions::is_deleted(defined.metadata.uid.as_deref().unwrap());
+    let gone = await_condition(definitions, "gears.rust.example.com", gone);
+    tokio::time::timeout(SOON, gone).await.expect("the definition goes in time").unwrap();
+    let none = gears.list(&ListParams::default()).await.unwrap_err();
+    assert!(matches!(none, kube::Error::Api(status) if status.code == 404));
 }
