@@ -14,9 +14,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL};
 use http::request::Parts;
 use process::clock::Clock;
-use rustls::pki_types::CertificateDer;
 
 use self::service_account::{Refused, TokenAuthenticator};
+use crate::server::ClientCertificates;
 use crate::tokens::Tokens;
 use crate::view::View;
 
@@ -67,16 +67,10 @@ impl Authenticators {
         Self { tokens: TokenAuthenticator::new(tokens, objects), clock }
     }
 
-    /// Finds out who asks. `client_certificates` is the chain of the TLS connection, which the listener has verified against the
-    /// client CA; empty if the client showed none.
-    pub async fn authenticate(
-        &self,
-        request: &Parts,
-        client_certificates: &[CertificateDer<'_>],
-    ) -> Result<User, ApiError> {
-        let now = self.clock.now();
-        if let Some(user) = client_certificates.first().and_then(|leaf| certificate::user(leaf, now)) {
-            return Ok(user.authenticated());
+    /// Finds out who asks. The listener has verified the certificates of the connection against the client CA.
+    pub async fn authenticate(&self, request: &Parts, certificates: &ClientCertificates) -> Result<User, ApiError> {
+        if let Some(user) = certificates.leaf().and_then(|leaf| leaf.user(self.clock.now())) {
+            return Ok(user.clone());
         }
         match bearer(request) {
             Some(token) => {
@@ -141,7 +135,7 @@ mod tests {
         let clock = Clock::starting_at(Timestamp::from_second(2000).unwrap());
         let authenticators = Authenticators::new(tokens, objects.clone(), clock);
         let said = async |parts: Parts| {
-            let answer = authenticators.authenticate(&parts, &[]).await;
+            let answer = authenticators.authenticate(&parts, &ClientCertificates::default()).await;
             answer.map(|user| (user.name, user.groups)).map_err(|error| (error.code, error.message))
         };
         let who = async |authorization| said(parts(authorization)).await;

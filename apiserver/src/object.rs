@@ -56,7 +56,7 @@ where
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        self.to_value().to_string().into_bytes()
+        wire::encode(T::API_VERSION, T::KIND, self)
     }
 
     fn to_value(&self) -> Value {

@@ -82,7 +82,7 @@ pub use self::table::table;
 use crate::authn::User;
 use crate::cache::SelectableField;
 use crate::object::Object;
-use crate::write::managed_fields::Node;
+use crate::write::managed_fields::{Node, sparse};
 
 /// A subresource that a kind serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -407,14 +407,9 @@ pub trait Strategy: Send + Sync + 'static {
     fn unknown_fields(&self, _value: &Value) -> Option<Vec<String>> {
         None
     }
-    /// What counts for `metadata.generation`: for built-in kinds everything but metadata and status.
-    fn desired(&self, object: &dyn Object) -> Value {
-        let mut value = object.to_value();
-        if let Value::Object(fields) = &mut value {
-            fields.remove("metadata");
-            fields.remove("status");
-        }
-        value
+    /// Whether nothing differs that counts for `metadata.generation`: for built-in kinds everything but metadata and status.
+    fn same_desired(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        sparse::same_desired(&old.to_bytes(), &new.to_bytes())
     }
     /// As errors name the kind of an object.
     fn group_kind_of(&self, _object: &dyn Object) -> GroupKind {

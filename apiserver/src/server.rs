@@ -8,7 +8,7 @@ mod prompt;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use self::prompt::{Prompt, Rule};
+use crate::authn::certificate::{self, Leaf};
 
 /// HTTP/2 streams of one connection, as upstream.
 const MAX_STREAMS: u32 = 1000;
@@ -78,7 +79,19 @@ impl Default for Limits {
 
 /// The verified certificates of the connection's client, its own first; empty if it showed none.
 #[derive(Clone, Debug, Default)]
-pub struct ClientCertificates(pub Arc<Vec<CertificateDer<'static>>>);
+pub struct ClientCertificates(pub Arc<Vec<CertificateDer<'static>>>, Arc<OnceLock<Option<Leaf>>>);
+
+impl ClientCertificates {
+    /// The certificates of a connection.
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self(Arc::new(certificates), Arc::default())
+    }
+
+    /// What the client's own certificate says; read once for all requests of the connection.
+    pub fn leaf(&self) -> Option<&Leaf> {
+        self.1.get_or_init(|| self.0.first().and_then(certificate::read)).as_ref()
+    }
+}
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +247,7 @@ async fn connection(
     let (_, session) = stream.get_ref();
     let certificates =
         session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.clone().into_owned());
-    let certificates = ClientCertificates(Arc::new(certificates.collect()));
+    let certificates = ClientCertificates::new(certificates.collect());
     // What was agreed on in the handshake counts: nobody waits for the first bytes to find out.
     let (http, rule) = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => (http.http2_only(), Rule::Preface(limits.header)),

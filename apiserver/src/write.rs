@@ -331,8 +331,14 @@ async fn stored_form(
     mut object: Box<dyn Object>,
 ) -> Result<(Box<dyn Object>, Bytes), ApiError> {
     object.metadata_mut().resource_version = None;
-    let value = custom::to_store(strategy, object.to_value()).await?;
-    Ok((object, Bytes::from(encode(&value))))
+    if strategy.conversion().is_some() {
+        let value = custom::to_store(strategy, object.to_value()).await?;
+        return Ok((object, Bytes::from(encode(&value))));
+    }
+    let mut bytes = object.to_bytes();
+    // It stays in memory as long as the object exists.
+    bytes.shrink_to_fit();
+    Ok((object, bytes.into()))
 }
 
 /// What a write would have answered.

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use futures::TryStreamExt;
+use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource};
 use tokio::task::JoinSet;
 
@@ -19,17 +19,24 @@ const SIZE: usize = 1024;
 const LISTS: usize = 20;
 /// Watchers and updates of the delivery figure.
 const WATCHERS: usize = 100;
-const UPDATES: usize = 200;
+const UPDATES: usize = 1000;
 
 /// Runs all of it in a namespace of its own.
 pub async fn measure(client: &Client, objects: usize, clients: usize, pids: &[i32]) -> Result<()> {
-    let name = format!("bench-{}", std::process::id());
+    in_namespace(client, "bench", async |name| {
+        load(&Api::namespaced(client.clone(), name), objects, clients, pids).await
+    })
+    .await
+}
+
+/// Makes a namespace for some work, and deletes it when that is done.
+pub async fn in_namespace(client: &Client, prefix: &str, work: impl AsyncFnOnce(&str) -> Result<()>) -> Result<()> {
+    let name = format!("{prefix}-{}", std::process::id());
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces
         .create(&PostParams::default(), &serde_json::from_value(serde_json::json!({"metadata": {"name": name}}))?)
         .await?;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &name);
-    let result = load(&api, objects, clients, pids).await;
+    let result = work(&name).await;
     namespaces.delete(&name, &DeleteParams::default()).await?;
     result
 }
@@ -125,44 +132,25 @@ async fn full_lists(api: &Api<ConfigMap>, objects: usize, pids: &[i32]) -> Resul
     Ok(())
 }
 
-/// From the write's answer to its event at each of many watchers.
+/// From a write's beginning to its event at each of many watchers, which all watch the whole namespace.
 async fn deliveries(api: &Api<ConfigMap>, pids: &[i32]) -> Result<()> {
     let watched = "watched";
-    let created = api
-        .create(
-            &PostParams::default(),
-            &ConfigMap {
-                metadata: kube::core::ObjectMeta { name: Some(watched.into()), ..Default::default() },
-                ..Default::default()
-            },
-        )
-        .await?;
+    let mut object = config_map(0);
+    object.metadata.name = Some(watched.into());
+    let created = api.create(&PostParams::default(), &object).await?;
     let revision = created.meta().resource_version.clone().unwrap_or_default();
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for _ in 0..WATCHERS {
-        let params = WatchParams::default().fields(&format!("metadata.name={watched}"));
-        let mut events = Box::pin(api.watch(&params, &revision).await?);
-        tasks.spawn(async move {
-            let mut samples = Vec::new();
-            while samples.len() < UPDATES {
-                match events.try_next().await? {
-                    Some(WatchEvent::Modified(object)) => {
-                        let sent =
-                            object.data.and_then(|data| data.get("sent")?.parse::<u64>().ok()).unwrap_or_default();
-                        samples.push(begun.elapsed().saturating_sub(Duration::from_micros(sent)));
-                    }
-                    Some(_) => {}
-                    None => anyhow::bail!("a watch ended early"),
-                }
-            }
-            Ok(samples)
-        });
+        let path = format!("{}?watch=1&resourceVersion={revision}", api.resource_url());
+        let request = http::Request::get(path).body(kube::client::Body::empty())?;
+        let response = api.clone().into_client().send(request).await?;
+        tasks.spawn(received(response.into_body(), begun));
     }
     let meter = CpuMeter::begin(pids);
     let load = Instant::now();
     for _ in 0..UPDATES {
-        let patch = serde_json::json!({"data": {"sent": begun.elapsed().as_micros().to_string()}});
+        let patch = serde_json::json!({"data": {"sent": format!("{:012}", begun.elapsed().as_micros())}});
         api.patch(watched, &PatchParams::default(), &Patch::Merge(patch)).await?;
     }
     let mut samples = Vec::new();
@@ -171,4 +159,27 @@ async fn deliveries(api: &Api<ConfigMap>, pids: &[i32]) -> Result<()> {
     }
     Samples::new(&format!("write to event, {WATCHERS} watchers"), samples, load.elapsed(), meter.used()).print();
     Ok(())
+}
+
+/// When each update came, by the time that it carries. Events are not decoded: the client shares the machine with the server.
+async fn received(mut body: kube::client::Body, begun: Instant) -> Result<Vec<Duration>> {
+    let (mut samples, mut rest) = (Vec::new(), Vec::new());
+    while samples.len() < UPDATES {
+        let frame = body.frame().await.ok_or_else(|| anyhow::anyhow!("a watch ended early"))??;
+        let Ok(data) = frame.into_data() else { continue };
+        rest.extend_from_slice(&data);
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            samples.push(begun.elapsed().saturating_sub(sent(&rest[..end])?));
+            rest.drain(..=end);
+        }
+    }
+    Ok(samples)
+}
+
+fn sent(event: &[u8]) -> Result<Duration> {
+    let marker = b"\"sent\":\"";
+    let at = event.windows(marker.len()).position(|window| window == marker);
+    let digits = at.and_then(|at| event.get(at + marker.len()..at + marker.len() + 12));
+    let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+    Ok(Duration::from_micros(digits.ok_or_else(|| anyhow::anyhow!("an event without its time"))?.parse()?))
 }

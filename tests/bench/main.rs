@@ -5,6 +5,7 @@
 
 mod api_load;
 mod figures;
+mod pods;
 mod replicas;
 mod startup;
 mod usage;
@@ -24,7 +25,7 @@ struct Args {
     /// Process of the API server of that cluster (and further ones, as etcd), for CPU per request
     #[arg(long, value_delimiter = ',')]
     pids: Vec<i32>,
-    /// Only these: startup, usage, api, replicas
+    /// Only these: startup, usage, api, pods, replicas
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Objects of the API load
@@ -33,6 +34,9 @@ struct Args {
     /// Clients at a time of the API load
     #[arg(long, default_value_t = 16)]
     clients: usize,
+    /// Pods of the lists
+    #[arg(long, default_value_t = 10_000)]
+    pods: usize,
     /// Pods of the ReplicationController
     #[arg(long, default_value_t = 1000)]
     replicas: usize,
@@ -71,7 +75,7 @@ fn own_cluster(args: &Args, store: &str) -> Result<()> {
         usage::idle(&cluster);
         startup::replacement(&cluster)?;
     }
-    if args.wants("api") || args.wants("replicas") {
+    if ["api", "pods", "replicas"].iter().any(|part| args.wants(part)) {
         let cluster = Cluster::start(&["--store", store, "--without", "kubelet"]);
         let pids: Vec<i32> = usage::processes(&cluster)
             .into_iter()
@@ -90,6 +94,9 @@ fn measure(args: &Args, kubeconfig: PathBuf, pids: &[i32]) -> Result<()> {
         let client = client::kube_client(&kubeconfig, "bench").await?;
         if args.wants("api") {
             api_load::measure(&client, args.objects, args.clients, pids).await?;
+        }
+        if args.wants("pods") {
+            pods::measure(&client, args.pods, args.clients, pids).await?;
         }
         if args.wants("replicas") {
             replicas::measure(&client, args.replicas, args.nodes, pids).await?;

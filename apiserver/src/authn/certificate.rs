@@ -1,6 +1,7 @@
-//! A client certificate says who asks: CN is the user, each O a group. Entry point: [`user`].
+//! A client certificate says who asks: CN is the user, each O a group. Entry point: [`read`].
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use k8s_openapi::jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
@@ -13,15 +14,25 @@ use super::User;
 const UID: &str = "1.3.6.1.4.1.57683.2";
 const CREDENTIAL: &str = "authentication.kubernetes.io/credential-id";
 
-/// The user of a certificate that the listener verified; none if it names nobody or is not valid now (a connection outlives the
-/// handshake in which the certificate was checked).
-pub fn user(leaf: &CertificateDer<'_>, now: Timestamp) -> Option<User> {
+/// What a verified certificate says, read once for a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    user: User,
+    /// In seconds since 1970.
+    valid: RangeInclusive<i64>,
+}
+
+impl Leaf {
+    /// The user, as long as the certificate is valid: a connection outlives the handshake in which it was checked.
+    pub fn user(&self, now: Timestamp) -> Option<&User> {
+        self.valid.contains(&now.as_second()).then_some(&self.user)
+    }
+}
+
+/// Reads a certificate that the listener verified; none if it names nobody.
+pub fn read(leaf: &CertificateDer<'_>) -> Option<Leaf> {
     let (_, certificate) = X509Certificate::from_der(leaf).ok()?;
     let validity = certificate.validity();
-    let now = now.as_second();
-    if now < validity.not_before.timestamp() || now > validity.not_after.timestamp() {
-        return None;
-    }
     let subject = certificate.subject();
     let name = subject.iter_common_name().next()?.as_str().ok().filter(|name| !name.is_empty())?;
     let groups = subject.iter_organization().filter_map(|group| group.as_str().ok().map(str::to_owned)).collect();
@@ -29,7 +40,8 @@ pub fn user(leaf: &CertificateDer<'_>, now: Timestamp) -> Option<User> {
     let uid = uid.and_then(|attribute| attribute.as_str().ok()).unwrap_or_default();
     let credential = format!("X509SHA256={}", hex(&Sha256::digest(leaf)));
     let extra = BTreeMap::from([(CREDENTIAL.to_owned(), vec![credential])]);
-    Some(User { name: name.to_owned(), uid: uid.to_owned(), groups, extra })
+    let user = User { name: name.to_owned(), uid: uid.to_owned(), groups, extra }.authenticated();
+    Some(Leaf { user, valid: validity.not_before.timestamp()..=validity.not_after.timestamp() })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -56,11 +68,13 @@ mod tests {
     #[test]
     fn subjects_are_users() {
         let now = Timestamp::from_second(1_800_000_000).unwrap();
-        let admin = user(&certificate(Some("kubernetes-admin"), &["system:masters"]), now).expect("a user");
-        assert_eq!((admin.name.as_str(), admin.groups), ("kubernetes-admin", vec!["system:masters".to_owned()]));
+        let leaf = read(&certificate(Some("kubernetes-admin"), &["system:masters"])).expect("a user");
+        let admin = leaf.user(now).expect("it is valid");
+        let groups = ["system:masters", "system:authenticated"].map(str::to_owned).to_vec();
+        assert_eq!((admin.name.as_str(), &admin.groups), ("kubernetes-admin", &groups));
         assert!(admin.extra[CREDENTIAL][0].starts_with("X509SHA256="));
-        assert_eq!(user(&certificate(None, &["g"]), now), None);
+        assert_eq!(read(&certificate(None, &["g"])), None);
         let long_ago = Timestamp::from_second(0).unwrap();
-        assert_eq!(user(&certificate(Some("x"), &[]), long_ago), None);
+        assert_eq!(leaf.user(long_ago), None);
     }
 }

@@ -145,6 +145,11 @@ impl Watcher {
         }
     }
 
+    /// The next event if it is there already.
+    pub fn waiting(&mut self) -> Option<Event> {
+        self.initial.next().or_else(|| self.queue.try_recv().ok())
+    }
+
     /// A bookmark of how far this watch has come; none while events wait.
     pub fn bookmark(&mut self) -> Option<Event> {
         if self.initial.peek().is_some() {

@@ -31,6 +31,8 @@ pub struct Document {
     pub value: Value,
     /// Fields in the order of the text, for findings.
     ordered: Option<Ordered>,
+    /// There is nothing to find.
+    clean: bool,
     /// Repeated keys of YAML.
     yaml_duplicates: Vec<String>,
 }
@@ -63,23 +65,28 @@ impl Document {
         match format {
             BodyFormat::Protobuf => {
                 let value = protobuf::parse(bytes, api_version, kind)?;
-                Ok(Self { value, ordered: None, yaml_duplicates: Vec::new() })
+                Ok(Self { value, ordered: None, clean: false, yaml_duplicates: Vec::new() })
             }
             BodyFormat::Json => {
                 let parsed =
                     json::parse(bytes).map_err(|why| format!("couldn't get version/kind; json parse error: {why}"))?;
-                let ordered = Ordered::parse(bytes);
-                Ok(Self { value: parsed.value, ordered, yaml_duplicates: Vec::new() })
+                let clean = !parsed.duplicates
+                    && schema::of(api_version, kind).is_some_and(|ty| strict::is_known(ty, &parsed.value));
+                let ordered = if clean { None } else { Ordered::parse(bytes) };
+                Ok(Self { value: parsed.value, ordered, clean, yaml_duplicates: Vec::new() })
             }
             BodyFormat::Yaml => {
                 let parsed = yaml::parse(bytes)?;
-                Ok(Self { value: parsed.value, ordered: None, yaml_duplicates: parsed.duplicates })
+                Ok(Self { value: parsed.value, ordered: None, clean: false, yaml_duplicates: parsed.duplicates })
             }
         }
     }
 
     /// Unknown and repeated fields, as warnings say them.
     fn findings(&self, strategy: &dyn Strategy) -> Vec<String> {
+        if self.clean {
+            return Vec::new();
+        }
         let mut found = self.yaml_duplicates.clone();
         let info = strategy.info();
         if let Some(unknown) = strategy.unknown_fields(&self.value) {
@@ -192,7 +199,11 @@ pub fn findings_of(strategy: &dyn Strategy, value: &Value) -> Vec<String> {
         return unknown.into_iter().map(unknown_field).collect();
     }
     let info = strategy.info();
-    strict::findings(schema::of(&info.api_version(), &info.kind), &Ordered::from(value))
+    let ty = schema::of(&info.api_version(), &info.kind);
+    if ty.is_some_and(|ty| strict::is_known(ty, value)) {
+        return Vec::new();
+    }
+    strict::findings(ty, &Ordered::from(value))
 }
 
 /// Repeated fields of a patch's text.

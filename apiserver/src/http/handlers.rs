@@ -150,7 +150,7 @@ async fn authenticate(server: &ApiServer, parts: &Parts) -> Result<User, ApiErro
         Some(InProcess(user)) => Ok(user.clone()),
         None => {
             let certificates = parts.extensions.get::<ClientCertificates>().cloned().unwrap_or_default();
-            server.authenticators.authenticate(parts, &certificates.0).await
+            server.authenticators.authenticate(parts, &certificates).await
         }
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{self, Form, Include};
 use super::media::{Accepted, Shape};
@@ -27,6 +27,8 @@ use crate::resources::{Strategy, custom};
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// The last bookmark comes this long before the deadline.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// About as much is sent at once.
+const MOST_AT_ONCE: usize = 64 * 1024;
 
 /// What a watch needs besides its events.
 pub struct WatchForm {
@@ -61,6 +63,8 @@ pub fn response(started: Started, form: WatchForm) -> Response {
 struct Stream {
     watcher: Watcher,
     form: WatchForm,
+    /// Done when the server drains; kept, so that waiting for each event costs no registration.
+    drained: std::pin::Pin<Box<WaitForCancellationFutureOwned>>,
     bookmarks: Interval,
     last_bookmark: Instant,
     deadline: std::pin::Pin<Box<Sleep>>,
@@ -79,7 +83,8 @@ fn events(
     bookmarks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let last_bookmark = end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(start);
     let deadline = Box::pin(sleep_until(end));
-    let state = Stream { watcher, form, bookmarks, last_bookmark, deadline, headings: true, ended: false };
+    let drained = Box::pin(form.draining.clone().cancelled_owned());
+    let state = Stream { watcher, form, drained, bookmarks, last_bookmark, deadline, headings: true, ended: false };
     stream::unfold(state, |mut state| async move {
         let frame = state.next().await?;
         Some((Ok(frame), state))
@@ -95,8 +100,11 @@ impl Stream {
             }
             tokio::select! {
                 biased;
-                () = self.form.draining.cancelled() => return None,
-                event = self.watcher.next() => return self.frame(&event?).await,
+                () = &mut self.drained => return None,
+                event = self.watcher.next() => {
+                    let frame = self.frame(&event?).await?;
+                    return Some(self.with_waiting(frame).await);
+                }
                 () = &mut self.deadline => return None,
                 _ = self.bookmarks.tick(), if self.form.bookmarks => {
                     self.plan_last_bookmark();
@@ -106,6 +114,25 @@ impl Stream {
                 }
             }
         }
+    }
+
+    /// A frame and those that wait behind it, sent at once: a watch that is behind catches up with few writes.
+    async fn with_waiting(&mut self, frame: Bytes) -> Bytes {
+        let Some(second) = self.watcher.waiting() else { return frame };
+        let mut frames = Vec::with_capacity(frame.len() * 4);
+        frames.extend_from_slice(&frame);
+        let mut next = Some(second);
+        while let Some(event) = next.take() {
+            let Some(frame) = self.frame(&event).await else {
+                self.ended = true;
+                break;
+            };
+            frames.extend_from_slice(&frame);
+            if frames.len() < MOST_AT_ONCE && !self.ended {
+                next = self.watcher.waiting();
+            }
+        }
+        frames.into()
     }
 
     /// The bookmark before the deadline comes even if no minute ends there.

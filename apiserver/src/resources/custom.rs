@@ -465,8 +465,8 @@ impl Strategy for CustomResource {
     }
 
     /// All but metadata; a status that is a subresource never differs here.
-    fn desired(&self, object: &dyn Object) -> Value {
-        self.own(object).content.clone()
+    fn same_desired(&self, new: &dyn Object, old: &dyn Object) -> bool {
+        self.own(new).content == self.own(old).content
     }
 
     fn group_kind_of(&self, object: &dyn Object) -> GroupKind {

@@ -1,5 +1,5 @@
-//! The JSON of built-in objects as Go reads and writes it. Entry points: [`accept`] for what clients send, [`canonical`] for what
-//! is stored and answered.
+//! The JSON of built-in objects as Go reads and writes it. Entry points: [`accept`] for what clients send, [`encode`] for what is
+//! stored and answered, [`canonical`] for the same as a value.
 //!
 //! Invariant: `canonical` is idempotent, and changes nothing that a client could tell from what kube-apiserver answers.
 
@@ -16,8 +16,10 @@ const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
 mod read;
 mod restore;
+mod write;
 pub use read::{DecodeError, accept};
 pub use restore::restore_error;
+pub use write::encode;
 
 /// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
 pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {

@@ -19,10 +19,13 @@ pub async fn create(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<Commi
     tracking::track(at, None, object.as_mut())?;
     at.admit(Operation::Create, Some(object.as_mut()), None).await?;
     let generated = object.metadata().name.as_deref().unwrap_or_default().is_empty();
+    if !generated {
+        return create_named(at, object).await;
+    }
     for attempt in 1..=NAME_ATTEMPTS {
         match create_named(at, object.clone_object()).await {
-            Err(error) if error.is_already_exists() && generated && attempt < NAME_ATTEMPTS => {}
-            Err(error) if error.is_already_exists() && generated => return Err(no_name(error)),
+            Err(error) if error.is_already_exists() && attempt < NAME_ATTEMPTS => {}
+            Err(error) if error.is_already_exists() => return Err(no_name(error)),
             other => return other,
         }
     }
@@ -91,12 +94,13 @@ struct Insert<'a> {
 impl Change for Insert<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         let resource = self.at.info().group_resource();
-        match (current, &self.object) {
+        // Asked again, it finds what was faster: the object is needed once.
+        match (current, self.object.take()) {
             (Some(stored), _) => {
                 let name = stored.metadata().name.as_deref().unwrap_or_default();
                 Err(metadata::name_taken(&resource, name, stored.metadata().deletion_timestamp.is_some()))
             }
-            (None, Some(object)) => Ok(Decision::Write(object.clone_object())),
+            (None, Some(object)) => Ok(Decision::Write(object)),
             (None, None) => Ok(Decision::Unchanged),
         }
     }

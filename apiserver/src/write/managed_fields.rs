@@ -10,6 +10,7 @@ pub mod element;
 pub mod entries;
 pub mod fields;
 pub mod shape;
+pub mod sparse;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -116,7 +116,7 @@ impl Change for ScaleTo<'_> {
         let mut object = decode_value_stored(&at, value)?;
         object.metadata_mut().managed_fields = owners;
         at.strategy.prepare_for_update(object.as_mut(), old);
-        if at.strategy.generation() && at.strategy.desired(object.as_ref()) != at.strategy.desired(old) {
+        if at.strategy.generation() && !at.strategy.same_desired(object.as_ref(), old) {
             object.metadata_mut().generation = Some(old.metadata().generation.unwrap_or(0) + 1);
         }
         let errors = at.strategy.validate_update(object.as_ref(), old);

@@ -187,7 +187,7 @@ impl Update<'_> {
         at.strategy.stamp(new.as_mut(), Some(old), &at.stamp());
         if at.strategy.generation()
             && at.subresource != Some(Subresource::Status)
-            && at.strategy.desired(new.as_ref()) != at.strategy.desired(old)
+            && !at.strategy.same_desired(new.as_ref(), old)
         {
             let generation = old.metadata().generation.unwrap_or(0);
             new.metadata_mut().generation = Some(generation + 1);

@@ -1,5 +1,7 @@
 //! Which fields of a body the kind does not have, and which stand twice. Entry point: [`findings`].
 
+use serde_json::Value;
+
 use super::json::Ordered;
 use crate::resources::schema::{self, Shape, Type};
 
@@ -9,6 +11,21 @@ pub fn findings(ty: Option<&'static Type>, document: &Ordered) -> Vec<String> {
     let shape = ty.map_or(Cursor::Anything, Cursor::Type);
     walk(shape, document, "", &mut found);
     found
+}
+
+/// Whether a type has all fields of a value: nearly all bodies need no closer look.
+pub fn is_known(ty: &'static Type, value: &Value) -> bool {
+    has_all(Cursor::Type(ty), value)
+}
+
+fn has_all(at: Cursor, value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(items) => items.iter().all(|item| has_all(at.item(), item)),
+        Value::Object(fields) => {
+            fields.iter().all(|(name, value)| at.field(name).is_some_and(|field| has_all(field, value)))
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -75,6 +92,12 @@ mod tests {
         let text = br#"{"kind":"Pod","spec":{"containers":[{"name":"c","imagePullPolice":"x","env":[{"name":"A","valu":"b"}]}],"volums":[]},
             "metadata":{"name":"a","name":"b","labels":{"x":"1","x":"2"}}}"#;
         let document = Ordered::parse(text).unwrap();
+        let pod = schema::of("v1", "Pod").unwrap();
+        assert!(!is_known(pod, &serde_json::from_slice(text).unwrap()));
+        assert!(is_known(
+            pod,
+            &serde_json::json!({"metadata": {"labels": {"x": "1"}}, "spec": {"containers": [{"name": "c"}]}})
+        ));
         assert_eq!(
             findings(schema::of("v1", "Pod"), &document),
             [

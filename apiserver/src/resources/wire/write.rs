@@ -1,0 +1,406 @@
+//! Writing an object as Go does, straight from its type into text. Entry point: [`encode`].
+//!
+//! Every write of an object ends here, so nothing is built on the way: fields of the schema come in their order, those that are left
+//! out are taken back, those that Go always writes are put in. Invariant: the text is that of [`super::canonical`], `kind` and
+//! `apiVersion` first.
+
+use serde::ser::{Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
+use serde_json::{Error, Map, Value};
+
+use super::super::schema::{self, Field, Presence, Shape, Type};
+use super::{canonical_struct, zero};
+
+/// The object as text that begins with `kind` and `apiVersion`.
+pub fn encode<T: Serialize>(api_version: &str, kind: &str, object: &T) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2048);
+    out.extend_from_slice(b"{\"kind\":");
+    text(&mut out, kind);
+    out.extend_from_slice(b",\"apiVersion\":");
+    text(&mut out, api_version);
+    let ty = schema::of(api_version, kind);
+    let form = ty.map_or(Form::Unknown, Form::Type);
+    object.serialize(Writer { out: &mut out, form, top: true }).expect("API types always serialize");
+    out
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing to memory succeeds");
+}
+
+/// What is known of the value that comes next.
+#[derive(Clone, Copy)]
+enum Form {
+    Unknown,
+    Type(&'static Type),
+    Shape(&'static Shape),
+}
+
+impl Form {
+    fn of(shape: &'static Shape) -> Self {
+        match shape {
+            Shape::Any => Self::Unknown,
+            Shape::Struct(at) => Self::Type(schema::at(*at)),
+            shape => Self::Shape(shape),
+        }
+    }
+
+    /// Of the items of a list or map.
+    fn inner(self) -> Self {
+        match self {
+            Self::Shape(Shape::List(inner) | Shape::Map(inner)) => Self::of(inner),
+            Self::Unknown | Self::Type(_) | Self::Shape(_) => Self::Unknown,
+        }
+    }
+}
+
+/// Appends one value.
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    form: Form,
+    /// The object itself, whose head is written already.
+    top: bool,
+}
+
+impl Writer<'_> {
+    fn plain<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        serde_json::to_writer(self.out, value)
+    }
+}
+
+macro_rules! scalars {
+    ($($name:ident: $ty:ty),*) => {
+        $(fn $name(self, value: $ty) -> Result<(), Error> {
+            self.plain(&value)
+        })*
+    };
+}
+
+impl<'a> Serializer for Writer<'a> {
+    type Ok = ();
+    type Error = Error;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Impossible<(), Error>;
+    type SerializeTupleStruct = Impossible<(), Error>;
+    type SerializeTupleVariant = Impossible<(), Error>;
+    type SerializeMap = Entries<'a>;
+    type SerializeStruct = Fields<'a>;
+    type SerializeStructVariant = Impossible<(), Error>;
+
+    scalars!(
+        serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_u8: u8,
+        serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_f32: f32, serialize_f64: f64, serialize_char: char,
+        serialize_str: &str, serialize_bytes: &[u8]
+    );
+
+    fn serialize_none(self) -> Result<(), Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<(), Error> {
+        self.out.extend_from_slice(b"null");
+        Ok(())
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<(), Error> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<(), Error> {
+        self.serialize_str(variant)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Error> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<(), Error> {
+        Err(foreign())
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Error> {
+        self.out.push(b'[');
+        Ok(Items { out: self.out, inner: self.form.inner(), first: true })
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Entries<'a>, Error> {
+        if let Form::Type(ty) = self.form {
+            return Ok(Entries::Struct { out: self.out, ty, fields: Map::new(), name: String::new() });
+        }
+        self.out.push(b'{');
+        Ok(Entries::Map { out: self.out, inner: self.form.inner(), first: true })
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Fields<'a>, Error> {
+        let expected: &[Field] = match self.form {
+            Form::Type(ty) => &ty.fields,
+            Form::Unknown | Form::Shape(_) => &[],
+        };
+        if !self.top {
+            self.out.push(b'{');
+        }
+        Ok(Fields { out: self.out, expected, first: !self.top, top: self.top })
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Error> {
+        Err(foreign())
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Error> {
+        Err(foreign())
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, Error> {
+        Err(foreign())
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, Error> {
+        Err(foreign())
+    }
+}
+
+fn foreign() -> Error {
+    Error::custom("no form of an API type")
+}
+
+/// A list.
+struct Items<'a> {
+    out: &'a mut Vec<u8>,
+    inner: Form,
+    first: bool,
+}
+
+impl SerializeSeq for Items<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        comma(self.out, &mut self.first);
+        value.serialize(Writer { out: self.out, form: self.inner, top: false })
+    }
+
+    fn end(self) -> Result<(), Error> {
+        self.out.push(b']');
+        Ok(())
+    }
+}
+
+fn comma(out: &mut Vec<u8>, first: &mut bool) {
+    if !std::mem::take(first) {
+        out.push(b',');
+    }
+}
+
+/// A map; one that stands for a struct is put in order first.
+enum Entries<'a> {
+    Map { out: &'a mut Vec<u8>, inner: Form, first: bool },
+    Struct { out: &'a mut Vec<u8>, ty: &'static Type, fields: Map<String, Value>, name: String },
+}
+
+impl SerializeMap for Entries<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Error> {
+        match self {
+            Self::Map { out, first, .. } => {
+                comma(out, first);
+                key.serialize(Writer { out, form: Form::Unknown, top: false })
+            }
+            Self::Struct { name, .. } => {
+                let Value::String(key) = serde_json::to_value(key)? else { return Err(foreign()) };
+                *name = key;
+                Ok(())
+            }
+        }
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        match self {
+            Self::Map { out, inner, .. } => {
+                out.push(b':');
+                value.serialize(Writer { out, form: *inner, top: false })
+            }
+            Self::Struct { fields, name, .. } => {
+                fields.insert(std::mem::take(name), serde_json::to_value(value)?);
+                Ok(())
+            }
+        }
+    }
+
+    fn end(self) -> Result<(), Error> {
+        match self {
+            Self::Map { out, .. } => {
+                out.push(b'}');
+                Ok(())
+            }
+            Self::Struct { out, ty, mut fields, .. } => {
+                canonical_struct(ty, &mut fields);
+                serde_json::to_writer(out, &fields)
+            }
+        }
+    }
+}
+
+/// A struct. Its fields come in the order of their names, as those of the schema do.
+struct Fields<'a> {
+    out: &'a mut Vec<u8>,
+    /// Fields of the schema that have not come yet.
+    expected: &'static [Field],
+    first: bool,
+    top: bool,
+}
+
+impl Fields<'_> {
+    /// Puts in what Go always writes, up to a field.
+    fn fill(&mut self, count: usize) {
+        let (absent, rest) = self.expected.split_at(count);
+        self.expected = rest;
+        for field in absent {
+            let value = match field.presence {
+                Presence::Always => zero(field),
+                Presence::Nullable => Value::Null,
+                Presence::OmitEmpty | Presence::Pointer => continue,
+            };
+            self.name(field.name);
+            serde_json::to_writer(&mut *self.out, &value).expect("writing to memory succeeds");
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        comma(self.out, &mut self.first);
+        text(self.out, name);
+        self.out.push(b':');
+    }
+
+    /// What the schema says of the field that comes now.
+    fn next(&mut self, name: &str) -> Option<&'static Field> {
+        let before = self.expected.iter().take_while(|field| field.name < name).count();
+        self.fill(before);
+        let (field, rest) = self.expected.split_first().filter(|(field, _)| field.name == name)?;
+        self.expected = rest;
+        Some(field)
+    }
+}
+
+impl SerializeStruct for Fields<'_> {
+    type Ok = ();
+    type Error = Error;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
+        if self.top && matches!(name, "kind" | "apiVersion") {
+            self.expected = &self.expected[self.expected.iter().take_while(|field| field.name <= name).count()..];
+            return Ok(());
+        }
+        let field = self.next(name);
+        let (before, was_first) = (self.out.len(), self.first);
+        self.name(name);
+        let start = self.out.len();
+        let form = field.map_or(Form::Unknown, |field| Form::of(&field.shape));
+        value.serialize(Writer { out: self.out, form, top: false })?;
+        let Some(field) = field else { return Ok(()) };
+        let written = &self.out[start..];
+        match field.presence {
+            Presence::OmitEmpty if is_empty(written) => self.take_back(before, was_first),
+            Presence::Pointer if written == b"null" => self.take_back(before, was_first),
+            Presence::Always if is_empty(written) => {
+                self.out.truncate(start);
+                serde_json::to_writer(&mut *self.out, &zero(field))?;
+            }
+            Presence::OmitEmpty | Presence::Pointer | Presence::Always | Presence::Nullable => {}
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), Error> {
+        self.fill(self.expected.len());
+        self.out.push(b'}');
+        Ok(())
+    }
+}
+
+impl Fields<'_> {
+    fn take_back(&mut self, length: usize, was_first: bool) {
+        self.out.truncate(length);
+        self.first = was_first;
+    }
+}
+
+fn is_empty(written: &[u8]) -> bool {
+    matches!(written, b"null" | b"false" | b"\"\"" | b"[]" | b"{}" | b"0" | b"0.0" | b"-0.0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object;
+    use crate::resources::table;
+    use serde_json::json;
+
+    /// A value of each field, or an empty one; types that hold themselves end somewhere.
+    fn sample(shape: &Shape, full: bool, depth: usize) -> Value {
+        match shape {
+            Shape::Str => Value::from(if full { "x\"\n\u{1}ü" } else { "" }),
+            Shape::Bytes => Value::from(if full { "eA==" } else { "" }),
+            Shape::Int | Shape::Long => Value::from(i32::from(full)),
+            Shape::Float => json!(if full { 1.5 } else { 0.0 }),
+            Shape::Bool => Value::from(full),
+            Shape::Time => Value::from("2020-01-01T00:00:00Z"),
+            Shape::MicroTime => Value::from("2020-01-01T00:00:00.000000Z"),
+            Shape::Quantity => Value::from(if full { "1Gi" } else { "0" }),
+            Shape::IntOrString if full => Value::from("http"),
+            Shape::IntOrString => Value::from(0),
+            Shape::Any => json!({"b": [1, null, {}], "a": {"x": ""}}),
+            Shape::List(inner) if full => json!([sample(inner, full, depth)]),
+            Shape::List(_) => json!([]),
+            Shape::Map(inner) if full => json!({"b": sample(inner, full, depth), "a": sample(inner, full, depth)}),
+            Shape::Map(_) => json!({}),
+            Shape::Struct(at) if depth == 0 || schema::at(*at).name.contains("JSONSchemaProps") => json!({}),
+            Shape::Struct(at) => object_of(schema::at(*at), full, depth - 1),
+        }
+    }
+
+    fn object_of(ty: &Type, full: bool, depth: usize) -> Value {
+        let fields = ty.fields.iter().map(|field| (field.name.to_owned(), sample(&field.shape, full, depth)));
+        Value::Object(fields.collect())
+    }
+
+    #[test]
+    fn every_kind_is_written_as_its_canonical_value() {
+        for row in table().iter().filter(|row| row.served_as().is_none()) {
+            let (info, mut longest) = (row.info(), 0);
+            let ty = schema::of(&info.api_version(), &info.kind).expect("it has a schema");
+            for (full, depth) in [(true, 9), (true, 2), (false, 9), (false, 1)] {
+                let mut value = object_of(ty, full, depth);
+                value.as_object_mut().map(|fields| (fields.remove("apiVersion"), fields.remove("kind")));
+                let decoded = row.decode(value);
+                let object = decoded.unwrap_or_else(|error| panic!("{}: {error:?}", info.kind));
+                let (text, value) = (object.to_bytes(), object.to_value());
+                assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&object::encode(&value)));
+                longest = longest.max(text.len());
+            }
+            assert!(longest > 500, "{} has hardly been written", info.kind);
+        }
+    }
+}
