@@ -56,10 +56,14 @@ pub struct Behind {
     pub current: Revision,
 }
 
+/// The resources by the prefix of their keys.
+type ByPrefix = BTreeMap<String, Arc<ResourceCache>>;
+
 /// See the module's documentation.
 pub struct Cache {
     storage: Arc<dyn Storage>,
-    resources: RwLock<BTreeMap<String, Arc<ResourceCache>>>,
+    /// Copied when a resource comes or goes, so that each batch of changes takes it as it is.
+    resources: RwLock<Arc<ByPrefix>>,
     /// 0 until the first load.
     absorbed: AtomicU64,
     reached: Notify,
@@ -71,7 +75,7 @@ impl Cache {
     pub fn new(storage: Arc<dyn Storage>, resources: Vec<ResourceSpec>) -> Arc<Self> {
         let resource = |spec: ResourceSpec| (spec.prefix.clone(), ResourceCache::new(spec, Arc::clone(&storage)));
         Arc::new(Self {
-            resources: RwLock::new(resources.into_iter().map(resource).collect()),
+            resources: RwLock::new(Arc::new(resources.into_iter().map(resource).collect())),
             storage,
             absorbed: AtomicU64::new(0),
             reached: Notify::new(),
@@ -146,8 +150,9 @@ impl Cache {
         let prefix = spec.prefix.clone();
         let added = {
             let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
-            let added =
-                resources.entry(prefix.clone()).or_insert_with(|| ResourceCache::new(spec, Arc::clone(&self.storage)));
+            let added = Arc::make_mut(&mut resources)
+                .entry(prefix.clone())
+                .or_insert_with(|| ResourceCache::new(spec, Arc::clone(&self.storage)));
             Arc::clone(added)
         };
         // From here on the feed reaches the resource, which keeps what comes before its list.
@@ -158,7 +163,7 @@ impl Cache {
 
     /// Forgets a resource and ends its watches.
     pub fn remove_resource(&self, prefix: &str) {
-        let removed = self.resources.write().unwrap_or_else(PoisonError::into_inner).remove(prefix);
+        let removed = Arc::make_mut(&mut self.resources.write().unwrap_or_else(PoisonError::into_inner)).remove(prefix);
         if let Some(removed) = removed {
             removed.end_watches();
         }
@@ -211,7 +216,7 @@ impl Cache {
                 }
             }
         }
-        for (prefix, resource) in &resources {
+        for (prefix, resource) in resources.iter() {
             resource.absorb(parts.remove(prefix.as_str()).unwrap_or_default(), reached);
         }
         self.advance(reached);
@@ -237,8 +242,8 @@ impl Cache {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(prefix).map(Arc::clone)
     }
 
-    fn all(&self) -> BTreeMap<String, Arc<ResourceCache>> {
-        self.resources.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn all(&self) -> Arc<ByPrefix> {
+        Arc::clone(&self.resources.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -335,10 +335,8 @@ async fn stored_form(
         let value = custom::to_store(strategy, object.to_value()).await?;
         return Ok((object, Bytes::from(encode(&value))));
     }
-    let mut bytes = object.to_bytes();
-    // It stays in memory as long as the object exists.
-    bytes.shrink_to_fit();
-    Ok((object, bytes.into()))
+    let bytes = Bytes::from(object.to_bytes());
+    Ok((object, bytes))
 }
 
 /// What a write would have answered.

@@ -9,12 +9,12 @@ pub struct Samples {
     name: String,
     each: Vec<Duration>,
     wall: Duration,
-    cpu: Option<Duration>,
+    cpu: Vec<Duration>,
 }
 
 impl Samples {
-    /// Of requests that took `each` and `wall` together, while the servers used `cpu`.
-    pub fn new(name: &str, mut each: Vec<Duration>, wall: Duration, cpu: Option<Duration>) -> Self {
+    /// Of requests that took `each` and `wall` together, while each server process used its `cpu`.
+    pub fn new(name: &str, mut each: Vec<Duration>, wall: Duration, cpu: Vec<Duration>) -> Self {
         each.sort();
         Self { name: name.to_owned(), each, wall, cpu }
     }
@@ -28,10 +28,9 @@ impl Samples {
     pub fn print(&self) {
         let count = self.each.len();
         let rate = count as f64 / self.wall.as_secs_f64();
-        let cpu = self
-            .cpu
-            .map(|cpu| format!("  {:>7.3} ms CPU each", cpu.as_secs_f64() * 1000.0 / count.max(1) as f64))
-            .unwrap_or_default();
+        let part = |cpu: &Duration| format!("{:>7.3}", cpu.as_secs_f64() * 1000.0 / count.max(1) as f64);
+        let parts: Vec<String> = self.cpu.iter().map(part).collect();
+        let cpu = if parts.is_empty() { String::new() } else { format!("  {} ms CPU each", parts.join(" +")) };
         println!(
             "{:<34} {count:>6} × p50 {:>7.2} ms  p99 {:>7.2} ms  {rate:>8.0}/s{cpu}",
             self.name,
@@ -41,20 +40,20 @@ impl Samples {
     }
 }
 
-/// CPU that the servers used between two points.
+/// CPU that each of the servers used between two points.
 pub struct CpuMeter<'a> {
     pids: &'a [i32],
-    before: Duration,
+    before: Vec<Duration>,
 }
 
 impl<'a> CpuMeter<'a> {
     /// Begins.
     pub fn begin(pids: &'a [i32]) -> Self {
-        Self { pids, before: usage::cpu(pids) }
+        Self { pids, before: pids.iter().map(|pid| usage::cpu(*pid)).collect() }
     }
 
-    /// What was used since; None without processes.
-    pub fn used(&self) -> Option<Duration> {
-        (!self.pids.is_empty()).then(|| usage::cpu(self.pids).saturating_sub(self.before))
+    /// What each used since.
+    pub fn used(&self) -> Vec<Duration> {
+        self.pids.iter().zip(&self.before).map(|(pid, before)| usage::cpu(*pid).saturating_sub(*before)).collect()
     }
 }

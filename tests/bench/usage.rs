@@ -30,16 +30,15 @@ pub fn machine() -> String {
     )
 }
 
-/// User and system time of processes, children that they waited for excluded.
-pub fn cpu(pids: &[i32]) -> Duration {
+/// User and system time of a process, children that it waited for excluded.
+pub fn cpu(pid: i32) -> Duration {
     let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
-    let ticks = |pid: &i32| -> Option<i64> {
+    let ticks = || -> Option<i64> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(fields.get(11)?.parse::<i64>().ok()? + fields.get(12)?.parse::<i64>().ok()?)
     };
-    let total: i64 = pids.iter().filter_map(ticks).sum();
-    Duration::from_secs_f64(total as f64 / per_second as f64)
+    Duration::from_secs_f64(ticks().unwrap_or_default() as f64 / per_second as f64)
 }
 
 /// Proportional memory of a process in MB: what it has alone, and its part of what it shares.
@@ -69,11 +68,11 @@ pub fn processes(cluster: &Cluster) -> Vec<(String, i32)> {
 pub fn idle(cluster: &Cluster) {
     std::thread::sleep(IDLE);
     let processes = processes(cluster);
-    let before: Vec<Duration> = processes.iter().map(|(_, pid)| cpu(&[*pid])).collect();
+    let before: Vec<Duration> = processes.iter().map(|(_, pid)| cpu(*pid)).collect();
     std::thread::sleep(IDLE);
     let (mut all_memory, mut all_cpu) = (0.0, 0.0);
     for ((name, pid), before) in processes.iter().zip(before) {
-        let percent = cpu(&[*pid]).saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
+        let percent = cpu(*pid).saturating_sub(before).as_secs_f64() / IDLE.as_secs_f64() * 100.0;
         println!("idle {name:<29} {:>6.1} MB  {percent:>5.2} % of a core", memory(*pid));
         all_memory += memory(*pid);
         all_cpu += percent;

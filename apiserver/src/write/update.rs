@@ -117,8 +117,13 @@ impl Update<'_> {
                 if !at.info().custom {
                     check_type(&at, patch, &patched.value)?;
                 }
-                decode_value(at.strategy, patched.value.clone())
-                    .map_err(|error| patch.undecodable(at.strategy, &patched.value, error))?
+                // The message shows the value, which is made once more for it: a copy would cost every patch that decodes.
+                decode_value(at.strategy, patched.value).map_err(|error| {
+                    match patch.apply(at.strategy, served_form(at, stored.object.as_ref())) {
+                        Ok(again) => patch.undecodable(at.strategy, &again.value, error),
+                        Err(error) => error,
+                    }
+                })?
             }
             Replacement::Apply(wanted) => tracking::applied(&at, Some(stored), wanted)?,
         };

@@ -13,10 +13,11 @@ const MUTABLE: &str = "pod updates may not change fields other than `spec.contai
 /// All errors of a pod at any time of its life.
 pub fn whole(errors: &mut FieldErrors, pod: &Object) {
     let path = FieldPath::root("spec");
-    let spec = pod.spec.clone().unwrap_or_default();
+    let none = PodSpec::default();
+    let spec = pod.spec.as_ref().unwrap_or(&none);
     let meta = FieldPath::root("metadata").child("annotations");
-    annotations::annotations(errors, &meta, pod.metadata.annotations.as_ref(), &spec);
-    pod_spec::validate(errors, &path, &spec);
+    annotations::annotations(errors, &meta, pod.metadata.annotations.as_ref(), spec);
+    pod_spec::validate(errors, &path, spec);
     if spec.service_account_name.as_deref().unwrap_or_default().is_empty() {
         for (i, volume) in spec.volumes.iter().flatten().enumerate() {
             let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
@@ -27,7 +28,7 @@ pub fn whole(errors: &mut FieldErrors, pod: &Object) {
             }
         }
     }
-    pod_spec::images(errors, &path, &spec);
+    pod_spec::images(errors, &path, spec);
 }
 
 /// All errors of an update of a pod.
@@ -36,22 +37,26 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     let path = FieldPath::root("spec");
     whole(&mut errors, new);
     let meta = FieldPath::root("metadata").child("annotations");
-    let (spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+    let none = PodSpec::default();
+    let (spec, before) = (new.spec.as_ref().unwrap_or(&none), old.spec.as_ref().unwrap_or(&none));
     let (now, earlier) = (new.metadata.annotations.as_ref(), old.metadata.annotations.as_ref());
-    annotations::changes(&mut errors, &meta, now, earlier, &spec);
+    annotations::changes(&mut errors, &meta, now, earlier, spec);
     let (new, old) = (spec, before);
     let init = (new.init_containers.as_deref().unwrap_or_default(), old.init_containers.as_deref().unwrap_or_default());
     if !(images(&mut errors, &path.child("containers"), &new.containers, &old.containers)
         && images(&mut errors, &path.child("initContainers"), init.0, init.1)
-        && deadline(&mut errors, &path, &new, &old))
+        && deadline(&mut errors, &path, new, old))
     {
         return errors;
     }
-    tolerations(&mut errors, &path, &new, &old);
-    gates(&mut errors, &path, &new, &old);
-    let allowed = with_allowed_changes(&mut errors, &path, &new, &old);
-    if allowed != old {
-        let diff = internal::difference("v1.PodSpec", &old, allowed);
+    tolerations(&mut errors, &path, new, old);
+    gates(&mut errors, &path, new, old);
+    if new == old {
+        return errors;
+    }
+    let allowed = with_allowed_changes(&mut errors, &path, new, old);
+    if allowed != *old {
+        let diff = internal::difference("v1.PodSpec", old, allowed);
         errors.push(FieldError::forbidden(&path, format!("{MUTABLE}\n{diff}")));
     }
     errors

@@ -178,7 +178,7 @@ impl Managed {
     pub fn grant(&mut self, manager: Manager, version: &str, fields: Fields, now: Timestamp) {
         match self.entries.iter_mut().find(|entry| entry.manager == manager) {
             Some(entry) => {
-                entry.fields.set().union(fields);
+                entry.fields.union(fields);
                 entry.time = Some(now);
             }
             None => {

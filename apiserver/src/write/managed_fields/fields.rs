@@ -129,16 +129,6 @@ impl Fields {
         });
     }
 
-    /// Whether a set that is still `fieldsV1` may have any of these fields.
-    pub fn touches(&self, json: &Value) -> bool {
-        let Value::Object(entries) = json else { return true };
-        self.below.iter().any(|(element, taken)| match entries.get(element) {
-            Some(child) if taken.member => is_member(child) || taken.touches(child),
-            Some(child) => taken.touches(child),
-            None => false,
-        })
-    }
-
     /// All paths in upstream's order: the members of a set come before what is below them. Each path is a list of elements.
     pub fn paths(&self) -> Vec<Vec<&str>> {
         let mut paths = Vec::new();
@@ -189,24 +179,20 @@ impl Fields {
     pub fn into_json(self) -> Value {
         let mut entries = Map::new();
         for (element, child) in self.below {
-            let lone = child.below.is_empty();
-            let member = child.member;
-            let mut below = child.into_json();
-            if let Value::Object(fields) = &mut below
-                && member
-                && !lone
-            {
-                fields.insert(SELF.to_owned(), Value::Object(Map::new()));
-            }
-            entries.insert(element, below);
+            entries.insert(element, child.into_member_json());
         }
         Value::Object(entries)
     }
-}
 
-/// Whether the field of this part of `fieldsV1` is in the set.
-fn is_member(json: &Value) -> bool {
-    json.as_object().is_none_or(|entries| entries.is_empty() || entries.contains_key(SELF))
+    /// As a part of `fieldsV1`, which says whether the field itself is in the set.
+    fn into_member_json(self) -> Value {
+        let member = self.member && !self.below.is_empty();
+        let mut json = self.into_json();
+        if let (Value::Object(fields), true) = (&mut json, member) {
+            fields.insert(SELF.to_owned(), Value::Object(Map::new()));
+        }
+        json
+    }
 }
 
 /// The fields of an entry, which are only read when somebody needs to know them.
@@ -241,8 +227,20 @@ impl Held {
 
     /// See [`Fields::subtract`].
     pub fn subtract(&mut self, taken: &Fields) {
-        if self.json.as_ref().is_none_or(|json| taken.touches(json)) {
-            self.set().subtract(taken);
+        match &mut self.json {
+            Some(Value::Object(entries)) if taken.below.is_empty() || entries.is_empty() => {}
+            Some(Value::Object(entries)) => {
+                subtract_below(entries, taken);
+            }
+            Some(_) | None => self.set().subtract(taken),
+        }
+    }
+
+    /// See [`Fields::union`]; neither set may have its root in it.
+    pub fn union(&mut self, other: Fields) {
+        match &mut self.json {
+            Some(Value::Object(entries)) => union_below(entries, other),
+            Some(_) | None => self.set().union(other),
         }
     }
 
@@ -257,6 +255,49 @@ impl Held {
     /// As `fieldsV1`.
     pub fn into_json(self) -> Value {
         self.json.unwrap_or_else(|| self.set.into_json())
+    }
+}
+
+/// Takes fields out of the entries below a field.
+fn subtract_below(entries: &mut Map<String, Value>, taken: &Fields) {
+    for (element, taken) in &taken.below {
+        if let Some(Value::Object(child)) = entries.get_mut(element)
+            && !subtract_json(child, taken)
+        {
+            entries.remove(element);
+        }
+    }
+}
+
+/// [`Fields::subtract`] on `fieldsV1` as it is: false if nothing is left.
+fn subtract_json(entries: &mut Map<String, Value>, taken: &Fields) -> bool {
+    let member = (entries.is_empty() || entries.remove(SELF).is_some()) && !taken.member;
+    subtract_below(entries, taken);
+    if entries.is_empty() {
+        return member;
+    }
+    if member {
+        entries.insert(SELF.to_owned(), Value::Object(Map::new()));
+    }
+    true
+}
+
+/// Adds fields to the entries below a field.
+fn union_below(entries: &mut Map<String, Value>, added: Fields) {
+    for (element, added) in added.below {
+        match entries.get_mut(&element) {
+            Some(Value::Object(child)) => union_json(child, added),
+            Some(_) | None => drop(entries.insert(element, added.into_member_json())),
+        }
+    }
+}
+
+/// [`Fields::union`] on `fieldsV1` as it is.
+fn union_json(entries: &mut Map<String, Value>, added: Fields) {
+    let member = entries.is_empty() || entries.remove(SELF).is_some() || added.member;
+    union_below(entries, added);
+    if member && !entries.is_empty() {
+        entries.insert(SELF.to_owned(), Value::Object(Map::new()));
     }
 }
 
@@ -280,15 +321,29 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn fields_are_read_when_they_are_touched() {
-        let text = json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}}});
-        let mut held = Held::unread(text);
-        for untouched in ["c", "a.x", "z"] {
-            held.subtract(&Fields::of_paths([untouched]));
-            assert!(held.json.is_some(), "{untouched}");
+    fn held_fields_change_as_sets_do() {
+        let texts = [
+            json!({}),
+            json!({"f:a": {}}),
+            json!({"f:a": {".": {}, "f:b": {}}, "f:c": {"f:d": {}}}),
+            json!({"f:a": {"f:b": {}}, "f:c": {}}),
+            json!({"f:a": {"f:b": {"f:x": {}}, "f:y": {}}}),
+            json!({"f:a": {".": {}, "f:b": {".": {}, "f:x": {}}}, "f:e": {}}),
+        ];
+        for text in &texts {
+            for other in &texts {
+                let (mut held, mut whole) = (Held::unread(text.clone()), set(text.clone()));
+                held.subtract(&set(other.clone()));
+                whole.subtract(&set(other.clone()));
+                assert!(held.json.is_some());
+                assert_eq!(held.is_empty(), whole.is_empty());
+                assert_eq!(held.into_json(), whole.into_json(), "{text} without {other}");
+                let (mut held, mut whole) = (Held::unread(text.clone()), set(text.clone()));
+                held.union(set(other.clone()));
+                whole.union(set(other.clone()));
+                assert_eq!(held.into_json(), whole.into_json(), "{text} with {other}");
+            }
         }
-        held.subtract(&Fields::of_paths(["a", "c.d"]));
-        assert_eq!(held, Held::from(set(json!({"f:a": {"f:b": {}}}))));
     }
 
     fn set(value: Value) -> Fields {

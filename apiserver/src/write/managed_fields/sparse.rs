@@ -77,12 +77,11 @@ fn is_object(raw: &RawValue) -> bool {
 
 /// Whether nothing differs between two states that counts for `metadata.generation`: everything but metadata and status.
 pub fn same_desired(old: &[u8], new: &[u8]) -> bool {
-    let counts = |name: &str| !matches!(name, "metadata" | "status");
-    if let (Ok(old), Ok(new)) = (serde_json::from_slice::<Members<'_>>(old), serde_json::from_slice::<Members<'_>>(new))
-    {
-        return !pairs(&old, &new).any(|(name, ..)| counts(name));
-    }
-    false
+    let (Ok(old), Ok(new)) = (serde_json::from_slice::<Members<'_>>(old), serde_json::from_slice::<Members<'_>>(new))
+    else {
+        return false;
+    };
+    pairs(&old, &new).all(|(name, ..)| matches!(name, "metadata" | "status"))
 }
 
 #[cfg(test)]
@@ -105,7 +104,7 @@ mod tests {
             pod(json!({"b": "1"}), containers("y"), json!({"phase": "Running"})),
             pod(json!({}), json!({}), json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]})),
             json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "a"}}),
-            json!({"kind": "Pod", "apiVersion": "v1", "spec": {"nodeSelector": {"a": "b"}}}),
+            json!({"kind": "Pod", "apiVersion": "v1", "metadata": {}, "spec": {"nodeSelector": {"a": "b"}}}),
         ];
         let node = Node::Type(schema::of("v1", "Pod").expect("pods are known"));
         let mut found = 0;
