@@ -88,11 +88,14 @@ fn canonical_value(shape: &Shape, value: &mut Value) {
 
 /// Go writes a float without a fraction as an integer.
 fn whole_number(value: &mut Value) {
-    if let Some(float) = value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < LARGEST_WHOLE) {
-        #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is small enough")]
-        let whole = float as i64;
+    if let Some(whole) = value.as_f64().and_then(as_whole) {
         *value = Value::from(whole);
     }
+}
+
+fn as_whole(float: f64) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "it has no fraction and is small enough")]
+    (float.fract() == 0.0 && float.abs() < LARGEST_WHOLE).then_some(float as i64)
 }
 
 fn is_empty(value: &Value) -> bool {

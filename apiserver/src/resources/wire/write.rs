@@ -106,9 +106,16 @@ impl<'a> Serializer for Writer<'a> {
 
     scalars!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_u8: u8,
-        serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_f32: f32, serialize_f64: f64, serialize_char: char,
+        serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_f32: f32, serialize_char: char,
         serialize_str: &str, serialize_bytes: &[u8]
     );
+
+    fn serialize_f64(self, value: f64) -> Result<(), Error> {
+        match super::as_whole(value) {
+            Some(whole) => self.plain(&whole),
+            None => self.plain(&value),
+        }
+    }
 
     fn serialize_none(self) -> Result<(), Error> {
         self.serialize_unit()
@@ -405,6 +412,20 @@ mod tests {
         // At the end of the depth stand only times, which have no empty form.
         let fields = fields.filter(|field| depth > 0 || matches!(field.shape, Shape::Time | Shape::MicroTime));
         Value::Object(fields.map(|field| (field.name.to_owned(), sample(&field.shape, full, depth))).collect())
+    }
+
+    #[test]
+    fn a_whole_float_has_no_fraction() {
+        let rows = table();
+        let row = rows.iter().find(|row| row.info().kind == "CustomResourceDefinition").expect("a kind with floats");
+        let limits = json!({"type": "number", "maximum": 10.0, "multipleOf": 0.5});
+        let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {"a": limits}}});
+        let version = json!({"name": "v1", "served": true, "storage": true, "schema": schema});
+        let names = json!({"kind": "K", "plural": "ks"});
+        let spec = json!({"group": "g.io", "scope": "Namespaced", "names": names, "versions": [version]});
+        let decoded = row.decode(json!({"metadata": {"name": "ks.g.io"}, "spec": spec}));
+        let text = String::from_utf8(decoded.expect("decoded").to_bytes().to_vec()).expect("text");
+        assert!(text.contains(r#""maximum":10,"#) && text.contains(r#""multipleOf":0.5"#), "{text}");
     }
 
     #[test]
