@@ -49,7 +49,11 @@ fn every_source_is_part_of_a_crate() {
         let parents =
             [folder.join("mod.rs"), folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
         let declared = parents.iter().any(|parent| read(parent).lines().any(word))
-            || sources.iter().filter(|other| other.parent() == Some(folder)).any(|other| read(other).lines().any(word));
+            || sources.iter().filter(|other| other.parent() == Some(folder)).any(|other| read(other).lines().any(word))
+            || sources.iter().filter(|other| other.parent() == folder.parent()).any(|other| {
+                let folder = folder.file_name().unwrap().to_str().unwrap();
+                read(other).contains(&format!("#[path = \"{folder}/{name}.rs\"]"))
+            });
         if !is_root && !declared {
             lost.push(path);
         }
