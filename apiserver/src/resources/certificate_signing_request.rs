@@ -134,11 +134,10 @@ fn condition(object: &Object) -> String {
     let status = object.status.clone().unwrap_or_default();
     let conditions = status.conditions.unwrap_or_default();
     let has = |kind: &str| conditions.iter().any(|condition| condition.type_ == kind);
-    let mut shown = match (has("Denied"), has("Approved"), has("Failed")) {
-        (true, _, _) => "Denied".to_owned(),
-        (false, true, _) => "Approved".to_owned(),
-        (false, false, false) => "Pending".to_owned(),
-        (false, false, true) => String::new(),
+    let mut shown = match (has("Denied"), has("Approved")) {
+        (true, _) => "Denied".to_owned(),
+        (false, true) => "Approved".to_owned(),
+        (false, false) => "Pending".to_owned(),
     };
     if has("Failed") {
         shown.push_str(",Failed");
@@ -226,7 +225,7 @@ mod tests {
                 &denied,
                 &approved,
                 By::Approver,
-                "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\", status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+                "status.conditions[1].status: Unsupported value: \"False\": supported values: \"True\", status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
             ),
         ];
         for (new, old, by, expected) in table {

@@ -7,8 +7,9 @@ use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath, go_quote};
 use api::names;
 use api::quantity::Quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -151,6 +152,47 @@ pub fn template_metadata(errors: &mut FieldErrors, path: &FieldPath, meta: &Obje
     }
 }
 
+/// Conditions of the kind that all newer kinds have: one of a type, each with a reason and a time.
+pub fn conditions(errors: &mut FieldErrors, path: &FieldPath, conditions: &[Condition]) {
+    const MAX_REASON: usize = 1024;
+    const MAX_MESSAGE: usize = 32 * 1024;
+    for (i, condition) in conditions.iter().enumerate() {
+        let (at, kind) = (path.index(i), &condition.type_);
+        if conditions[..i].iter().any(|other| other.type_ == *kind) {
+            errors.push(FieldError::duplicate(&at.child("type"), kind));
+        }
+        label_key(errors, &at.child("type"), kind);
+        one_of(errors, &at.child("status"), &condition.status, &["False", "True", "Unknown"]);
+        if let Some(generation) = condition.observed_generation.filter(|generation| *generation < 0) {
+            let detail = "must be greater than or equal to zero";
+            errors.push(FieldError::invalid(&at.child("observedGeneration"), generation, detail));
+        }
+        if condition.last_transition_time.0 == Timestamp::UNIX_EPOCH {
+            errors.push(FieldError::required(&at.child("lastTransitionTime"), "must be set"));
+        }
+        let reason = at.child("reason");
+        if condition.reason.is_empty() {
+            errors.push(FieldError::required(&reason, "must be set"));
+        } else if !is_reason(&condition.reason) {
+            let detail = "a condition reason must start with alphabetic character, optionally followed by a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
+            errors.push(FieldError::invalid(&reason, &condition.reason, detail));
+        }
+        for (path, text, max) in
+            [(reason, &condition.reason, MAX_REASON), (at.child("message"), &condition.message, MAX_MESSAGE)]
+        {
+            if text.len() > max {
+                errors.push(FieldError::too_long(&path, max));
+            }
+        }
+    }
+}
+
+fn is_reason(reason: &str) -> bool {
+    reason.starts_with(|c: char| c.is_ascii_alphabetic())
+        && reason.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+        && reason.chars().all(|c| c.is_ascii_alphanumeric() || "_,:".contains(c))
+}
+
 /// A label selector with its expressions.
 pub fn label_selector(errors: &mut FieldErrors, path: &FieldPath, selector: Option<&LabelSelector>) {
     let Some(selector) = selector else { return };
@@ -270,6 +312,14 @@ pub fn number_or_percent(errors: &mut FieldErrors, path: &FieldPath, value: &Int
             errors.push(FieldError::invalid(path, text, detail));
         }
         IntOrString::String(_) => {}
+    }
+}
+
+/// No pods, or none of a hundred. A text that is no percentage counts as nothing, as upstream reads it.
+pub fn is_zero(value: &IntOrString) -> bool {
+    match value {
+        IntOrString::Int(number) => *number == 0,
+        IntOrString::String(text) => percent(value).unwrap_or_else(|| text.parse().unwrap_or_default()) == 0,
     }
 }
 
@@ -403,6 +453,32 @@ mod tests {
         let mut errors = FieldErrors::new();
         check(&mut errors, &FieldPath::root("f"));
         errors.to_string()
+    }
+
+    #[test]
+    fn conditions_are_complete() {
+        let condition = |kind: &str, reason: &str| -> Condition {
+            serde_json::from_value(json!({"type": kind, "status": "True", "reason": reason, "message": "", "lastTransitionTime": "2024-01-01T00:00:00Z"})).expect("a condition")
+        };
+        let good = condition("Ready", "Reason_A:B");
+        let found = |conditions: &[Condition]| {
+            let mut errors = FieldErrors::new();
+            super::conditions(&mut errors, &FieldPath::root("c"), conditions);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(found(std::slice::from_ref(&good)).is_empty());
+        let odd = Condition { status: "Maybe".to_owned(), observed_generation: Some(-1), ..condition("Ready", "") };
+        let expected = [
+            "c[1].type: Duplicate value: \"Ready\"",
+            "c[1].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \"Unknown\"",
+            "c[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero",
+            "c[1].reason: Required value: must be set",
+        ];
+        assert_eq!(found(&[good, odd]), expected);
+        assert!(
+            found(&[condition("Ready", "1st")])[0]
+                .starts_with("c[0].reason: Invalid value: \"1st\": a condition reason must start")
+        );
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::batch::v1::{CronJob as Object, CronJobStatus};
-use k8s_openapi::jiff::tz::TimeZone;
+use k8s_openapi::api::batch::v1::{CronJob as Object, CronJobSpec, CronJobStatus};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, job, name_or_prefix, pod_spec};
+use super::{Columns, Kind, Subresource, checks, job, name_or_prefix, pod_spec, workload};
 
 mod schedule;
 
@@ -16,6 +15,7 @@ pub struct CronJob;
 
 /// Jobs get a suffix of up to 11 characters, and their names are labels.
 const MAX_NAME: usize = 52;
+const MAX_ZONE_PART: usize = 14;
 
 impl Kind for CronJob {
     type Object = Object;
@@ -48,36 +48,7 @@ impl Kind for CronJob {
     }
 
     fn validate(object: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec");
-        let spec = object.spec.clone();
-        let zone_inside = spec.schedule.contains("TZ");
-        if spec.schedule.is_empty() {
-            errors.push(FieldError::required(&path.child("schedule"), ""));
-        } else if zone_inside {
-            let detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead";
-            errors.push(FieldError::invalid(&path.child("schedule"), &spec.schedule, detail));
-        } else if let Err(why) = schedule::parse(&spec.schedule) {
-            errors.push(FieldError::invalid(&path.child("schedule"), &spec.schedule, why.to_string()));
-        }
-        checks::non_negative_option(
-            &mut errors,
-            &path.child("startingDeadlineSeconds"),
-            spec.starting_deadline_seconds,
-        );
-        if let Some(zone) = &spec.time_zone {
-            time_zone(&mut errors, &path.child("timeZone"), zone);
-        }
-        let policy = spec.concurrency_policy.as_deref().unwrap_or_default();
-        checks::required_one_of(&mut errors, &path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
-        let template = spec.job_template.spec.unwrap_or_default();
-        job::check::template_spec(&mut errors, &path.child("jobTemplate").child("spec"), &template);
-        checks::non_negative_option(
-            &mut errors,
-            &path.child("successfulJobsHistoryLimit"),
-            spec.successful_jobs_history_limit,
-        );
-        checks::non_negative_option(&mut errors, &path.child("failedJobsHistoryLimit"), spec.failed_jobs_history_limit);
+        let mut errors = validate_spec(&object.spec, None);
         let name = object.metadata.name.as_deref().unwrap_or_default();
         if name.len() > MAX_NAME {
             let detail = format!("must be no more than {MAX_NAME} characters");
@@ -86,11 +57,30 @@ impl Kind for CronJob {
         errors
     }
 
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        validate_spec(&new.spec, Some(&old.spec))
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            workload::name_warning(&new.metadata, old.map(|old| &old.metadata)).into_iter().collect();
+        if workload::desires_more(&new.metadata, old.map(|old| &old.metadata)) {
+            let path = FieldPath::root("spec").child("jobTemplate").child("spec");
+            warnings.extend(job::spec_warnings(&path, &new.spec.job_template.spec.clone().unwrap_or_default()));
+        }
+        if new.spec.schedule.contains("TZ") {
+            // Upstream's path is not that of the field.
+            warnings.push("cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead".to_owned());
+        }
+        warnings
+    }
+
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
         name_or_prefix(names::is_dns1123_subdomain, name, prefix)
     }
 
     fn columns() -> Columns<Object> {
+        let [containers, images] = workload::container_columns();
         let columns = vec![
             NAME,
             printing::text("Schedule", "The schedule in Cron format, see https://en.wikipedia.org/wiki/Cron."),
@@ -105,8 +95,8 @@ impl Kind for CronJob {
             printing::integer("Active", "A list of pointers to currently running jobs."),
             printing::text("Last Schedule", "Information when was the last time the job was successfully scheduled."),
             AGE,
-            printing::wide("Containers", "Names of each container in the template."),
-            printing::wide("Images", "Images referenced by each container in the template."),
+            containers,
+            images,
             printing::wide(
                 "Selector",
                 "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
@@ -117,7 +107,7 @@ impl Kind for CronJob {
             cells: |object, now| {
                 let (spec, status) = (object.spec.clone(), object.status.clone().unwrap_or_default());
                 let job = spec.job_template.spec.unwrap_or_default();
-                let (containers, images) = printing::containers(job.template.spec.as_ref());
+                let [containers, images] = workload::container_cells(Some(&job.template));
                 let suspended = match spec.suspend {
                     Some(true) => "True",
                     Some(false) => "False",
@@ -133,8 +123,8 @@ impl Kind for CronJob {
                     Value::from(status.active.map_or(0, |active| active.len())),
                     Value::from(last),
                     printing::age(&object.metadata, now),
-                    Value::from(containers),
-                    Value::from(images),
+                    containers,
+                    images,
                     Value::from(printing::selector(job.selector.as_ref())),
                 ]
             },
@@ -142,17 +132,76 @@ impl Kind for CronJob {
     }
 }
 
+/// All errors of a spec. A time zone that was there before may stay.
+fn validate_spec(spec: &CronJobSpec, old: Option<&CronJobSpec>) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let path = FieldPath::root("spec");
+    schedule_errors(&mut errors, &path.child("schedule"), spec, old);
+    checks::non_negative_option(&mut errors, &path.child("startingDeadlineSeconds"), spec.starting_deadline_seconds);
+    if let Some(zone) = &spec.time_zone
+        && old.is_none_or(|old| old.time_zone != spec.time_zone)
+    {
+        time_zone(&mut errors, &path.child("timeZone"), zone);
+    }
+    let policy = spec.concurrency_policy.as_deref().unwrap_or_default();
+    checks::required_one_of(&mut errors, &path.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"]);
+    let job_path = path.child("jobTemplate").child("spec");
+    let job = spec.job_template.spec.clone().unwrap_or_default();
+    job::check::template_spec(&mut errors, &job_path, &job);
+    if let Some(selector) = &job.selector {
+        errors.push(FieldError::invalid(&job_path.child("selector"), selector, "`selector` will be auto-generated"));
+    }
+    if job.manual_selector == Some(true) {
+        errors.push(checks::unsupported(&job_path.child("manualSelector"), true, &["nil", "false"]));
+    }
+    let limits = [
+        ("successfulJobsHistoryLimit", spec.successful_jobs_history_limit),
+        ("failedJobsHistoryLimit", spec.failed_jobs_history_limit),
+    ];
+    for (name, limit) in limits {
+        checks::non_negative_option(&mut errors, &path.child(name), limit);
+    }
+    errors
+}
+
+/// A schedule names no time zone, unless it did so before.
+fn schedule_errors(errors: &mut FieldErrors, path: &FieldPath, spec: &CronJobSpec, old: Option<&CronJobSpec>) {
+    if spec.schedule.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    if let Err(why) = schedule::parse(&spec.schedule) {
+        errors.push(FieldError::invalid(path, &spec.schedule, why.to_string()));
+    }
+    let known = old.is_some_and(|old| old.schedule.contains("TZ"));
+    let detail = match (spec.schedule.contains("TZ"), known) {
+        (true, false) => "cannot use TZ or CRON_TZ in schedule, use timeZone field instead",
+        (true, true) if spec.time_zone.is_some() => "cannot use both timeZone field and TZ or CRON_TZ in schedule",
+        (_, _) => return,
+    };
+    errors.push(FieldError::invalid(path, &spec.schedule, detail));
+}
+
 fn time_zone(errors: &mut FieldErrors, path: &FieldPath, zone: &str) {
     if zone.is_empty() {
         errors.push(FieldError::invalid(path, zone, "timeZone must be nil or non-empty string"));
-    } else if zone.eq_ignore_ascii_case("local") {
-        errors.push(FieldError::invalid(
-            path,
-            zone,
-            "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones",
-        ));
-    } else if TimeZone::get(zone).is_err() {
-        errors.push(FieldError::invalid(path, zone, format!("unknown time zone {zone}")));
+        return;
+    }
+    let unknown = FieldError::invalid(path, zone, format!("unknown time zone {zone}"));
+    let part_fits = |part: &str| {
+        let letters = part.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+        letters && (1..=MAX_ZONE_PART).contains(&part.len()) && !part.starts_with('-') && part != "." && part != ".."
+    };
+    if !zone.split('/').all(part_fits) {
+        errors.push(unknown);
+        return;
+    }
+    if zone.eq_ignore_ascii_case("local") {
+        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
+        errors.push(FieldError::invalid(path, zone, detail));
+    }
+    if zone != "Local" && !schedule::is_zone(zone) {
+        errors.push(unknown);
     }
 }
 
@@ -185,6 +234,15 @@ mod tests {
             ),
             (json!({"schedule": ""}), "spec.schedule: Required value"),
             (
+                json!({"schedule": "TZ=Mars never"}),
+                "[spec.schedule: Invalid value: \"TZ=Mars never\": provided bad location Mars: unknown time zone Mars, spec.schedule: Invalid value: \"TZ=Mars never\": cannot use TZ or CRON_TZ in schedule, use timeZone field instead]",
+            ),
+            (
+                json!({"timeZone": "local"}),
+                "[spec.timeZone: Invalid value: \"local\": timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones, spec.timeZone: Invalid value: \"local\": unknown time zone local]",
+            ),
+            (json!({"timeZone": "-a/b"}), "spec.timeZone: Invalid value: \"-a/b\": unknown time zone -a/b"),
+            (
                 json!({"timeZone": "Mars/North"}),
                 "spec.timeZone: Invalid value: \"Mars/North\": unknown time zone Mars/North",
             ),
@@ -196,6 +254,24 @@ mod tests {
         for (fields, message) in table {
             assert_eq!(CronJob::validate(&cron(fields)).to_string(), message);
         }
+    }
+
+    #[test]
+    fn what_was_there_may_stay() {
+        let (old, mut new) =
+            (cron(json!({"schedule": "TZ=UTC * * * * *"})), cron(json!({"schedule": "TZ=UTC 1 * * * *"})));
+        new.metadata.name = Some("n".repeat(60));
+        assert_eq!(CronJob::validate_update(&new, &old).to_string(), "[]");
+        new.spec.time_zone = Some("UTC".to_owned());
+        new.spec.job_template.spec.as_mut().expect("a job").manual_selector = Some(true);
+        assert_eq!(
+            CronJob::validate_update(&new, &old).to_string(),
+            "[spec.schedule: Invalid value: \"TZ=UTC 1 * * * *\": cannot use both timeZone field and TZ or CRON_TZ in schedule, spec.jobTemplate.spec.manualSelector: Unsupported value: true: supported values: \"nil\", \"false\"]"
+        );
+        assert_eq!(
+            CronJob::warnings(&new, None),
+            ["cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead"]
+        );
     }
 
     #[test]

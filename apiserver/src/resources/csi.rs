@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::storage::v1::{
-    CSIDriver as DriverObject, CSINode as NodeObject, CSIStorageCapacity as CapacityObject,
+    CSIDriver as DriverObject, CSINode as NodeObject, CSINodeDriver, CSIStorageCapacity as CapacityObject, TokenRequest,
 };
 use k8s_openapi::api::storage::v1::{VolumeAttachment as AttachmentObject, VolumeAttachmentStatus};
 use serde_json::Value;
@@ -23,6 +23,8 @@ pub struct CsiStorageCapacity;
 pub struct VolumeAttachment;
 
 const DRIVER_NAME_MAX: usize = 63;
+const NODE_ID_MAX: usize = 192;
+const MIN_UPDATE_PERIOD: i64 = 10;
 
 impl Kind for CsiDriver {
     type Object = DriverObject;
@@ -46,11 +48,6 @@ impl Kind for CsiDriver {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let spec = &object.spec;
-        driver_name(
-            &mut errors,
-            &FieldPath::root("metadata").child("name"),
-            object.metadata.name.as_deref().unwrap_or_default(),
-        );
         if let Some(policy) = &spec.fs_group_policy {
             checks::one_of(
                 &mut errors,
@@ -59,19 +56,26 @@ impl Kind for CsiDriver {
                 &["File", "None", "ReadWriteOnceWithFSType"],
             );
         }
+        token_requests(&mut errors, &path.child("tokenRequests"), spec.token_requests.as_deref().unwrap_or_default());
         for mode in spec.volume_lifecycle_modes.iter().flatten() {
-            checks::one_of(&mut errors, &path.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"]);
+            checks::one_of(&mut errors, &path.child("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"]);
         }
-        let mut audiences = BTreeSet::new();
-        for (i, request) in spec.token_requests.iter().flatten().enumerate() {
-            if !audiences.insert(&request.audience) {
-                errors.push(FieldError::duplicate(
-                    &path.child("tokenRequests").index(i).child("audience"),
-                    &request.audience,
-                ));
-            }
+        if let Some(period) = spec.node_allocatable_update_period_seconds.filter(|period| *period < MIN_UPDATE_PERIOD) {
+            let detail = format!("must be greater than or equal to {MIN_UPDATE_PERIOD} seconds");
+            errors.push(FieldError::invalid(&path.child("nodeAllocatableUpdatePeriodSeconds"), period, detail));
         }
         errors
+    }
+
+    /// Only what kubelets look at counts as a change of what is desired; a new driver has no generation.
+    fn prepare_for_update(new: &mut DriverObject, old: &DriverObject) {
+        let watched = |object: &DriverObject| {
+            let spec = object.spec.clone();
+            (spec.token_requests.unwrap_or_default(), spec.requires_republish, spec.se_linux_mount)
+        };
+        if watched(new) != watched(old) {
+            new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
+        }
     }
 
     fn validate_update(new: &DriverObject, old: &DriverObject) -> FieldErrors {
@@ -79,7 +83,8 @@ impl Kind for CsiDriver {
         let path = FieldPath::root("spec");
         checks::immutable(
             &mut errors,
-            &path.child("attachRequired"),
+            // Upstream's path is not that of the field.
+            &path.child("attachedRequired"),
             &new.spec.attach_required,
             &old.spec.attach_required,
         );
@@ -149,15 +154,25 @@ impl Kind for CsiNode {
         let mut taken = BTreeSet::new();
         for (i, driver) in object.spec.drivers.iter().enumerate() {
             let path = FieldPath::root("spec").child("drivers").index(i);
-            driver_name(&mut errors, &path.child("name"), &driver.name);
-            checks::required(&mut errors, &path.child("nodeID"), &driver.node_id);
+            node_driver(&mut errors, &path, driver);
             if !taken.insert(&driver.name) {
                 errors.push(FieldError::duplicate(&path.child("name"), &driver.name));
             }
-            let count = driver.allocatable.as_ref().and_then(|allocatable| allocatable.count);
-            checks::non_negative_option(&mut errors, &path.child("allocatable").child("count"), count);
-            for key in driver.topology_keys.iter().flatten() {
-                checks::label_key(&mut errors, &path.child("topologyKeys"), key);
+            topology_keys(&mut errors, &path, driver.topology_keys.as_deref().unwrap_or_default());
+        }
+        errors
+    }
+
+    /// Of a driver that stays, only what it can take may change.
+    fn validate_update(new: &NodeObject, old: &NodeObject) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        // Upstream tells everything twice.
+        errors.extend(errors.clone());
+        let fixed = |driver: &CSINodeDriver| CSINodeDriver { allocatable: None, ..driver.clone() };
+        for before in &old.spec.drivers {
+            for now in new.spec.drivers.iter().filter(|now| now.name == before.name) {
+                let (path, shown) = (FieldPath::root("spec").child("drivers"), "storage.k8s.io/v1.CSINodeDriver");
+                checks::immutable_as(&mut errors, &path, shown, &fixed(now), &fixed(before));
             }
         }
         errors
@@ -194,10 +209,8 @@ impl Kind for CsiStorageCapacity {
         checks::label_selector(&mut errors, &FieldPath::root("nodeTopology"), object.node_topology.as_ref());
         let class = &object.storage_class_name;
         errors.push_invalid(&FieldPath::root("storageClassName"), class, names::is_dns1123_subdomain(class));
-        for (field, amount) in [("capacity", &object.capacity), ("maximumVolumeSize", &object.maximum_volume_size)] {
-            if let Some(amount) = amount.as_ref().map(checks::quantity).filter(api::Quantity::is_negative) {
-                errors.push(FieldError::invalid(&FieldPath::root(field), amount.to_string(), checks::NOT_NEGATIVE));
-            }
+        if let Some(amount) = object.capacity.as_ref().map(checks::quantity).filter(api::Quantity::is_negative) {
+            errors.push(FieldError::invalid(&FieldPath::root("capacity"), amount.to_string(), checks::NOT_NEGATIVE));
         }
         errors
     }
@@ -256,40 +269,27 @@ impl Kind for VolumeAttachment {
     }
 
     fn validate(object: &AttachmentObject) -> FieldErrors {
-        let mut errors = FieldErrors::new();
+        let mut errors = attachment_errors(object);
         let path = FieldPath::root("spec");
-        let spec = &object.spec;
-        if spec.attacher.is_empty() {
-            errors.push(FieldError::required(&path.child("attacher"), ""));
-        } else {
-            driver_name(&mut errors, &path.child("attacher"), &spec.attacher);
+        driver_name(&mut errors, &path.child("attacher"), &object.spec.attacher);
+        if let Some(name) = &object.spec.source.persistent_volume_name {
+            let path = path.child("source").child("persistentVolumeName");
+            errors.push_invalid(&path, name, names::is_dns1123_subdomain(name));
         }
-        let source = path.child("source");
-        match (&spec.source.persistent_volume_name, &spec.source.inline_volume_spec) {
-            (None, None) => errors.push(FieldError::required(
-                &source,
-                "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-            )),
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::forbidden(
-                    &source,
-                    "must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-                ));
-            }
-            (Some(name), None) if name.is_empty() => {
-                errors.push(FieldError::required(&source.child("persistentVolumeName"), ""))
-            }
-            (Some(_), None) | (None, Some(_)) => {}
-        }
-        errors.push_invalid(&path.child("nodeName"), &spec.node_name, names::is_dns1123_subdomain(&spec.node_name));
         errors
     }
 
     fn validate_update(new: &AttachmentObject, old: &AttachmentObject) -> FieldErrors {
-        let mut errors = Self::validate(new);
+        let mut errors = attachment_errors(new);
+        // Upstream tells everything twice.
+        errors.extend(errors.clone());
         let shown = "storage.k8s.io/v1.VolumeAttachmentSpec";
         checks::immutable_as(&mut errors, &FieldPath::root("spec"), shown, &new.spec, &old.spec);
         errors
+    }
+
+    fn validate_status_update(new: &AttachmentObject, old: &AttachmentObject) -> FieldErrors {
+        Self::validate_update(new, old)
     }
 
     fn columns() -> Columns<AttachmentObject> {
@@ -323,11 +323,92 @@ impl Kind for VolumeAttachment {
     }
 }
 
-fn driver_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
-    if name.is_empty() {
-        errors.push(FieldError::required(path, ""));
-        return;
+fn token_requests(errors: &mut FieldErrors, path: &FieldPath, requests: &[TokenRequest]) {
+    const SHORTEST: i64 = 600;
+    const LONGEST: i64 = 1 << 32;
+    let mut audiences = BTreeSet::new();
+    for (i, request) in requests.iter().enumerate() {
+        let path = path.index(i);
+        if !audiences.insert(&request.audience) {
+            errors.push(FieldError::duplicate(&path.child("audience"), &request.audience));
+            continue;
+        }
+        let detail = match request.expiration_seconds {
+            Some(..SHORTEST) => "may not specify a duration less than 10 minutes",
+            Some(seconds) if seconds > LONGEST => "may not specify a duration larger than 2^32 seconds",
+            Some(_) | None => continue,
+        };
+        errors.push(FieldError::invalid(&path.child("expirationSeconds"), request.expiration_seconds, detail));
     }
+}
+
+fn node_driver(errors: &mut FieldErrors, path: &FieldPath, driver: &CSINodeDriver) {
+    driver_name(errors, &path.child("name"), &driver.name);
+    checks::required(errors, &path.child("nodeID"), &driver.node_id);
+    if driver.node_id.len() > NODE_ID_MAX {
+        let detail = format!("must be {NODE_ID_MAX} characters or less");
+        errors.push(FieldError::invalid(&path.child("nodeID"), &driver.node_id, detail));
+    }
+    let count = driver.allocatable.as_ref().and_then(|allocatable| allocatable.count);
+    checks::non_negative_option(errors, &path.child("allocatable").child("count"), count);
+}
+
+/// Upstream tells what is wrong with a key at the driver.
+fn topology_keys(errors: &mut FieldErrors, path: &FieldPath, keys: &[String]) {
+    let mut taken = BTreeSet::new();
+    for key in keys {
+        checks::required(errors, path, key);
+        if !taken.insert(key) {
+            errors.push(FieldError::duplicate(path, key));
+        }
+        checks::label_key(errors, path, key);
+    }
+}
+
+/// All errors of an attachment, whether it is new or not.
+fn attachment_errors(object: &AttachmentObject) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let (path, spec) = (FieldPath::root("spec"), &object.spec);
+    checks::required(&mut errors, &path.child("attacher"), &spec.attacher);
+    let source = path.child("source");
+    let one = "must specify exactly one of inlineVolumeSpec and persistentVolumeName";
+    match (&spec.source.persistent_volume_name, &spec.source.inline_volume_spec) {
+        (None, None) => errors.push(FieldError::required(&source, one)),
+        (Some(_), Some(_)) => errors.push(FieldError::forbidden(&source, one)),
+        (Some(name), None) if name.is_empty() => {
+            let detail = "must specify non empty persistentVolumeName";
+            errors.push(FieldError::required(&source.child("persistentVolumeName"), detail));
+        }
+        (Some(_), None) | (None, Some(_)) => {}
+    }
+    errors.push_invalid(&path.child("nodeName"), &spec.node_name, names::is_dns1123_subdomain(&spec.node_name));
+    attachment_status(&mut errors, &object.status.clone().unwrap_or_default());
+    errors
+}
+
+fn attachment_status(errors: &mut FieldErrors, status: &VolumeAttachmentStatus) {
+    const MAX_METADATA: usize = 256 * 1024;
+    const MAX_MESSAGE: usize = 1024;
+    let path = FieldPath::root("status");
+    let size: usize = status.attachment_metadata.iter().flatten().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_METADATA {
+        errors.push(FieldError::too_long(&path.child("attachmentMetadata"), MAX_METADATA));
+    }
+    for (field, error) in [("attachError", &status.attach_error), ("detachError", &status.detach_error)] {
+        let (Some(error), path) = (error, path.child(field)) else { continue };
+        if error.message.as_ref().is_some_and(|message| message.len() > MAX_MESSAGE) {
+            // Upstream names another limit than the one it holds.
+            errors.push(FieldError::too_long(&path.child("message"), MAX_METADATA));
+        }
+        if let Some(code) = error.error_code.filter(|code| *code < 0) {
+            let detail = "must be between 0 and 2147483647, inclusive";
+            errors.push(FieldError::invalid(&path.child("errorCode"), code, detail));
+        }
+    }
+}
+
+fn driver_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
+    checks::required(errors, path, name);
     if name.len() > DRIVER_NAME_MAX {
         errors.push(FieldError::too_long(path, DRIVER_NAME_MAX));
     }
@@ -360,5 +441,56 @@ mod tests {
         let message =
             "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName";
         assert_eq!(VolumeAttachment::validate(&attachment).to_string(), message);
+    }
+
+    #[test]
+    fn what_drivers_may_ask_for() {
+        let driver = |spec: Value| {
+            let mut object: DriverObject =
+                serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": spec})).expect("a driver");
+            CsiDriver::set_defaults(&mut object);
+            object
+        };
+        let requests = json!([{"audience": "a", "expirationSeconds": 599}, {"audience": "a"}, {"audience": "b", "expirationSeconds": 4294967297u64}]);
+        let spec = json!({"tokenRequests": requests, "volumeLifecycleModes": ["Now"], "nodeAllocatableUpdatePeriodSeconds": 9});
+        assert_eq!(
+            CsiDriver::validate(&driver(spec)).to_string(),
+            "[spec.tokenRequests[0].expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes, spec.tokenRequests[1].audience: Duplicate value: \"a\", spec.tokenRequests[2].expirationSeconds: Invalid value: 4294967297: may not specify a duration larger than 2^32 seconds, spec.volumeLifecycleModes: Unsupported value: \"Now\": supported values: \"Persistent\", \"Ephemeral\", spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds]"
+        );
+        let (old, mut new) = (driver(json!({})), driver(json!({"attachRequired": false, "requiresRepublish": true})));
+        let message = "spec.attachedRequired: Invalid value: false: field is immutable";
+        assert_eq!(CsiDriver::validate_update(&new, &old).to_string(), message);
+        CsiDriver::prepare_for_update(&mut new, &old);
+        assert_eq!(new.metadata.generation, Some(1));
+    }
+
+    #[test]
+    fn a_driver_of_a_node_stays_as_it_is() {
+        let node = |driver: Value| -> NodeObject {
+            serde_json::from_value(json!({"spec": {"drivers": [driver]}})).expect("a node")
+        };
+        let old = node(json!({"name": "d", "nodeID": "n", "allocatable": {"count": 1}}));
+        let more = node(json!({"name": "d", "nodeID": "n", "allocatable": {"count": 2}}));
+        assert_eq!(CsiNode::validate_update(&more, &old).to_string(), "[]");
+        let other = node(json!({"name": "d", "nodeID": "m"}));
+        assert_eq!(
+            CsiNode::validate_update(&other, &old).to_string(),
+            "spec.drivers: Invalid value: {\"Name\":\"d\",\"NodeID\":\"m\",\"TopologyKeys\":null,\"Allocatable\":null}: field is immutable"
+        );
+        let keys = node(json!({"name": "d", "nodeID": "n", "topologyKeys": ["a", "a"]}));
+        assert_eq!(CsiNode::validate(&keys).to_string(), "spec.drivers[0]: Duplicate value: \"a\"");
+    }
+
+    #[test]
+    fn attachments_tell_of_their_state() {
+        let attachment = |status: Value| -> AttachmentObject {
+            let spec = json!({"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}});
+            serde_json::from_value(json!({"spec": spec, "status": status})).expect("an attachment")
+        };
+        let old = attachment(json!({"attached": false}));
+        let new = attachment(json!({"attached": false, "attachError": {"message": "m", "errorCode": -1}}));
+        let errors = VolumeAttachment::validate_status_update(&new, &old);
+        let message = "status.attachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive";
+        assert_eq!((errors.to_string().as_str(), errors.len()), (message, 2));
     }
 }

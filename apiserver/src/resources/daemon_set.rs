@@ -1,12 +1,13 @@
 //! DaemonSet: one pod on each node that fits. An annotation counts the generations of the template, as the first versions did.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
-use k8s_openapi::api::apps::v1::{DaemonSet as Object, DaemonSetStatus, DaemonSetUpdateStrategy};
+use api::selector::LabelSelector;
+use k8s_openapi::api::apps::v1::{DaemonSet as Object, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+use super::{Columns, Kind, Subresource, checks, internal, pod_spec, workload};
 
 /// See the module.
 pub struct DaemonSet;
@@ -60,7 +61,7 @@ impl Kind for DaemonSet {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let spec = object.spec.clone().unwrap_or_default();
-        workload::selector_and_template(&mut errors, &path, &spec.selector, &spec.template, "DaemonSet");
+        selector_and_template(&mut errors, &path, &spec);
         checks::non_negative_option(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
         update_strategy(&mut errors, &path.child("updateStrategy"), &spec.update_strategy.unwrap_or_default());
         checks::non_negative_option(&mut errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit);
@@ -70,31 +71,31 @@ impl Kind for DaemonSet {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
-        let path = FieldPath::root("spec").child("selector");
-        checks::immutable_as(&mut errors, &path, "meta/v1.LabelSelector", &selector(new), &selector(old));
+        workload::selector_stays(&mut errors, &selector(new), &selector(old));
         errors
     }
 
-    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let status = new.status.clone().unwrap_or_default();
-        let path = FieldPath::root("status");
+        let (status, old) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
         let counts = [
-            ("currentNumberScheduled", Some(status.current_number_scheduled)),
-            ("numberMisscheduled", Some(status.number_misscheduled)),
-            ("desiredNumberScheduled", Some(status.desired_number_scheduled)),
-            ("numberReady", Some(status.number_ready)),
-            ("updatedNumberScheduled", status.updated_number_scheduled),
-            ("numberAvailable", status.number_available),
-            ("numberUnavailable", status.number_unavailable),
+            ("currentNumberScheduled", Some(i64::from(status.current_number_scheduled))),
+            ("numberMisscheduled", Some(i64::from(status.number_misscheduled))),
+            ("desiredNumberScheduled", Some(i64::from(status.desired_number_scheduled))),
+            ("numberReady", Some(i64::from(status.number_ready))),
+            ("observedGeneration", status.observed_generation),
+            ("updatedNumberScheduled", status.updated_number_scheduled.map(i64::from)),
+            ("numberAvailable", status.number_available.map(i64::from)),
+            ("numberUnavailable", status.number_unavailable.map(i64::from)),
+            ("collisionCount", status.collision_count.map(i64::from)),
         ];
-        for (name, count) in counts {
-            checks::non_negative_option(&mut errors, &path.child(name), count);
-        }
+        workload::counts(&mut errors, &counts);
+        workload::collisions(&mut errors, status.collision_count, old.collision_count);
         errors
     }
 
     fn columns() -> Columns<Object> {
+        let [containers, images] = workload::container_columns();
         let columns = vec![
             NAME,
             printing::integer(
@@ -119,8 +120,8 @@ impl Kind for DaemonSet {
                 "NodeSelector is a selector which must be true for the pod to fit on a node. Selector which must match a node's labels for the pod to be scheduled on that node. More info: https://kubernetes.io/docs/concepts/configuration/assign-pod-node/",
             ),
             AGE,
-            printing::wide("Containers", "Names of each container in the template."),
-            printing::wide("Images", "Images referenced by each container in the template."),
+            containers,
+            images,
             printing::wide(
                 "Selector",
                 "A label query over pods that are managed by the daemon set. Must match in order to be controlled. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
@@ -132,7 +133,7 @@ impl Kind for DaemonSet {
                 let (spec, status) =
                     (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
                 let template = spec.template.spec.as_ref();
-                let (containers, images) = printing::containers(template);
+                let [containers, images] = workload::container_cells(Some(&spec.template));
                 vec![
                     printing::name(&object.metadata),
                     Value::from(status.desired_number_scheduled),
@@ -142,13 +143,38 @@ impl Kind for DaemonSet {
                     Value::from(status.number_available.unwrap_or_default()),
                     Value::from(printing::labels(template.and_then(|spec| spec.node_selector.as_ref()))),
                     printing::age(&object.metadata, now),
-                    Value::from(containers),
-                    Value::from(images),
+                    containers,
+                    images,
                     Value::from(printing::selector(Some(&spec.selector))),
                 ]
             },
         }
     }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let template = |object: &Object| object.spec.clone().map(|spec| spec.template);
+        let now = template(new);
+        match old {
+            Some(old) if template(old) == now => Vec::new(),
+            Some(_) | None => pod_spec::template_warnings(&FieldPath::root("spec").child("template"), now.as_ref()),
+        }
+    }
+}
+
+/// The selector may be missing: it finds nothing then, and so not the template's pods.
+fn selector_and_template(errors: &mut FieldErrors, path: &FieldPath, spec: &DaemonSetSpec) {
+    let (selector, template) = (path.child("selector"), path.child("template"));
+    let missing = workload::is_missing(&spec.selector);
+    checks::label_selector(errors, &selector, Some(&spec.selector));
+    let usable = if missing { Ok(LabelSelector::nothing()) } else { LabelSelector::from_meta(&spec.selector) };
+    if let Ok(usable) = usable {
+        workload::labels_match(errors, &template, &usable, &spec.template);
+    }
+    if !missing {
+        workload::emptiness(errors, &selector, &spec.selector, "daemonset");
+    }
+    pod_spec::validate_template(errors, &template, &spec.template);
+    workload::restart_always(errors, &template, &spec.template, "DaemonSet");
 }
 
 fn update_strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DaemonSetUpdateStrategy) {
@@ -160,9 +186,10 @@ fn update_strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &Daemon
             let zero = IntOrString::Int(0);
             let (unavailable, surge) =
                 (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
-            let is_zero =
-                |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
-            match (is_zero(unavailable), is_zero(surge)) {
+            let both = [("maxUnavailable", unavailable), ("maxSurge", surge)];
+            both.iter().for_each(|(name, value)| checks::number_or_percent(errors, &path.child(name), value));
+            both.iter().for_each(|(name, value)| checks::at_most_hundred_percent(errors, &path.child(name), value));
+            match (checks::is_zero(unavailable), checks::is_zero(surge)) {
                 (true, true) => {
                     errors.push(FieldError::required(&path.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"))
                 }
@@ -172,12 +199,11 @@ fn update_strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &Daemon
                 }
                 (true | false, _) => {}
             }
-            for (name, value) in [("maxUnavailable", unavailable), ("maxSurge", surge)] {
-                checks::number_or_percent(errors, &path.child(name), value);
-                checks::at_most_hundred_percent(errors, &path.child(name), value);
-            }
         }
-        (other, _) => errors.push(checks::unsupported(&path.child("type"), other, &["RollingUpdate", "OnDelete"])),
+        (_, _) => {
+            let supported = ["RollingUpdate", "OnDelete"];
+            errors.push(internal::unsupported(path, "apps/v1.DaemonSetUpdateStrategy", strategy, &supported));
+        }
     }
 }
 
@@ -200,6 +226,16 @@ mod tests {
         new.spec.as_mut().expect("a spec").template.spec.as_mut().expect("a pod").containers[0].image =
             Some("j".to_owned());
         DaemonSet::prepare_for_update(&mut new, &object);
+        let spec = new.spec.as_mut().expect("a spec");
+        let kept = std::mem::take(&mut spec.selector);
+        let message =
+            "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`";
+        assert_eq!(DaemonSet::validate(&new).to_string(), message);
+        let spec = new.spec.as_mut().expect("a spec");
+        spec.selector = kept;
+        spec.update_strategy = serde_json::from_value(json!({"type": "Never"})).ok();
+        let message = "spec.updateStrategy: Unsupported value: {\"Type\":\"Never\",\"RollingUpdate\":null}: supported values: \"RollingUpdate\", \"OnDelete\"";
+        assert_eq!(DaemonSet::validate(&new).to_string(), message);
         assert_eq!((counted(&object).as_deref(), counted(&new).as_deref()), (Some("1"), Some("2")));
     }
 }

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+use super::{Columns, Kind, Subresource, checks, internal, pod_spec, workload};
 
 /// See the module.
 pub struct Deployment;
@@ -44,6 +44,11 @@ impl Kind for Deployment {
 
     fn prepare_for_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
+        // Unlike with other kinds, annotations are part of what is desired.
+        let noted = |object: &Object| object.metadata.annotations.clone().unwrap_or_default();
+        if noted(new) != noted(old) {
+            new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
+        }
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
@@ -60,29 +65,33 @@ impl Kind for Deployment {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
-        let path = FieldPath::root("spec").child("selector");
-        checks::immutable_as(&mut errors, &path, "meta/v1.LabelSelector", &selector(new), &selector(old));
+        workload::selector_stays(&mut errors, &selector(new), &selector(old));
         errors
     }
 
-    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let status = new.status.clone().unwrap_or_default();
+        let (status, old) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
         let parts = [
-            ("updatedReplicas", status.updated_replicas.unwrap_or_default()),
-            ("readyReplicas", status.ready_replicas.unwrap_or_default()),
-            ("availableReplicas", status.available_replicas.unwrap_or_default()),
+            ("updatedReplicas", status.updated_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
         ];
-        checks::non_negative_option(
-            &mut errors,
-            &FieldPath::root("status").child("observedGeneration"),
-            status.observed_generation,
-        );
+        let [updated, ready, available] = parts.map(|(name, count)| (name, count.map(i64::from)));
+        let counts = [
+            ("observedGeneration", status.observed_generation),
+            ("replicas", status.replicas.map(i64::from)),
+            updated,
+            ready,
+            available,
+            ("unavailableReplicas", status.unavailable_replicas.map(i64::from)),
+            ("collisionCount", status.collision_count.map(i64::from)),
+        ];
+        workload::counts(&mut errors, &counts);
         workload::parts_of(&mut errors, status.replicas.unwrap_or_default(), &parts);
-        if status.available_replicas > status.ready_replicas {
-            let path = FieldPath::root("status").child("availableReplicas");
-            errors.push(FieldError::invalid(&path, status.available_replicas, "cannot be greater than readyReplicas"));
-        }
+        let (ready, detail) = (status.ready_replicas.unwrap_or_default(), "cannot be greater than readyReplicas");
+        workload::at_most(&mut errors, "availableReplicas", status.available_replicas, ready, detail);
+        workload::collisions(&mut errors, status.collision_count, old.collision_count);
         errors
     }
 
@@ -94,6 +103,7 @@ impl Kind for Deployment {
     }
 
     fn columns() -> Columns<Object> {
+        let [containers, images] = workload::container_columns();
         let columns = vec![
             NAME,
             printing::text("Ready", "Number of the pod with ready state"),
@@ -106,8 +116,8 @@ impl Kind for Deployment {
                 "Total number of available non-terminating pods (ready for at least minReadySeconds) targeted by this deployment.",
             ),
             AGE,
-            printing::wide("Containers", "Names of each container in the template."),
-            printing::wide("Images", "Images referenced by each container in the template."),
+            containers,
+            images,
             printing::wide(
                 "Selector",
                 "Label selector for pods. Existing ReplicaSets whose pods are selected by this will be the ones affected by this deployment. It must match the pod template's labels.",
@@ -118,34 +128,32 @@ impl Kind for Deployment {
             cells: |object, now| {
                 let (spec, status) =
                     (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-                let (containers, images) = printing::containers(spec.template.spec.as_ref());
+                let [containers, images] = workload::container_cells(Some(&spec.template));
                 vec![
                     printing::name(&object.metadata),
-                    Value::from(format!(
-                        "{}/{}",
-                        status.ready_replicas.unwrap_or_default(),
-                        spec.replicas.unwrap_or_default()
-                    )),
+                    workload::ready_cell(status.ready_replicas, spec.replicas),
                     Value::from(status.updated_replicas.unwrap_or_default()),
                     Value::from(status.available_replicas.unwrap_or_default()),
                     printing::age(&object.metadata, now),
-                    Value::from(containers),
-                    Value::from(images),
+                    containers,
+                    images,
                     Value::from(printing::selector(Some(&spec.selector))),
                 ]
             },
         }
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
         let template = new.spec.as_ref().map(|spec| &spec.template);
-        pod_spec::template_warnings(&FieldPath::root("spec").child("template"), template)
+        workload::warnings(&new.metadata, old.map(|old| &old.metadata), template)
     }
 }
 
 fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &DeploymentSpec) {
     checks::non_negative_option(errors, &path.child("replicas"), spec.replicas);
-    workload::selector_and_template(errors, path, &spec.selector, &spec.template, "Deployment");
+    let selector = workload::selector_errors(errors, path, &spec.selector, "deployment", "invalid label selector");
+    // Upstream's message speaks of a ReplicaSet here too.
+    workload::template_errors(errors, &path.child("template"), selector.as_ref(), &spec.template, "ReplicaSet");
     strategy(errors, &path.child("strategy"), &spec.strategy.clone().unwrap_or_default());
     checks::non_negative_option(errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
     checks::non_negative_option(errors, &path.child("revisionHistoryLimit"), spec.revision_history_limit);
@@ -170,7 +178,10 @@ fn strategy(errors: &mut FieldErrors, path: &FieldPath, strategy: &DeploymentStr
                 .push(FieldError::required(&path.child("rollingUpdate"), "this should be defaulted and never be nil"));
         }
         ("RollingUpdate", Some(rolling)) => rolling_update(errors, &path.child("rollingUpdate"), rolling),
-        (_, _) => errors.push(checks::unsupported(path, strategy, &["Recreate", "RollingUpdate"])),
+        (_, _) => {
+            let supported = ["Recreate", "RollingUpdate"];
+            errors.push(internal::unsupported(path, "apps/v1.DeploymentStrategy", strategy, &supported));
+        }
     }
 }
 
@@ -180,8 +191,7 @@ fn rolling_update(errors: &mut FieldErrors, path: &FieldPath, rolling: &RollingU
         (rolling.max_unavailable.as_ref().unwrap_or(&zero), rolling.max_surge.as_ref().unwrap_or(&zero));
     checks::number_or_percent(errors, &path.child("maxUnavailable"), unavailable);
     checks::number_or_percent(errors, &path.child("maxSurge"), surge);
-    let is_zero = |value: &IntOrString| matches!(value, IntOrString::Int(0)) || checks::percent(value) == Some(0);
-    if is_zero(unavailable) && is_zero(surge) {
+    if checks::is_zero(unavailable) && checks::is_zero(surge) {
         errors.push(FieldError::invalid(
             &path.child("maxUnavailable"),
             unavailable,
@@ -241,6 +251,22 @@ mod tests {
         for (fields, message) in table {
             assert_eq!(Deployment::validate(&deployment(fields)).to_string(), message);
         }
+    }
+
+    #[test]
+    fn annotations_are_desired_too() {
+        let mut old = deployment(json!({}));
+        old.metadata.generation = Some(3);
+        let mut new = old.clone();
+        Deployment::prepare_for_update(&mut new, &old);
+        assert_eq!(new.metadata.generation, Some(3));
+        new.metadata.annotations = Some([("a".to_owned(), "b".to_owned())].into());
+        Deployment::prepare_for_update(&mut new, &old);
+        assert_eq!(new.metadata.generation, Some(4));
+        new.metadata.name = Some("a.b".to_owned());
+        let warning = "metadata.name: this is used in Pod names and hostnames, which can result in surprising behavior; a DNS label is recommended: [must not contain dots]";
+        assert_eq!(Deployment::warnings(&new, None), [warning]);
+        assert!(Deployment::warnings(&new, Some(&old)).is_empty());
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The kinds of dynamic resource allocation: what devices there are (ResourceSlice), which classes of them (DeviceClass), and who
 //! asks for them (ResourceClaim, and its template).
-//!
-//! Selectors in CEL are kept as they come: they are compiled by who allocates devices.
 
 mod claim;
+mod expression;
 mod slice;
 
 use api::field::{FieldError, FieldErrors, FieldPath};
@@ -226,6 +225,10 @@ mod tests {
         for (devices, expected) in table {
             assert_eq!(ResourceClaim::validate(&claim(devices)).to_string(), expected);
         }
+        let exactly = json!({"deviceClassName": "c", "selectors": [{"cel": {"expression": "device.driver"}}]});
+        let errors = ResourceClaim::validate(&claim(request(json!({"name": "r", "exactly": exactly}))));
+        let message = "spec.devices.requests[0].exactly.selectors[0].cel.expression: Invalid value: \"device.driver\": must evaluate to bool or the unknown type, not string";
+        assert_eq!(errors.to_string(), message);
     }
 
     #[test]

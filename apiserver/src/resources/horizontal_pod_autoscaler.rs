@@ -1,14 +1,17 @@
 //! HorizontalPodAutoscaler: stored and served as autoscaling/v2; autoscaling/v1 is a second face that knows only the CPU target.
 
-use api::field::{FieldError, FieldErrors, FieldPath};
-use api::names;
+mod check;
+mod faces;
+
+use api::field::{FieldErrors, FieldPath};
 use k8s_openapi::api::autoscaling::v2::{
-    HPAScalingPolicy, HPAScalingRules, MetricSpec, MetricTarget, ResourceMetricSource,
+    HPAScalingPolicy, HPAScalingRules, MetricSpec, MetricStatus, MetricTarget, MetricValueStatus, ResourceMetricSource,
 };
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler as Object, HorizontalPodAutoscalerSpec, HorizontalPodAutoscalerStatus,
 };
-use serde_json::{Map, Value, json};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
 use super::{Columns, Kind, ServedAs, Subresource, checks};
@@ -65,9 +68,11 @@ impl Kind for HorizontalPodAutoscaler {
     }
 
     fn validate(object: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec);
-        errors
+        check::validate(&object.spec, None)
+    }
+
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        check::validate(&new.spec, Some(&old.spec))
     }
 
     fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
@@ -93,8 +98,8 @@ impl Kind for OldAutoscaler {
         group: "autoscaling",
         version: "v1",
         kind: "HorizontalPodAutoscaler",
-        from_stored: to_v1,
-        to_stored: from_v1,
+        from_stored: faces::to_v1,
+        to_stored: faces::from_v1,
     });
 
     fn set_defaults(object: &mut Object) {
@@ -117,6 +122,10 @@ impl Kind for OldAutoscaler {
         HorizontalPodAutoscaler::validate(object)
     }
 
+    fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        HorizontalPodAutoscaler::validate_update(new, old)
+    }
+
     fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
         HorizontalPodAutoscaler::validate_status_update(new, old)
     }
@@ -131,154 +140,7 @@ fn rule_defaults(rules: &mut HPAScalingRules, window: Option<i32>, policies: Vec
     if rules.stabilization_window_seconds.is_none() {
         rules.stabilization_window_seconds = window;
     }
-    if rules.policies.as_ref().is_none_or(Vec::is_empty) {
-        rules.policies = Some(policies);
-    }
-}
-
-/// What v1 can't say is kept in annotations, as upstream does.
-const METRICS_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/metrics";
-const BEHAVIOR_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/behavior";
-const CONDITIONS_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/conditions";
-const CURRENT_ANNOTATION: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
-
-fn is_cpu_target(metric: &Value) -> bool {
-    metric["type"] == "Resource"
-        && metric["resource"]["name"] == "cpu"
-        && metric["resource"]["target"]["type"] == "Utilization"
-}
-
-fn to_v1(mut stored: Value) -> Value {
-    let mut kept: Vec<(&str, Value)> = Vec::new();
-    if let Some(spec) = stored.get_mut("spec").and_then(Value::as_object_mut) {
-        let metrics = spec.remove("metrics").and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
-        let (cpu, others): (Vec<Value>, Vec<Value>) = metrics.into_iter().partition(is_cpu_target);
-        if let Some(target) = cpu.first().map(|metric| metric["resource"]["target"]["averageUtilization"].clone()) {
-            spec.insert("targetCPUUtilizationPercentage".to_owned(), target);
-        }
-        if !others.is_empty() {
-            kept.push((METRICS_ANNOTATION, Value::from(others)));
-        }
-        kept.extend(spec.remove("behavior").map(|behavior| (BEHAVIOR_ANNOTATION, behavior)));
-    }
-    if let Some(status) = stored.get_mut("status").and_then(Value::as_object_mut) {
-        status.entry("currentReplicas").or_insert(Value::from(0));
-        let current =
-            status.remove("currentMetrics").and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
-        let of_cpu = |metric: &&Value| metric["type"] == "Resource" && metric["resource"]["name"] == "cpu";
-        if let Some(cpu) =
-            current.iter().find(of_cpu).and_then(|metric| metric["resource"]["current"].get("averageUtilization"))
-        {
-            status.insert("currentCPUUtilizationPercentage".to_owned(), cpu.clone());
-        }
-        if !current.is_empty() {
-            kept.push((CURRENT_ANNOTATION, Value::from(current)));
-        }
-        kept.extend(status.remove("conditions").map(|conditions| (CONDITIONS_ANNOTATION, conditions)));
-    }
-    if !kept.is_empty() && stored["metadata"].is_object() {
-        for (key, value) in kept {
-            stored["metadata"]["annotations"][key] = Value::from(value.to_string());
-        }
-    }
-    stored["apiVersion"] = Value::from("autoscaling/v1");
-    stored
-}
-
-fn from_v1(mut served: Value) -> Value {
-    let mut take = |key: &str| -> Option<Value> {
-        let annotations = served.get_mut("metadata")?.get_mut("annotations")?.as_object_mut()?;
-        annotations.remove(key).and_then(|text| serde_json::from_str(text.as_str()?).ok())
-    };
-    let (metrics, behavior) = (take(METRICS_ANNOTATION), take(BEHAVIOR_ANNOTATION));
-    let (conditions, current) = (take(CONDITIONS_ANNOTATION), take(CURRENT_ANNOTATION));
-    if let Some(spec) = served.get_mut("spec").and_then(Value::as_object_mut) {
-        let mut all = metrics.and_then(|metrics| metrics.as_array().cloned()).unwrap_or_default();
-        if let Some(target) = spec.remove("targetCPUUtilizationPercentage").filter(|target| !target.is_null()) {
-            let target = json!({"type": "Utilization", "averageUtilization": target});
-            all.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
-        }
-        set(spec, "metrics", Some(Value::from(all)).filter(|all| all != &json!([])));
-        set(spec, "behavior", behavior);
-    }
-    if let Some(status) = served.get_mut("status").and_then(Value::as_object_mut) {
-        status.remove("currentCPUUtilizationPercentage");
-        set(status, "conditions", conditions);
-        set(status, "currentMetrics", current);
-    }
-    if served.get("apiVersion").is_some() {
-        served["apiVersion"] = Value::from("autoscaling/v2");
-    }
-    served
-}
-
-fn set(fields: &mut Map<String, Value>, name: &str, value: Option<Value>) {
-    if let Some(value) = value {
-        fields.insert(name.to_owned(), value);
-    }
-}
-
-fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &HorizontalPodAutoscalerSpec) {
-    if let Some(min) = spec.min_replicas.filter(|min| *min < 1) {
-        errors.push(FieldError::invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1"));
-    }
-    if spec.max_replicas < 1 {
-        errors.push(FieldError::invalid(&path.child("maxReplicas"), spec.max_replicas, checks::POSITIVE));
-    }
-    if spec.min_replicas.is_some_and(|min| spec.max_replicas < min) {
-        errors.push(FieldError::invalid(
-            &path.child("maxReplicas"),
-            spec.max_replicas,
-            "must be greater than or equal to `minReplicas`",
-        ));
-    }
-    let target = &spec.scale_target_ref;
-    let target_path = path.child("scaleTargetRef");
-    for (name, value) in [("kind", &target.kind), ("name", &target.name)] {
-        if value.is_empty() {
-            errors.push(FieldError::required(&target_path.child(name), ""));
-        } else {
-            errors.push_invalid(&target_path.child(name), value, names::path_segment(value));
-        }
-    }
-    let version = target.api_version.as_deref().unwrap_or_default();
-    if version.is_empty() || (!version.contains('/') && version != "v1") {
-        errors.push(FieldError::invalid(
-            &target_path.child("apiVersion"),
-            version,
-            "apiVersion must specify API group",
-        ));
-    }
-    for (i, metric) in spec.metrics.iter().flatten().enumerate() {
-        validate_metric(errors, &path.child("metrics").index(i), metric);
-    }
-}
-
-fn validate_metric(errors: &mut FieldErrors, path: &FieldPath, metric: &MetricSpec) {
-    let kinds = ["ContainerResource", "External", "Object", "Pods", "Resource"];
-    if metric.type_.is_empty() {
-        errors.push(FieldError::required(&path.child("type"), "must specify a metric source type"));
-    } else {
-        checks::one_of(errors, &path.child("type"), &metric.type_, &kinds);
-    }
-    let sources = [
-        ("ContainerResource", "containerResource", metric.container_resource.is_some()),
-        ("External", "external", metric.external.is_some()),
-        ("Object", "object", metric.object.is_some()),
-        ("Pods", "pods", metric.pods.is_some()),
-        ("Resource", "resource", metric.resource.is_some()),
-    ];
-    for (kind, field, set) in sources {
-        if set && kind != metric.type_ {
-            let detail = "must populate the given metric source only";
-            errors.push(FieldError::forbidden(&path.child(field), detail));
-        } else if !set && kind == metric.type_ {
-            errors.push(FieldError::required(
-                &path.child(field),
-                "must populate information for the given metric source",
-            ));
-        }
-    }
+    rules.policies.get_or_insert(policies);
 }
 
 fn columns() -> Columns<Object> {
@@ -329,26 +191,7 @@ fn targets(spec: &HorizontalPodAutoscalerSpec, status: &HorizontalPodAutoscalerS
     const SHOWN: usize = 2;
     let metrics = spec.metrics.as_deref().unwrap_or_default();
     let current = status.current_metrics.as_deref().unwrap_or_default();
-    let shown = metrics.iter().enumerate().take(SHOWN).map(|(i, metric)| {
-        let Some(resource) = &metric.resource else { return format!("<unknown>/<{}>", metric.type_.to_lowercase()) };
-        let now = current.get(i).and_then(|metric| metric.resource.as_ref()).map(|resource| &resource.current);
-        match (&resource.target.average_value, resource.target.average_utilization) {
-            (Some(value), _) => {
-                let now = now.and_then(|now| now.average_value.as_ref()).map_or("<unknown>", |value| value.0.as_str());
-                format!("{}: {now}/{}", resource.name, value.0)
-            }
-            (None, target) => {
-                let now = now
-                    .and_then(|now| now.average_utilization)
-                    .map_or("<unknown>".to_owned(), |value| format!("{value}%"));
-                format!(
-                    "{}: {now}/{}",
-                    resource.name,
-                    target.map_or("<auto>".to_owned(), |target| format!("{target}%"))
-                )
-            }
-        }
-    });
+    let shown = metrics.iter().enumerate().take(SHOWN).map(|(i, metric)| shown(metric, current.get(i)));
     let text = shown.collect::<Vec<_>>().join(", ");
     match metrics.len() {
         0 => "<none>".to_owned(),
@@ -357,48 +200,114 @@ fn targets(spec: &HorizontalPodAutoscalerSpec, status: &HorizontalPodAutoscalerS
     }
 }
 
+fn shown(metric: &MetricSpec, current: Option<&MetricStatus>) -> String {
+    let amount = |amount: Option<&Quantity>| amount.map_or("0".to_owned(), |amount| amount.0.clone());
+    // Values that everything outside of the pods has; only some tell whether they are averages.
+    let value = |target: &MetricTarget, now: Option<&MetricValueStatus>, tells: bool| {
+        let (now, target, note) = match (&target.average_value, tells) {
+            (Some(average), true) => {
+                let now = now.and_then(|now| now.average_value.as_ref()).map(|now| now.0.clone());
+                (now, average.0.clone(), " (avg)")
+            }
+            (average, false) => (now.map(|now| amount(now.average_value.as_ref())), amount(average.as_ref()), ""),
+            (None, true) => (now.map(|now| amount(now.value.as_ref())), amount(target.value.as_ref()), ""),
+        };
+        format!("{}/{target}{note}", now.unwrap_or_else(|| "<unknown>".to_owned()))
+    };
+    let resource = |name: &str, target: &MetricTarget, now: Option<&MetricValueStatus>| {
+        if target.average_value.is_some() {
+            return format!("{name}: {}", value(target, now, false));
+        }
+        let percent = |value: Option<i32>, none: &str| value.map_or(none.to_owned(), |value| format!("{value}%"));
+        let now = percent(now.and_then(|now| now.average_utilization), "<unknown>");
+        format!("{name}: {now}/{}", percent(target.average_utilization, "<auto>"))
+    };
+    match (metric.type_.as_str(), metric) {
+        ("External", MetricSpec { external: Some(source), .. }) => {
+            let now = current.and_then(|current| current.external.as_ref()).map(|found| &found.current);
+            value(&source.target, now, true)
+        }
+        ("Object", MetricSpec { object: Some(source), .. }) => {
+            let now = current.and_then(|current| current.object.as_ref()).map(|found| &found.current);
+            value(&source.target, now, true)
+        }
+        ("Pods", MetricSpec { pods: Some(source), .. }) => {
+            let now = current.and_then(|current| current.pods.as_ref()).map(|found| &found.current);
+            value(&source.target, now, false)
+        }
+        ("Resource", MetricSpec { resource: Some(source), .. }) => {
+            let now = current.and_then(|current| current.resource.as_ref()).map(|found| &found.current);
+            resource(&source.name, &source.target, now)
+        }
+        ("ContainerResource", MetricSpec { container_resource: Some(source), .. }) => {
+            let now = current.and_then(|current| current.container_resource.as_ref()).map(|found| &found.current);
+            resource(&source.name, &source.target, now)
+        }
+        (_, _) => "<unknown type>".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
-    #[test]
-    fn two_faces() {
-        let v1 = json!({"apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "h"},
-            "spec": {"maxReplicas": 3, "targetCPUUtilizationPercentage": 50, "scaleTargetRef": {"kind": "K", "name": "d"}}, "status": {"currentReplicas": 0, "desiredReplicas": 0}});
-        let stored = from_v1(v1.clone());
-        assert_eq!(
-            stored["spec"]["metrics"][0]["resource"]["target"],
-            json!({"type": "Utilization", "averageUtilization": 50})
-        );
-        assert_eq!(to_v1(stored), v1);
+    fn scaler(spec: Value) -> Object {
+        let mut object: Object =
+            serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": spec})).expect("an autoscaler");
+        HorizontalPodAutoscaler::set_defaults(&mut object);
+        object
     }
 
     #[test]
-    fn what_is_refused() {
-        let scaler = |spec: Value| {
-            let mut object: Object =
-                serde_json::from_value(json!({"metadata": {"name": "h"}, "spec": spec})).expect("an autoscaler");
-            HorizontalPodAutoscaler::set_defaults(&mut object);
-            object
-        };
-        let table = [
-            (
-                json!({"minReplicas": 5, "maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}}),
-                "[spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]",
-            ),
-            (
-                json!({"maxReplicas": 3}),
-                "[spec.scaleTargetRef.kind: Required value, spec.scaleTargetRef.name: Required value, spec.scaleTargetRef.apiVersion: Invalid value: \"\": apiVersion must specify API group]",
-            ),
-        ];
-        for (spec, message) in table {
-            assert_eq!(HorizontalPodAutoscaler::validate(&scaler(spec)).to_string(), message);
-        }
-        let good = scaler(
-            json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}),
-        );
+    fn cells() {
+        let target = json!({"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"});
+        let good = scaler(json!({"maxReplicas": 3, "scaleTargetRef": target}));
         assert_eq!(HorizontalPodAutoscaler::validate(&good).to_string(), "[]");
         let row = (columns().cells)(&good, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(Value::from(row), json!(["h", "Deployment/d", "cpu: <unknown>/80%", "1", 3, 0, "<unknown>"]));
+    }
+
+    #[test]
+    fn what_is_measured() {
+        let metric = |target: Value| json!({"metric": {"name": "m"}, "target": target, "describedObject": {"kind": "K", "name": "n"}});
+        let table = [
+            (json!([]), json!([]), "<none>"),
+            (
+                json!([{"type": "Pods", "pods": metric(json!({"type": "AverageValue", "averageValue": "5"}))},
+                    {"type": "Object", "object": metric(json!({"type": "Value", "value": "7"}))},
+                    {"type": "External", "external": metric(json!({"type": "Value", "value": "7"}))}]),
+                json!([{"type": "Pods", "pods": {"metric": {"name": "m"}, "current": {"averageValue": "3"}}}]),
+                "3/5, <unknown>/7 + 1 more...",
+            ),
+            (
+                json!([{"type": "External", "external": metric(json!({"type": "AverageValue", "averageValue": "5"}))}]),
+                json!([{"type": "External", "external": {"metric": {"name": "m"}, "current": {"averageValue": "3"}}}]),
+                "3/5 (avg)",
+            ),
+            (
+                json!([{"type": "ContainerResource", "containerResource": {"name": "memory", "container": "c", "target": {"type": "AverageValue", "averageValue": "1Gi"}}}]),
+                json!([]),
+                "memory: <unknown>/1Gi",
+            ),
+        ];
+        for (metrics, current, text) in table {
+            let spec = json!({"maxReplicas": 1, "metrics": metrics, "scaleTargetRef": {"kind": "K", "name": "n"}});
+            let status = json!({"desiredReplicas": 1, "currentMetrics": current});
+            let object: Object =
+                serde_json::from_value(json!({"spec": spec, "status": status})).expect("an autoscaler");
+            assert_eq!(targets(&object.spec, &object.status.expect("a status")), text);
+        }
+    }
+
+    #[test]
+    fn policies_are_filled_in_unless_given() {
+        let target = json!({"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"});
+        let spec = json!({"maxReplicas": 3, "scaleTargetRef": target, "behavior": {"scaleDown": {"policies": []}}});
+        let object = scaler(spec);
+        let up = object.spec.behavior.clone().and_then(|behavior| behavior.scale_up).and_then(|up| up.policies);
+        assert_eq!(up.map(|policies| policies.len()), Some(2));
+        let message = "spec.behavior.scaleDown.policies: Required value: must specify at least one Policy";
+        assert_eq!(HorizontalPodAutoscaler::validate(&object).to_string(), message);
     }
 }

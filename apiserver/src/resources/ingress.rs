@@ -4,7 +4,7 @@ use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::networking::v1::{
     HTTPIngressPath, Ingress as Object, IngressBackend, IngressClass as ClassObject, IngressClassParametersReference,
-    IngressSpec,
+    IngressRule, IngressSpec,
 };
 use k8s_openapi::api::networking::v1::{IngressLoadBalancerStatus, IngressStatus};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -180,12 +180,15 @@ impl Kind for IngressClass {
 
 fn hosts(spec: &IngressSpec) -> String {
     const SHOWN: usize = 3;
-    let rules = spec.rules.iter().flatten().filter(|rule| rule.http.is_some());
-    let all: Vec<&str> = rules.filter_map(|rule| rule.host.as_deref()).filter(|host| !host.is_empty()).collect();
-    match all.len() {
-        0 => "*".to_owned(),
-        count if count > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN),
-        _ => all.join(","),
+    let rules = spec.rules.as_deref().unwrap_or_default();
+    let named = |(i, rule): (usize, &IngressRule)| Some((i, rule.host.clone().filter(|host| !host.is_empty())?));
+    let shown: Vec<(usize, String)> = rules.iter().enumerate().filter_map(named).take(SHOWN).collect();
+    let Some((last, _)) = shown.last() else { return "*".to_owned() };
+    let text = shown.iter().map(|(_, host)| host.as_str()).collect::<Vec<_>>().join(",");
+    // What is not shown counts by rules, whether they name a host or not.
+    match rules.len() {
+        count if shown.len() == SHOWN && count > last + 1 => format!("{text} + {} more...", count - SHOWN),
+        _ => text,
     }
 }
 
@@ -265,7 +268,7 @@ fn reference(errors: &mut FieldErrors, path: &FieldPath, group: Option<&str>, ki
     for (field, value) in [("kind", kind), ("name", name)] {
         let path = path.child(field);
         match value {
-            "" => errors.push(FieldError::required(&path, "")),
+            "" => errors.push(FieldError::required(&path, format!("{field} is required"))),
             value => errors.push_invalid(&path, value, names::path_segment(value)),
         }
     }
@@ -275,6 +278,10 @@ fn wildcard_or_name(errors: &mut FieldErrors, path: &FieldPath, host: &str) {
     if !host.contains('*') {
         errors.push_invalid(path, host, names::is_dns1123_subdomain(host));
         return;
+    }
+    const MAX_HOST: usize = 253;
+    if host.len() > MAX_HOST {
+        errors.push(FieldError::invalid(path, host, format!("must be no more than {MAX_HOST} characters")));
     }
     let domain = host.strip_prefix("*.").unwrap_or_default();
     if !names::is_dns1123_subdomain(domain).is_empty() {
@@ -396,7 +403,7 @@ mod tests {
             ),
             (
                 json!({"defaultBackend": {"resource": {"kind": "a/b", "name": ""}}}),
-                "[spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/', spec.defaultBackend.resource.name: Required value]",
+                "[spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/', spec.defaultBackend.resource.name: Required value: name is required]",
             ),
             (
                 rule("a.b", json!({"path": "/x/..", "pathType": "Exact"})),
@@ -405,6 +412,20 @@ mod tests {
         ];
         for (spec, message) in table {
             assert_eq!(found(spec), message);
+        }
+    }
+
+    #[test]
+    fn hosts_are_told_up_to_three() {
+        let table = [
+            (json!([{}]), "*"),
+            (json!([{"host": "a"}, {}, {"host": "b"}]), "a,b"),
+            (json!([{"host": "a"}, {"host": "b"}, {"host": "c"}]), "a,b,c"),
+            (json!([{"host": "a"}, {}, {"host": "b"}, {"host": "c"}, {"host": "d"}]), "a,b,c + 2 more..."),
+        ];
+        for (rules, text) in table {
+            let spec: IngressSpec = serde_json::from_value(json!({"rules": rules})).expect("a spec");
+            assert_eq!(hosts(&spec), text);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use api::field::{FieldError, FieldErrorKind, FieldPath};
+use api::field::{FieldError, FieldErrorKind, FieldPath, go_quote};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -172,8 +172,16 @@ const NAMES: &[(&str, &str)] = &[
 
 /// `Invalid value: {object}: detail`, with the object as upstream prints it.
 pub fn invalid(path: &FieldPath, type_name: &str, object: impl Serialize, detail: &str) -> FieldError {
-    let detail = format!("{}: {detail}", one_line(type_name, object));
+    let shown = one_line(type_name, object);
+    let detail = if detail.is_empty() { shown } else { format!("{shown}: {detail}") };
     FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail }
+}
+
+/// `Unsupported value: {object}: supported values: …`, in the order given.
+pub fn unsupported(path: &FieldPath, type_name: &str, object: impl Serialize, supported: &[&str]) -> FieldError {
+    let supported: Vec<String> = supported.iter().map(|value| go_quote(value)).collect();
+    let detail = format!("{}: supported values: {}", one_line(type_name, object), supported.join(", "));
+    FieldError { kind: FieldErrorKind::NotSupported, path: path.clone(), value: None, detail }
 }
 
 /// The object in one line.

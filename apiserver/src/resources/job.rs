@@ -1,6 +1,7 @@
 //! Job: pods that run to their end. Its selector is made from its uid, unless the client takes that over.
 
 pub mod check;
+mod status;
 
 use std::collections::BTreeMap;
 
@@ -8,11 +9,13 @@ use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use api::selector::LabelSelector;
 use k8s_openapi::api::batch::v1::{Job as Object, JobSpec, JobStatus};
+use k8s_openapi::api::core::v1::{Affinity, Container};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as MetaSelector;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, internal, name_or_prefix, pod_spec};
+use super::{Columns, Kind, Subresource, checks, internal, name_or_prefix, pod_spec, workload};
 
 /// See the module.
 pub struct Job;
@@ -51,7 +54,7 @@ impl Kind for Job {
         for condition in rules.flat_map(|rule| rule.on_pod_conditions.iter_mut().flatten()) {
             condition.status.get_or_insert_with(|| "True".to_owned());
         }
-        template_defaults(spec);
+        pod_spec::set_template_defaults(&mut spec.template);
         label_as_template(object);
     }
 
@@ -61,13 +64,14 @@ impl Kind for Job {
         let name = object.metadata.name.clone().unwrap_or_default();
         let spec = object.spec.get_or_insert_default();
         if spec.manual_selector != Some(true) {
+            // What the client set stays, and is refused where it does not fit.
             let labels = spec.template.metadata.get_or_insert_default().labels.get_or_insert_default();
             for (key, value) in [(UID_LABEL, &uid), (OLD_UID_LABEL, &uid), (NAME_LABEL, &name), (OLD_NAME_LABEL, &name)]
             {
-                labels.insert(key.to_owned(), value.clone());
+                labels.entry(key.to_owned()).or_insert_with(|| value.clone());
             }
             let selector = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
-            selector.insert(UID_LABEL.to_owned(), uid);
+            selector.entry(UID_LABEL.to_owned()).or_insert(uid);
         }
         label_as_template(object);
     }
@@ -81,32 +85,20 @@ impl Kind for Job {
     }
 
     fn validate(object: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec");
-        let spec = object.spec.clone().unwrap_or_default();
-        if spec.manual_selector != Some(true) {
-            generated_selector(&mut errors, &path, object, &spec);
-        }
-        validate_spec(&mut errors, &path, &spec);
-        indexed_host_names(&mut errors, object, &spec);
-        errors
+        validate_whole(object, true)
     }
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
         let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        let labels = old_spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
+        let mut errors = validate_whole(new, labels.contains_key(NAME_LABEL) && labels.contains_key(UID_LABEL));
+        // Upstream looks at the spec twice, and tells everything twice.
         validate_spec(&mut errors, &path, &new_spec);
-        let elastic =
-            new_spec.completion_mode.as_deref() == Some("Indexed") && new_spec.completions == new_spec.parallelism;
-        if !elastic {
-            checks::immutable(&mut errors, &path.child("completions"), &new_spec.completions, &old_spec.completions);
-        }
+        completions_change(&mut errors, &path, &new_spec, &old_spec);
         let selector = path.child("selector");
         checks::immutable_as(&mut errors, &selector, "meta/v1.LabelSelector", &new_spec.selector, &old_spec.selector);
-        let started = old.status.as_ref().is_some_and(|status| status.start_time.is_some());
-        let mutable = old_spec.suspend == Some(true) && !started;
-        if comparable(&new_spec, &old_spec, mutable) != old_spec.template {
+        if comparable(&new_spec, &old_spec, is_at_rest(old)) != old_spec.template {
             let (path, shown) = (path.child("template"), "v1.PodTemplateSpec");
             errors.push(internal::invalid(&path, shown, &new_spec.template, checks::IMMUTABLE));
         }
@@ -136,20 +128,17 @@ impl Kind for Job {
         errors
     }
 
-    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let status = new.status.clone().unwrap_or_default();
-        let counts = [
-            ("active", status.active),
-            ("succeeded", status.succeeded),
-            ("failed", status.failed),
-            ("ready", status.ready),
-            ("terminating", status.terminating),
-        ];
-        for (name, count) in counts {
-            checks::non_negative_option(&mut errors, &FieldPath::root("status").child(name), count);
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
+        status::validate_update(new, old)
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut warnings: Vec<String> =
+            workload::name_warning(&new.metadata, old.map(|old| &old.metadata)).into_iter().collect();
+        if workload::desires_more(&new.metadata, old.map(|old| &old.metadata)) {
+            warnings.extend(spec_warnings(&FieldPath::root("spec"), &new.spec.clone().unwrap_or_default()));
         }
-        errors
+        warnings
     }
 
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
@@ -157,6 +146,7 @@ impl Kind for Job {
     }
 
     fn columns() -> Columns<Object> {
+        let [containers, images] = workload::container_columns();
         let columns = vec![
             NAME,
             printing::text("Status", "Status of the job."),
@@ -166,8 +156,8 @@ impl Kind for Job {
             ),
             printing::text("Duration", "Time required to complete the job."),
             AGE,
-            printing::wide("Containers", "Names of each container in the template."),
-            printing::wide("Images", "Images referenced by each container in the template."),
+            containers,
+            images,
             printing::wide(
                 "Selector",
                 "A label query over pods that should match the pod count. Normally, the system sets this field for you. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
@@ -177,15 +167,15 @@ impl Kind for Job {
             columns,
             cells: |object, now| {
                 let spec = object.spec.clone().unwrap_or_default();
-                let (containers, images) = printing::containers(spec.template.spec.as_ref());
+                let [containers, images] = workload::container_cells(Some(&spec.template));
                 vec![
                     printing::name(&object.metadata),
                     Value::from(status_word(object)),
                     Value::from(completions(object)),
                     Value::from(duration(object, now)),
                     printing::age(&object.metadata, now),
-                    Value::from(containers),
-                    Value::from(images),
+                    containers,
+                    images,
                     Value::from(printing::selector(spec.selector.as_ref())),
                 ]
             },
@@ -193,9 +183,17 @@ impl Kind for Job {
     }
 }
 
-/// Only what upstream fills into the pods of a job: a CronJob's template gets no more.
-fn template_defaults(spec: &mut JobSpec) {
-    pod_spec::set_template_defaults(&mut spec.template);
+/// Upstream's warnings of a job's spec.
+pub fn spec_warnings(path: &FieldPath, spec: &JobSpec) -> Vec<String> {
+    const MANY_COMPLETIONS: i32 = 100_000;
+    const MANY_AT_ONCE: i32 = 10_000;
+    let mut warnings = Vec::new();
+    let many = spec.completions > Some(MANY_COMPLETIONS) && spec.parallelism > Some(MANY_AT_ONCE);
+    if spec.completion_mode.as_deref() == Some("Indexed") && many {
+        warnings.push("In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail".to_owned());
+    }
+    warnings.extend(pod_spec::template_warnings(&path.child("template"), Some(&spec.template)));
+    warnings
 }
 
 /// A job without labels is labelled as its pods.
@@ -217,7 +215,22 @@ fn comparable(new: &JobSpec, old: &JobSpec, mutable: bool) -> k8s_openapi::api::
         meta.annotations.clone_from(&old.annotations);
     }
     if let (Some(spec), Some(old)) = (&mut template.spec, &old.template.spec) {
-        spec.affinity.clone_from(&old.affinity);
+        match (&mut spec.affinity, &old.affinity) {
+            (Some(new), Some(old)) => new.node_affinity.clone_from(&old.node_affinity),
+            (Some(new), None) => new.node_affinity = None,
+            (None, Some(old)) => {
+                spec.affinity = Some(Affinity { node_affinity: old.node_affinity.clone(), ..Affinity::default() })
+            }
+            (None, None) => {}
+        }
+        // One that says nothing but where pods may run can be taken away, and given.
+        if spec.affinity == Some(Affinity::default()) && old.affinity.is_none() {
+            spec.affinity = None;
+        }
+        resources_back(&mut spec.containers, &old.containers);
+        if let (Some(new), Some(old)) = (&mut spec.init_containers, &old.init_containers) {
+            resources_back(new, old);
+        }
         spec.node_selector.clone_from(&old.node_selector);
         spec.tolerations.clone_from(&old.tolerations);
         spec.scheduling_gates.clone_from(&old.scheduling_gates);
@@ -225,13 +238,72 @@ fn comparable(new: &JobSpec, old: &JobSpec, mutable: bool) -> k8s_openapi::api::
     template
 }
 
-fn generated_selector(errors: &mut FieldErrors, path: &FieldPath, object: &Object, spec: &JobSpec) {
-    let expected = object.metadata.uid.clone().unwrap_or_default();
-    let selector = spec.selector.clone().unwrap_or_default();
-    let labels = selector.match_labels.as_ref();
-    let exact = labels.is_some_and(|labels| labels.len() == 1 && labels.get(UID_LABEL) == Some(&expected));
-    if !exact || selector.match_expressions.as_ref().is_some_and(|expressions| !expressions.is_empty()) {
-        errors.push(FieldError::invalid(&path.child("selector"), selector, "`selector` not auto-generated"));
+fn resources_back(new: &mut [Container], old: &[Container]) {
+    if new.len() == old.len() {
+        new.iter_mut().zip(old).for_each(|(new, old)| new.resources.clone_from(&old.resources));
+    }
+}
+
+/// Whether none of the job's pods run, nor will without another write.
+fn is_at_rest(job: &Object) -> bool {
+    let status = job.status.clone().unwrap_or_default();
+    let suspended = job.spec.as_ref().is_some_and(|spec| spec.suspend == Some(true));
+    suspended && (status.start_time.is_none() || status::is_true(job, "Suspended"))
+}
+
+/// All errors of the object. Jobs of old may lack the labels that have a prefix.
+fn validate_whole(object: &Object, prefixed: bool) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let path = FieldPath::root("spec");
+    let spec = object.spec.clone().unwrap_or_default();
+    if let (Some(selector), false) = (&spec.selector, spec.manual_selector == Some(true)) {
+        generated_selector(&mut errors, object, selector, prefixed);
+    }
+    validate_spec(&mut errors, &path, &spec);
+    indexed_host_names(&mut errors, object, &spec);
+    errors
+}
+
+fn generated_selector(errors: &mut FieldErrors, object: &Object, selector: &MetaSelector, prefixed: bool) {
+    let uid = object.metadata.uid.clone().unwrap_or_default();
+    let name = object.metadata.name.clone().unwrap_or_default();
+    if uid.is_empty() {
+        errors.push(FieldError::required(&FieldPath::root("metadata").child("uid"), ""));
+    }
+    let mut expected = vec![(OLD_UID_LABEL, &uid), (OLD_NAME_LABEL, &name)];
+    if prefixed {
+        expected.extend([(UID_LABEL, &uid), (NAME_LABEL, &name)]);
+    }
+    let path = FieldPath::root("spec").child("template").child("metadata").child("labels");
+    let template = object.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
+    let labels = template.and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    for (key, value) in &expected {
+        let detail = format!("must be '{value}'");
+        match labels.get(*key) {
+            None => errors.push(FieldError::required(&path.key(key), detail)),
+            Some(given) if given != *value => errors.push(FieldError::invalid(&path.key(key), &labels, detail)),
+            Some(_) => {}
+        }
+    }
+    let expected: BTreeMap<String, String> =
+        expected.into_iter().map(|(key, value)| (key.to_owned(), value.clone())).collect();
+    if LabelSelector::from_meta(selector).is_ok_and(|selector| !selector.matches(&expected)) {
+        let path = FieldPath::root("spec").child("selector");
+        errors.push(FieldError::invalid(&path, selector, "`selector` not auto-generated"));
+    }
+}
+
+/// Only an indexed job may change how often it completes, together with how much runs at once.
+fn completions_change(errors: &mut FieldErrors, path: &FieldPath, new: &JobSpec, old: &JobSpec) {
+    let path = path.child("completions");
+    if new.completion_mode.as_deref() != Some("Indexed") {
+        checks::immutable(errors, &path, &new.completions, &old.completions);
+    } else if let Some(completions) = new.completions
+        && new.completions != old.completions
+        && new.completions != new.parallelism
+    {
+        let detail = "can only be modified in tandem with spec.parallelism";
+        errors.push(FieldError::invalid(&path, completions, detail));
     }
 }
 
@@ -350,6 +422,41 @@ mod tests {
             Job::validate_update(&new, &old).to_string(),
             "spec.completions: Invalid value: 3: field is immutable"
         );
+        new.spec.as_mut().expect("a spec").completion_mode = Some("Indexed".to_owned());
+        new.spec.as_mut().expect("a spec").completions = Some(2);
+        let errors = Job::validate_update(&new, &old).to_string();
+        assert!(
+            errors.contains("spec.completions: Invalid value: 2: can only be modified in tandem with spec.parallelism")
+        );
+    }
+
+    #[test]
+    fn labels_of_the_client_must_fit() {
+        let spec = json!({"template": {"metadata": {"labels": {NAME_LABEL: "mine"}}, "spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}});
+        let errors = Job::validate(&job(spec));
+        assert!(
+            errors
+                .to_string()
+                .starts_with("spec.template.metadata.labels[batch.kubernetes.io/job-name]: Invalid value: {")
+        );
+        assert!(errors.to_string().ends_with(": must be 'j'"));
+    }
+
+    #[test]
+    fn a_job_at_rest_may_be_scheduled_anew() {
+        let mut old = job(json!({"suspend": true}));
+        let mut new = old.clone();
+        let pod = |object: &mut Object| object.spec.as_mut().and_then(|spec| spec.template.spec.take()).expect("a pod");
+        let mut moved = pod(&mut new);
+        moved.node_selector = Some(BTreeMap::from([("a".to_owned(), "b".to_owned())]));
+        moved.affinity =
+            serde_json::from_value(json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+            {"weight": 1, "preference": {"matchExpressions": [{"key": "a", "operator": "Exists"}]}}]}}))
+            .ok();
+        new.spec.as_mut().expect("a spec").template.spec = Some(moved);
+        assert_eq!(Job::validate_update(&new, &old).to_string(), "[]");
+        old.spec.as_mut().expect("a spec").suspend = Some(false);
+        assert!(Job::validate_update(&new, &old).to_string().ends_with(": field is immutable"));
     }
 
     #[test]

@@ -144,7 +144,8 @@ fn ip_block(errors: &mut FieldErrors, path: &FieldPath, block: &IPBlock) {
     for (i, except) in block.except.iter().flatten().enumerate() {
         let path = path.child("except").index(i);
         checks::cidr(errors, &path, except);
-        if checks::parse_cidr(except).is_some_and(|inner| !is_strictly_within(inner, outer)) {
+        let Some(inner) = checks::parse_cidr(except) else { return };
+        if !is_strictly_within(inner, outer) {
             errors.push(FieldError::invalid(&path, except, "must be a strict subset of `cidr`"));
         }
     }

@@ -55,6 +55,8 @@ impl Kind for PodDisruptionBudget {
     fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let status = new.status.clone().unwrap_or_default();
+        let conditions = status.conditions.as_deref().unwrap_or_default();
+        checks::conditions(&mut errors, &FieldPath::root("status").child("conditions"), conditions);
         let counts = [
             ("disruptionsAllowed", status.disruptions_allowed),
             ("currentHealthy", status.current_healthy),

@@ -2,6 +2,7 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
+use api::selector::LabelSelector;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole as ClusterRoleObject, ClusterRoleBinding as ClusterRoleBindingObject, PolicyRule,
 };
@@ -60,7 +61,11 @@ impl Kind for ClusterRole {
                 ));
             }
             for (i, selector) in selectors.iter().enumerate() {
-                checks::label_selector(&mut errors, &path.index(i), Some(selector));
+                let path = path.index(i);
+                checks::label_selector(&mut errors, &path, Some(selector));
+                if LabelSelector::from_meta(selector).is_err() {
+                    errors.push(FieldError::invalid(&path, Value::Null, "invalid label selector."));
+                }
             }
         }
         errors

@@ -44,7 +44,8 @@ impl Kind for ReplicaSet {
         checks::non_negative_option(&mut errors, &path.child("replicas"), spec.replicas);
         checks::non_negative_option(&mut errors, &path.child("minReadySeconds"), spec.min_ready_seconds);
         // Upstream's message speaks of a deployment here too.
-        let selector = workload::selector_errors(&mut errors, &path, &spec.selector, "Deployment");
+        let unusable = "invalid label selector";
+        let selector = workload::selector_errors(&mut errors, &path, &spec.selector, "deployment", unusable);
         let template = spec.template.unwrap_or_default();
         workload::template_errors(&mut errors, &path.child("template"), selector.as_ref(), &template, "ReplicaSet");
         errors
@@ -53,8 +54,7 @@ impl Kind for ReplicaSet {
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
-        let path = FieldPath::root("spec").child("selector");
-        checks::immutable_as(&mut errors, &path, "meta/v1.LabelSelector", &selector(new), &selector(old));
+        workload::selector_stays(&mut errors, &selector(new), &selector(old));
         errors
     }
 
@@ -62,15 +62,22 @@ impl Kind for ReplicaSet {
         let mut errors = FieldErrors::new();
         let status = new.status.clone().unwrap_or_default();
         let parts = [
-            ("fullyLabeledReplicas", status.fully_labeled_replicas.unwrap_or_default()),
-            ("readyReplicas", status.ready_replicas.unwrap_or_default()),
-            ("availableReplicas", status.available_replicas.unwrap_or_default()),
+            ("fullyLabeledReplicas", status.fully_labeled_replicas),
+            ("readyReplicas", status.ready_replicas),
+            ("availableReplicas", status.available_replicas),
         ];
+        let [labeled, ready, available] = parts.map(|(name, count)| (name, count.map(i64::from)));
+        let whole = ("replicas", Some(i64::from(status.replicas)));
+        let counts = [whole, labeled, ready, available, ("observedGeneration", status.observed_generation)];
+        workload::counts(&mut errors, &counts);
         workload::parts_of(&mut errors, status.replicas, &parts);
+        let (ready, detail) = (status.ready_replicas.unwrap_or_default(), "cannot be greater than readyReplicas");
+        workload::at_most(&mut errors, "availableReplicas", status.available_replicas, ready, detail);
         errors
     }
 
     fn columns() -> Columns<Object> {
+        let [containers, images] = workload::container_columns();
         let columns = vec![
             NAME,
             printing::integer(
@@ -86,8 +93,8 @@ impl Kind for ReplicaSet {
                 "The number of non-terminating pods targeted by this ReplicaSet with a Ready Condition.",
             ),
             AGE,
-            printing::wide("Containers", "Names of each container in the template."),
-            printing::wide("Images", "Images referenced by each container in the template."),
+            containers,
+            images,
             printing::wide(
                 "Selector",
                 "Selector is a label query over pods that should match the replica count. Label keys and values that must match in order to be controlled by this replica set. It must match the pod template's labels. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
@@ -98,25 +105,24 @@ impl Kind for ReplicaSet {
             cells: |object, now| {
                 let (spec, status) =
                     (object.spec.clone().unwrap_or_default(), object.status.clone().unwrap_or_default());
-                let (containers, images) =
-                    printing::containers(spec.template.as_ref().and_then(|template| template.spec.as_ref()));
+                let [containers, images] = workload::container_cells(spec.template.as_ref());
                 vec![
                     printing::name(&object.metadata),
                     Value::from(spec.replicas.unwrap_or_default()),
                     Value::from(status.replicas),
                     Value::from(status.ready_replicas.unwrap_or_default()),
                     printing::age(&object.metadata, now),
-                    Value::from(containers),
-                    Value::from(images),
+                    containers,
+                    images,
                     Value::from(printing::selector(Some(&spec.selector))),
                 ]
             },
         }
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
         let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        pod_spec::template_warnings(&FieldPath::root("spec").child("template"), template)
+        workload::warnings(&new.metadata, old.map(|old| &old.metadata), template)
     }
 }
 

@@ -1,12 +1,15 @@
 //! RuntimeClass: which runtime handler runs a pod, and what that costs.
 
-use api::field::{FieldError, FieldErrors, FieldPath};
+use std::collections::BTreeSet;
+
+use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 use api::names;
+use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use k8s_openapi::api::node::v1::RuntimeClass as Object;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks, pod_spec};
+use super::{Columns, Kind, checks, internal, pod_spec};
 
 /// See the module.
 pub struct RuntimeClass;
@@ -23,17 +26,17 @@ impl Kind for RuntimeClass {
         } else {
             errors.push_invalid(&path, &object.handler, names::is_dns1123_label(&object.handler));
         }
-        let overhead = object.overhead.as_ref().and_then(|overhead| overhead.pod_fixed.clone()).unwrap_or_default();
-        for (resource, amount) in &overhead {
-            let path = FieldPath::root("overhead").child("podFixed").key(resource);
-            pod_spec::container_resource_name(&mut errors, &path, resource);
-            checks::resource_quantity(&mut errors, &path, resource, amount);
+        if let Some(overhead) = &object.overhead {
+            let limits = ResourceRequirements { limits: overhead.pod_fixed.clone(), ..ResourceRequirements::default() };
+            let rule = pod_spec::container_resource_name;
+            pod_spec::requirements(&mut errors, &FieldPath::root("overhead"), &limits, rule, &BTreeSet::new());
         }
         if let Some(scheduling) = &object.scheduling {
             let path = FieldPath::root("scheduling");
             checks::labels(&mut errors, &path.child("nodeSelector"), scheduling.node_selector.as_ref());
             let tolerations = scheduling.tolerations.as_deref().unwrap_or_default();
             pod_spec::toleration_list(&mut errors, &path.child("tolerations"), tolerations);
+            twice(&mut errors, &path.child("tolerations"), tolerations);
         }
         errors
     }
@@ -62,6 +65,49 @@ impl Kind for RuntimeClass {
                     printing::age(&object.metadata, now),
                 ]
             },
+        }
+    }
+}
+
+/// No toleration is given twice, whatever time it has.
+fn twice(errors: &mut FieldErrors, path: &FieldPath, tolerations: &[Toleration]) {
+    let plain = |toleration: &Toleration| Toleration { toleration_seconds: None, ..toleration.clone() };
+    for (i, toleration) in tolerations.iter().enumerate() {
+        if tolerations[..i].iter().any(|other| plain(other) == plain(toleration)) {
+            let detail = internal::one_line("v1.Toleration", toleration);
+            let path = path.index(i);
+            errors.push(FieldError { kind: FieldErrorKind::Duplicate, path, value: None, detail });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_refused() {
+        let class = |fields: Value| {
+            let mut value = json!({"metadata": {"name": "c"}, "handler": "h"});
+            value.as_object_mut().expect("an object").extend(fields.as_object().expect("fields").clone());
+            serde_json::from_value::<Object>(value).expect("a class")
+        };
+        let toleration = |seconds: i64| json!({"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let table = [
+            (json!({"overhead": {"podFixed": {"cpu": "1"}}}), "[]"),
+            (json!({"handler": ""}), "handler: Required value"),
+            (
+                json!({"overhead": {"podFixed": {"cpu": "-1"}}}),
+                "overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+            ),
+            (
+                json!({"scheduling": {"tolerations": [toleration(1), toleration(2)]}}),
+                "scheduling.tolerations[1]: Duplicate value: {\"Key\":\"a\",\"Operator\":\"Exists\",\"Value\":\"\",\"Effect\":\"NoExecute\",\"TolerationSeconds\":2}",
+            ),
+        ];
+        for (fields, message) in table {
+            assert_eq!(RuntimeClass::validate(&class(fields)).to_string(), message);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! StorageClass: who makes volumes, and how.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
+use k8s_openapi::api::core::v1::TopologySelectorTerm;
 use k8s_openapi::api::storage::v1::StorageClass as Object;
 use serde_json::Value;
 
@@ -21,7 +22,8 @@ pub fn provisioner(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
     if name.is_empty() {
         errors.push(FieldError::required(path, ""));
     } else {
-        errors.push_invalid(path, name, names::qualified_name(&name.to_lowercase()));
+        let name = name.to_lowercase();
+        errors.push_invalid(path, &name, names::qualified_name(&name));
     }
 }
 
@@ -62,9 +64,12 @@ impl Kind for StorageClass {
         if let Some(policy) = object.reclaim_policy.as_deref().filter(|policy| !policy.is_empty()) {
             checks::one_of(&mut errors, &FieldPath::root("reclaimPolicy"), policy, &["Delete", "Retain"]);
         }
-        let mode = object.volume_binding_mode.as_deref().unwrap_or_default();
         let modes = ["Immediate", "WaitForFirstConsumer"];
-        checks::required_one_of(&mut errors, &FieldPath::root("volumeBindingMode"), mode, &modes);
+        match &object.volume_binding_mode {
+            None => errors.push(FieldError::required(&FieldPath::root("volumeBindingMode"), "")),
+            Some(mode) => checks::one_of(&mut errors, &FieldPath::root("volumeBindingMode"), mode, &modes),
+        }
+        topologies(&mut errors, object.allowed_topologies.as_deref().unwrap_or_default());
         errors
     }
 
@@ -118,6 +123,34 @@ impl Kind for StorageClass {
     }
 }
 
+/// Terms that say where volumes may be; no two may say the same.
+fn topologies(errors: &mut FieldErrors, terms: &[TopologySelectorTerm]) {
+    let mut seen = vec![BTreeMap::new(); terms.len()];
+    for (i, term) in terms.iter().enumerate() {
+        let path = FieldPath::root("allowedTopologies").index(i).child("matchLabelExpressions");
+        let mut found: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+        for (i, expression) in term.match_label_expressions.iter().flatten().enumerate() {
+            let (path, values_path) = (path.index(i), path.index(i).child("values"));
+            let mut values = BTreeSet::new();
+            if expression.values.is_empty() {
+                errors.push(FieldError::required(&values_path, ""));
+            }
+            for (i, value) in expression.values.iter().enumerate().filter(|(_, value)| !values.insert(value.as_str())) {
+                errors.push(FieldError::duplicate(&values_path.index(i), value));
+            }
+            checks::label_key(errors, &path.child("key"), &expression.key);
+            if found.insert(&expression.key, values).is_some() {
+                errors.push(FieldError::duplicate(&path.child("key"), &expression.key));
+            }
+        }
+        // An empty term is like each of those that are still to come.
+        for _ in seen.iter().filter(|before| **before == found) {
+            errors.push(FieldError::duplicate(&path, ""));
+        }
+        seen.push(found);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +168,13 @@ mod tests {
         let message =
             "volumeBindingMode: Unsupported value: \"Late\": supported values: \"Immediate\", \"WaitForFirstConsumer\"";
         assert_eq!(StorageClass::validate(&late).to_string(), message);
+        let expression = |values: Value| json!({"matchLabelExpressions": [{"key": "zone", "values": values}]});
+        let terms =
+            json!([expression(json!(["a", "b"])), expression(json!(["b", "a"])), expression(json!(["c", "c"]))]);
+        assert_eq!(
+            StorageClass::validate(&class(json!({"provisioner": "p", "allowedTopologies": terms}))).to_string(),
+            "[allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\", allowedTopologies[2].matchLabelExpressions[0].values[1]: Duplicate value: \"c\"]"
+        );
         let (old, new) = (
             class(json!({"provisioner": "p", "parameters": {"a": "b"}})),
             class(json!({"provisioner": "p", "parameters": {"a": "c"}})),

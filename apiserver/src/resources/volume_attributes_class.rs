@@ -24,9 +24,11 @@ impl Kind for VolumeAttributesClass {
     }
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
+        let mut errors = Self::validate(new);
         checks::immutable(&mut errors, &FieldPath::root("driverName"), &new.driver_name, &old.driver_name);
         checks::immutable(&mut errors, &FieldPath::root("parameters"), &new.parameters, &old.parameters);
+        // Upstream looks at the class twice.
+        errors.extend(Self::validate(new));
         errors
     }
 

@@ -1,6 +1,6 @@
 //! What is wrong with a request for a certificate, its conditions and the certificate. Entry points: [`all`], [`change`].
 //!
-//! Approved, Denied and Failed are for ever: only `/approval` adds the first two, only `/status` the last, nobody removes one.
+//! Approved, Denied and Failed are for ever: only `/approval` adds the first two, nobody removes one.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
@@ -93,19 +93,22 @@ pub fn all(object: &Object) -> FieldErrors {
 pub fn change(new: &Object, old: &Object, by: By) -> FieldErrors {
     let mut errors = all(new);
     let path = FieldPath::root("status");
-    for kind in [APPROVED, DENIED, FAILED] {
-        let of_kind = |object| conditions_of(object).iter().filter(|c| c.type_ == kind).collect::<Vec<_>>();
-        let (now, before) = (of_kind(new), of_kind(old));
-        let may_add = by == if kind == FAILED { By::Signer } else { By::Approver };
-        let what = match now.len().cmp(&before.len()) {
-            std::cmp::Ordering::Less => "remove",
-            std::cmp::Ordering::Greater if may_add => continue,
-            std::cmp::Ordering::Greater => "add",
-            std::cmp::Ordering::Equal if now == before => continue,
-            std::cmp::Ordering::Equal => "modify",
-        };
+    let mut refuse = |what: &str, kind: &str| {
         let detail = format!("updates may not {what} a condition of type \"{kind}\"");
         errors.push(FieldError::forbidden(&path.child("conditions"), detail));
+    };
+    let of_kind =
+        |object, kind: &str| conditions_of(object).iter().filter(|c| c.type_ == kind).cloned().collect::<Vec<_>>();
+    let counted = |kind: &str| (of_kind(new, kind).len(), of_kind(old, kind).len());
+    for kind in [APPROVED, DENIED, FAILED].into_iter().filter(|kind| counted(kind).0 < counted(kind).1) {
+        refuse("remove", kind);
+    }
+    for kind in [APPROVED, DENIED].into_iter().filter(|_| by != By::Approver) {
+        match counted(kind) {
+            (now, before) if now > before => refuse("add", kind),
+            (now, before) if now == before && of_kind(new, kind) != of_kind(old, kind) => refuse("modify", kind),
+            _ => {}
+        }
     }
     let (now, before) = (certificate_of(new), certificate_of(old));
     if now != before && by != By::Signer {
@@ -125,9 +128,9 @@ fn certificate_of(object: &Object) -> &[u8] {
     object.status.as_ref().and_then(|status| status.certificate.as_ref()).map(|bytes| &bytes.0[..]).unwrap_or_default()
 }
 
-fn conditions(errors: &mut FieldErrors, path: &FieldPath, conditions: &[CertificateSigningRequestCondition]) {
+fn conditions(errors: &mut FieldErrors, list: &FieldPath, conditions: &[CertificateSigningRequestCondition]) {
     for (i, condition) in conditions.iter().enumerate() {
-        let (path, kind) = (path.index(i), condition.type_.as_str());
+        let (path, kind) = (list.index(i), condition.type_.as_str());
         checks::required(errors, &path.child("type"), kind);
         let statuses: &[&str] = match kind {
             APPROVED | DENIED | FAILED => &["True"],
@@ -139,7 +142,7 @@ fn conditions(errors: &mut FieldErrors, path: &FieldPath, conditions: &[Certific
         };
         if conditions[..i].iter().any(|other| contradicts(&other)) {
             let detail = "Approved and Denied conditions are mutually exclusive";
-            errors.push(FieldError::invalid(&path.child("type"), kind, detail));
+            errors.push(FieldError::invalid(list, kind, detail));
         }
         if conditions[..i].iter().any(|other| other.type_ == kind) {
             errors.push(FieldError::duplicate(&path.child("type"), kind));

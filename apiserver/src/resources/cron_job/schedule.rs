@@ -1,11 +1,19 @@
 //! Whether a text is a cron schedule, and if not, why, in the words of the parser that upstream uses.
 
+use k8s_openapi::jiff::tz::TimeZone;
+
 /// Why a schedule is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// Not five fields.
     #[error("expected exactly 5 fields, found {count}: [{fields}]")]
     Fields { count: usize, fields: String },
+    /// `TZ=` with something that is no zone.
+    #[error("provided bad location {0}: unknown time zone {0}")]
+    Location(String),
+    /// `@every` with something that is no duration.
+    #[error("failed to parse duration {0}: time: {1}")]
+    Duration(String, String),
     /// `@something`.
     #[error("unrecognized descriptor: {0}")]
     Descriptor(String),
@@ -52,10 +60,24 @@ const FIELDS: [Bounds; 5] = [
 ];
 const DESCRIPTORS: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
+/// Whether the name is that of a time zone.
+pub fn is_zone(name: &str) -> bool {
+    ["", "UTC", "Local"].contains(&name) || TimeZone::get(name).is_ok()
+}
+
 /// Checks a schedule.
 pub fn parse(schedule: &str) -> Result<(), ScheduleError> {
+    let zoned = schedule.strip_prefix("TZ=").or_else(|| schedule.strip_prefix("CRON_TZ="));
+    let schedule = match zoned.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) {
+        Some((zone, _)) if !is_zone(zone) => return Err(ScheduleError::Location(zone.to_owned())),
+        Some((_, rest)) => rest.trim(),
+        None => schedule,
+    };
+    if let Some(duration) = schedule.strip_prefix("@every ") {
+        return duration::check(duration).map_err(|why| ScheduleError::Duration(schedule.to_owned(), why));
+    }
     if schedule.starts_with('@') {
-        let known = DESCRIPTORS.contains(&schedule) || schedule.strip_prefix("@every ").is_some_and(is_duration);
+        let known = DESCRIPTORS.contains(&schedule);
         return if known { Ok(()) } else { Err(ScheduleError::Descriptor(schedule.to_owned())) };
     }
     let fields: Vec<&str> = schedule.split_whitespace().collect();
@@ -72,7 +94,7 @@ fn parse_range(text: &str, bounds: &Bounds) -> Result<(), ScheduleError> {
     let ends: Vec<&str> = parts[0].split('-').collect();
     let single = ends.len() == 1;
     let (start, mut end) = match ends.as_slice() {
-        ["*" | "?"] => (bounds.min, bounds.max),
+        ["*" | "?", ..] => (bounds.min, bounds.max),
         [only] => {
             let only = number(only, bounds)?;
             (only, only)
@@ -113,9 +135,38 @@ fn number(text: &str, bounds: &Bounds) -> Result<i64, ScheduleError> {
     }
 }
 
-fn is_duration(text: &str) -> bool {
-    let unit = |c: char| matches!(c, 'h' | 'm' | 's' | 'u' | 'n' | '.') || c.is_ascii_digit();
-    text.starts_with(|c: char| c.is_ascii_digit()) && text.ends_with(['h', 'm', 's']) && text.chars().all(unit)
+mod duration {
+    use api::field::go_quote;
+
+    const UNITS: &[&str] = &["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+
+    /// Why a text is no duration, in Go's words.
+    pub fn check(text: &str) -> Result<(), String> {
+        let invalid = || format!("invalid duration {}", go_quote(text));
+        let mut rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+        if rest == "0" {
+            return Ok(());
+        }
+        if rest.is_empty() {
+            return Err(invalid());
+        }
+        while !rest.is_empty() {
+            let is_number = |c: char| c == '.' || c.is_ascii_digit();
+            let (number, tail) = rest.split_at(rest.find(|c| !is_number(c)).unwrap_or(rest.len()));
+            if number.matches('.').count() > 1 || !number.contains(|c: char| c.is_ascii_digit()) {
+                return Err(invalid());
+            }
+            let (unit, tail) = tail.split_at(tail.find(is_number).unwrap_or(tail.len()));
+            if unit.is_empty() {
+                return Err(format!("missing unit in duration {}", go_quote(text)));
+            }
+            if !UNITS.contains(&unit) {
+                return Err(format!("unknown unit {} in duration {}", go_quote(unit), go_quote(text)));
+            }
+            rest = tail;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +185,10 @@ mod tests {
             ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
             ("a * * * *", "failed to parse int from a: strconv.Atoi: parsing \"a\": invalid syntax"),
             ("@never", "unrecognized descriptor: @never"),
+            ("@every day", "failed to parse duration @every day: time: invalid duration \"day\""),
+            ("@every 5", "failed to parse duration @every 5: time: missing unit in duration \"5\""),
+            ("@every 5x", "failed to parse duration @every 5x: time: unknown unit \"x\" in duration \"5x\""),
+            ("CRON_TZ=Mars * * * * *", "provided bad location Mars: unknown time zone Mars"),
         ];
         for (schedule, why) in bad {
             assert_eq!(parse(schedule).map_err(|why| why.to_string()), Err(why.to_owned()), "{schedule}");

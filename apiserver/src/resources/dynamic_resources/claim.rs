@@ -9,6 +9,7 @@ use k8s_openapi::api::resource::v1::{
     ResourceClaimSpec,
 };
 
+use super::expression;
 use crate::resources::{checks, internal};
 
 const MAX_REQUESTS: usize = 32;
@@ -152,7 +153,7 @@ fn label(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
     errors.push_invalid(path, name, names::is_dns1123_label(name));
 }
 
-/// All errors of selectors, but for what their expressions say.
+/// All errors of selectors.
 pub fn selectors(errors: &mut FieldErrors, path: &FieldPath, selectors: &[DeviceSelector]) {
     const MAX_LENGTH: usize = 10 * 1024;
     at_most(errors, path, selectors.len(), MAX_SELECTORS);
@@ -163,7 +164,11 @@ pub fn selectors(errors: &mut FieldErrors, path: &FieldPath, selectors: &[Device
             Some(cel) if cel.expression.len() > MAX_LENGTH => {
                 errors.push(FieldError::too_long(&path.child("expression"), MAX_LENGTH));
             }
-            Some(_) => {}
+            Some(cel) => {
+                if let Some(why) = expression::problem(&cel.expression) {
+                    errors.push(FieldError::invalid(&path.child("expression"), &cel.expression, why));
+                }
+            }
         }
     }
 }

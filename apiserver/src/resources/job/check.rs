@@ -46,6 +46,7 @@ pub fn template_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec)
         }
     }
     completion_mode(errors, path, spec);
+    not_indexed(errors, path, spec);
     if let Some(policy) = &spec.pod_failure_policy {
         let path = path.child("podFailurePolicy").child("rules");
         if policy.rules.len() > MAX_RULES {
@@ -79,15 +80,6 @@ fn completion_mode(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
     let (failed_path, parallelism_path) = (path.child("maxFailedIndexes"), path.child("parallelism"));
     let mode = spec.completion_mode.as_deref().unwrap_or("NonIndexed");
     checks::one_of(errors, &path.child("completionMode"), mode, &["NonIndexed", INDEXED]);
-    if mode == "NonIndexed" {
-        for (name, value) in
-            [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)]
-        {
-            if let Some(value) = value {
-                errors.push(FieldError::invalid(&path.child(name), value, NEEDS_INDEXED));
-            }
-        }
-    }
     if mode != INDEXED {
         return;
     }
@@ -118,8 +110,18 @@ fn completion_mode(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
     }
 }
 
+fn not_indexed(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
+    let limits =
+        [("backoffLimitPerIndex", spec.backoff_limit_per_index), ("maxFailedIndexes", spec.max_failed_indexes)];
+    for (name, value) in limits {
+        if let (Some(value), "NonIndexed") = (value, spec.completion_mode.as_deref().unwrap_or("NonIndexed")) {
+            errors.push(FieldError::invalid(&path.child(name), value, NEEDS_INDEXED));
+        }
+    }
+}
+
 /// An error without the value that caused it.
-fn without_value(path: &FieldPath, detail: &str) -> FieldError {
+pub fn without_value(path: &FieldPath, detail: &str) -> FieldError {
     FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail: detail.to_owned() }
 }
 
@@ -251,8 +253,8 @@ fn success_rule(errors: &mut FieldErrors, path: &FieldPath, rule: &SuccessPolicy
     }
 }
 
-/// How many indexes a text like `1,3-5` names.
-fn indexes(text: &str, completions: i32) -> Result<i32, String> {
+/// The first and the last index of a part of a text like `1,3-5`.
+pub fn interval(text: &str, completions: i32) -> Result<(i32, i32), String> {
     let number = |text: &str| {
         let number: i64 =
             text.parse().map_err(|_| format!("cannot convert string to integer for index: {}", go_quote(text)))?;
@@ -261,27 +263,30 @@ fn indexes(text: &str, completions: i32) -> Result<i32, String> {
             _ => Err(format!("too large index: {}", go_quote(text))),
         }
     };
-    let unordered = |before: i32, now: i32| Err(format!("non-increasing order, previous: {before}, current: {now}"));
-    if text.is_empty() {
-        return Ok(0);
+    match text.split('-').collect::<Vec<_>>()[..] {
+        [one] => number(one).map(|one| (one, one)),
+        [first, last] => match (number(first)?, number(last)?) {
+            (first, last) if first >= last => Err(unordered(first, last)),
+            interval => Ok(interval),
+        },
+        _ => Err(format!(
+            "the fragment {} violates the requirement that an index interval can have at most two parts separated by '-'",
+            go_quote(text)
+        )),
     }
+}
+
+fn unordered(before: i32, now: i32) -> String {
+    format!("non-increasing order, previous: {before}, current: {now}")
+}
+
+/// How many indexes a text like `1,3-5` names.
+pub fn indexes(text: &str, completions: i32) -> Result<i32, String> {
     let (mut total, mut before) = (0, None);
-    for part in text.split(',') {
-        let (first, last) = match part.split('-').collect::<Vec<_>>()[..] {
-            [one] => (number(one)?, number(one)?),
-            [first, last] => (number(first)?, number(last)?),
-            _ => {
-                let shown = go_quote(part);
-                return Err(format!(
-                    "the fragment {shown} violates the requirement that an index interval can have at most two parts separated by '-'"
-                ));
-            }
-        };
-        if part.contains('-') && first >= last {
-            return unordered(first, last);
-        }
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = interval(part, completions)?;
         if let Some(before) = before.filter(|before| *before >= first) {
-            return unordered(before, first);
+            return Err(unordered(before, first));
         }
         total += last - first + 1;
         before = Some(last);
