@@ -105,19 +105,14 @@ pub enum ConfigError {
     #[error("--cluster-cidr and --node-cidr-mask-size")]
     Network(#[source] ParseError),
     /// `--controllers` names one that does not exist.
-    #[error("--controllers: {0:?} is not in the list of known controllers")]
+    #[error("--controllers: {0:?} is not in the list of known controllers: {names}", names = known())]
     UnknownController(String),
 }
 
 impl Args {
     /// Checks the flags and reads the files they name.
     pub fn config(&self) -> Result<Config, ConfigError> {
-        for name in &self.controllers {
-            let name = name.strip_prefix('-').unwrap_or(name);
-            if name != "*" && !crate::controllers::TABLE.iter().any(|row| row.name == name) {
-                return Err(ConfigError::UnknownController(name.to_owned()));
-            }
-        }
+        check_names(&self.controllers)?;
         let blocks =
             (!self.cluster_cidr.is_empty()).then(|| Blocks::parse(&self.cluster_cidr, self.node_cidr_mask_size));
         Ok(Config {
@@ -138,6 +133,21 @@ impl Config {
         let said = |text: &str| self.controllers.iter().any(|entry| entry == text);
         !said(&format!("-{name}")) && (said(name) || said("*"))
     }
+}
+
+/// Whether each entry of `--controllers` names a controller that there is.
+pub fn check_names(controllers: &[String]) -> Result<(), ConfigError> {
+    for name in controllers {
+        let name = name.strip_prefix('-').unwrap_or(name);
+        if name != "*" && !crate::controllers::TABLE.iter().any(|row| row.name == name) {
+            return Err(ConfigError::UnknownController(name.to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn known() -> String {
+    crate::controllers::TABLE.iter().map(|row| row.name).collect::<Vec<_>>().join(", ")
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::cluster::Cluster;
-use crate::{delete, images, logs, node, start, status, stop};
+use crate::{delete, images, launch, logs, node, start, status, stop};
 
 /// A real Kubernetes in one binary: start a cluster in under a second, and see why it does what it does.
 #[derive(Debug, Parser)]
@@ -120,6 +120,7 @@ fn runtime_for(command: &Command) -> tokio::runtime::Runtime {
 }
 
 async fn run(command: Command) -> Result<bool> {
+    launch::keep_inherited_files();
     match command {
         Command::Start(request) => start::run(request).await?,
         Command::Stop(which) => stop::run(&which.open()?).await?,

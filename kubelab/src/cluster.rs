@@ -64,6 +64,9 @@ pub struct Spec {
     pub nodes: Vec<NodeSpec>,
     /// Components left out.
     pub without: Vec<String>,
+    /// Which controllers run, as `--controllers` of kube-controller-manager has it.
+    #[serde(default = "all_controllers")]
+    pub controllers: Vec<String>,
     /// Whether the API server keeps an audit log.
     #[serde(default)]
     pub audit_log: bool,
@@ -73,6 +76,11 @@ pub struct Spec {
     pub service_cidr: String,
     /// The kubeconfig file that holds the context.
     pub kubeconfig: PathBuf,
+}
+
+/// `--controllers` of a cluster that has them all.
+pub fn all_controllers() -> Vec<String> {
+    vec!["*".into()]
 }
 
 /// A cluster's folder and spec.

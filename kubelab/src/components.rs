@@ -167,6 +167,7 @@ fn controller_manager(cluster: &Cluster) -> Vec<String> {
         flag("root-ca-file", cluster.pki().ca().display()),
         flag("service-account-private-key-file", cluster.pki().service_account_key().display()),
         flag("cluster-cidr", &cluster.spec.pod_cidr),
+        flag("controllers", cluster.spec.controllers.join(",")),
         // There is one of each: a lease would only keep a restarted one waiting for its predecessor's.
         flag("leader-elect", false),
     ]

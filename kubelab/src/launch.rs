@@ -1,8 +1,10 @@
-//! Processes that outlive the command that starts them: spawned in a session of their own with a log file, found again by their pid file.
+//! Processes that outlive the command that starts them: spawned in a session of their own with a log file, found again by their lock.
 //!
-//! A pid file also holds the process's start time, so that a recycled pid is not mistaken for ours.
+//! Invariant: a component holds the record lock of its file in the cluster's `run` folder from before it is executed until it ends, and
+//! the kernel says whose lock it is. So none is lost or started twice, whenever the command that starts it is killed.
 
 use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -10,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::cluster::Cluster;
@@ -22,12 +25,12 @@ use crate::components::{CommandLine, Component, command_line};
 const EXIT_CHECK: Duration = Duration::from_millis(5);
 
 /// A process that was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Its pid.
     pub pid: i32,
-    /// Its start time, in clock ticks since boot (`/proc/PID/stat`, field 22).
-    pub started: u64,
+    /// Its start time, in clock ticks since boot (`/proc/PID/stat`, field 22): a recycled pid is another process.
+    started: u64,
 }
 
 impl Running {
@@ -74,19 +77,45 @@ fn start_time(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
-fn pid_file(cluster: &Cluster, component: &str) -> PathBuf {
-    cluster.dir.join("run").join(format!("{component}.json"))
+fn lock_file(cluster: &Cluster, component: &str) -> PathBuf {
+    cluster.dir.join("run").join(format!("{component}.lock"))
+}
+
+/// A lock of the whole file.
+fn whole_file() -> libc::flock {
+    // SAFETY: all fields are integers, for which zero is a value; a length of zero means to the end.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock
 }
 
 /// The component's process, if it runs.
 pub fn running(cluster: &Cluster, component: &str) -> Option<Running> {
-    let text = fs::read(pid_file(cluster, component)).ok()?;
-    serde_json::from_slice(&text).ok().filter(Running::is_alive)
+    let file = fs::OpenOptions::new().write(true).open(lock_file(cluster, component)).ok()?;
+    let mut lock = whole_file();
+    fcntl(&file, FcntlArg::F_GETLK(&mut lock)).ok()?;
+    if lock.l_type == libc::F_UNLCK as libc::c_short {
+        return None;
+    }
+    Some(Running { pid: lock.l_pid, started: start_time(lock.l_pid)? })
 }
 
-/// Forgets a component that was stopped.
-pub fn forget(cluster: &Cluster, component: &str) {
-    let _ = fs::remove_file(pid_file(cluster, component));
+/// Locks the file for the process that calls this; to be called between fork and exec. The descriptor stays open past exec, because a
+/// process that closes any descriptor of a file gives up its locks of it (fcntl(2), "Advisory record locking").
+fn hold(file: BorrowedFd<'_>) -> nix::Result<()> {
+    fcntl(file, FcntlArg::F_SETLK(&whole_file()))?;
+    fcntl(file, FcntlArg::F_SETFD(FdFlag::empty())).map(drop)
+}
+
+/// What a component inherited stays its own: the programs that it starts get none of it.
+pub fn keep_inherited_files() {
+    for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        if let Some(number) = number.filter(|number| *number > 2) {
+            // SAFETY: the flag of a descriptor is set; one that is closed meanwhile is an error that changes nothing.
+            unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
 }
 
 /// Starts a component; its output goes to its log.
@@ -104,19 +133,25 @@ pub fn spawn(cluster: &Cluster, component: &Component) -> Result<Child> {
     if own {
         command.arg0("kubelab");
     }
-    // SAFETY: setsid is async-signal-safe and touches no memory of the parent.
+    let lock_path = lock_file(cluster, &name);
+    let lock = fs::OpenOptions::new().create(true).append(true).open(&lock_path);
+    let lock = lock.with_context(|| format!("can't write {}", lock_path.display()))?;
+    let file = lock.as_raw_fd();
+    // SAFETY: setsid and fcntl are async-signal-safe and touch no memory of the parent; the file is open until the process is spawned.
     unsafe {
-        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(std::io::Error::from));
+        command.pre_exec(move || {
+            hold(BorrowedFd::borrow_raw(file))?;
+            nix::unistd::setsid().map(drop).map_err(std::io::Error::from)
+        });
     }
-    let child = command.spawn().with_context(|| match own {
+    // The lock's file is open until here; the child has its own descriptor of it.
+    let child = command.spawn();
+    drop(lock);
+    child.with_context(|| match own {
         true => format!("can't run {}", program.display()),
         false => format!(
             "{} was not found on PATH; install it (apt-get install etcd-server) or name servers with --etcd-servers",
             program.display()
         ),
-    })?;
-    let pid = i32::try_from(child.id()).expect("a pid fits");
-    let process = Running { pid, started: start_time(pid).unwrap_or_default() };
-    fs::write(pid_file(cluster, &name), serde_json::to_vec(&process)?)?;
-    Ok(child)
+    })
 }

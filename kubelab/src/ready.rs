@@ -17,7 +17,6 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, NodeSpec};
 use crate::components::Component;
-use crate::launch;
 use crate::progress::Progress;
 
 /// How long a cluster may take.
@@ -134,7 +133,6 @@ pub async fn a_process_ended(cluster: &Cluster, started: &mut [(Component, Child
     loop {
         for (component, child) in started.iter_mut() {
             if let Ok(Some(status)) = child.try_wait() {
-                launch::forget(cluster, &component.name());
                 return anyhow!("{} ended ({status}):\n{}", component.name(), last_lines(cluster, &component.name()));
             }
         }

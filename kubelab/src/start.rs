@@ -52,12 +52,22 @@ pub struct Request {
     /// Number of nodes [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=100))]
     pub nodes: Option<u16>,
-    /// Components to leave out: controller-manager, scheduler, kubelet
+    /// Components to leave out: controller-manager, scheduler, kubelet; empty for none
     #[arg(long, value_name = "COMPONENT", value_delimiter = ',')]
     pub without: Option<Vec<String>>,
+    /// Controllers that run: '*' all, 'foo' that one, '-foo' all but that one [default: *]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', allow_hyphen_values = true)]
+    pub controllers: Option<Vec<String>>,
     /// Keep an audit log of all changes (audit.log in the cluster's folder)
     #[arg(long)]
     pub audit_log: bool,
+}
+
+impl Request {
+    /// What `--without` names; `--without ''` takes back an earlier one.
+    fn left_out(&self) -> Option<Vec<String>> {
+        Some(self.without.as_ref()?.iter().filter(|name| !name.is_empty()).cloned().collect())
+    }
 }
 
 /// What this run made, to be taken away if it fails.
@@ -153,11 +163,12 @@ fn check_names(request: &Request) -> Result<()> {
     if !problems.is_empty() {
         bail!("{:?} can't be a cluster's name: {}", request.name, problems.join("; "));
     }
-    for name in request.without.iter().flatten() {
+    for name in request.left_out().into_iter().flatten() {
         if !components::OPTIONAL.contains(&name.as_str()) {
             bail!("--without {name}: that component can't be left out; these can: {}", components::OPTIONAL.join(", "));
         }
     }
+    controller_manager::args::check_names(request.controllers.as_deref().unwrap_or_default())?;
     if !request.etcd_servers.is_empty() && request.store != Some(Store::Etcd) {
         bail!("--etcd-servers needs --store etcd");
     }
@@ -208,7 +219,8 @@ fn new_spec(request: &Request) -> Result<Spec> {
         etcd_peer_port,
         runtime: Runtime::Auto,
         nodes: vec![],
-        without: request.without.clone().unwrap_or_default(),
+        without: request.left_out().unwrap_or_default(),
+        controllers: request.controllers.clone().unwrap_or_else(cluster::all_controllers),
         audit_log: request.audit_log,
         pod_cidr,
         service_cidr,
@@ -237,9 +249,14 @@ fn changed(mut cluster: Cluster, request: &Request) -> Result<Cluster> {
     if !request.etcd_servers.is_empty() {
         spec.etcd_servers.clone_from(&request.etcd_servers);
     }
+    let controllers = request.controllers.clone().unwrap_or_else(|| spec.controllers.clone());
+    if running && (controllers != spec.controllers || request.audit_log && !spec.audit_log) {
+        bail!("cluster {:?} runs without these flags; `kubelab stop --name {}` first", spec.name, spec.name);
+    }
+    spec.controllers = controllers;
     spec.audit_log |= request.audit_log;
-    if let Some(without) = &request.without {
-        spec.without.clone_from(without);
+    if let Some(without) = request.left_out() {
+        spec.without = without;
     }
     if request.kubeconfig.is_some() {
         spec.kubeconfig = kubeconfig::users_file(request.kubeconfig.as_deref())?;

@@ -40,7 +40,6 @@ pub async fn components(cluster: &Cluster, stopped: &[Component], mut children: 
             process.signal(Signal::SIGKILL);
             process.ended(KILLED).await;
         }
-        launch::forget(cluster, &name);
     }
     for (_, child) in &mut children {
         let _ = child.try_wait();

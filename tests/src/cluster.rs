@@ -79,7 +79,8 @@ impl Cluster {
         self.folder().join("config")
     }
 
-    fn with_environment(&self, command: &mut Command) -> Ran {
+    /// Runs a command with the cluster's environment.
+    pub fn run(&self, command: &mut Command) -> Ran {
         run(self.environment(command))
     }
 
@@ -97,12 +98,12 @@ impl Cluster {
 
     /// Runs `kubelab`.
     pub fn kubelab(&self, args: &[&str]) -> Ran {
-        self.with_environment(Command::new(files::kubelab()).args(args))
+        self.run(Command::new(files::kubelab()).args(args))
     }
 
     /// Runs the official kubectl.
     pub fn official(&self, args: &[&str]) -> Ran {
-        self.with_environment(Command::new("kubectl").args(args))
+        self.run(Command::new("kubectl").args(args))
     }
 
     /// Runs our kubectl.
@@ -112,7 +113,7 @@ impl Cluster {
 
     /// Runs any program with the cluster's kubeconfig.
     pub fn program(&self, program: &Path, args: &[&str]) -> Ran {
-        self.with_environment(Command::new(program).args(args))
+        self.run(Command::new(program).args(args))
     }
 
     /// An object or list, through the official kubectl.

@@ -51,6 +51,33 @@ fn a_cluster_continues_after_stop_and_after_kill() {
     assert_eq!(status(&cluster)["nodes"][0]["ready"], true);
 }
 
+/// The command lines that name the cluster's folder.
+fn processes(cluster: &Cluster) -> Vec<String> {
+    let folder = cluster.folder().to_str().expect("a temporary folder is text");
+    let lines = std::fs::read_dir("/proc").expect("/proc is there").flatten();
+    let lines = lines.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+    lines.filter(|line| line.contains(folder)).collect()
+}
+
+/// However early `start` is killed, the next one knows every process that it left, and `delete` ends them all.
+#[test]
+fn a_killed_start_loses_no_process() {
+    for milliseconds in [5, 20, 40, 60, 80, 120, 200] {
+        let cluster = Cluster::home();
+        let mut begun = Command::new("timeout");
+        let limit = format!("{}", f64::from(milliseconds) / 1000.0);
+        begun.args(["-s", "KILL", &limit]).arg(tests::files::kubelab()).args(["start"]).args(SIMULATED);
+        cluster.run(&mut begun);
+        cluster.kubelab(&[&["start"], &SIMULATED[..]].concat()).ok();
+        let known = pids(&cluster);
+        let alive = processes(&cluster);
+        assert_eq!(alive.len(), known.len(), "after {milliseconds} ms: {alive:?} are alive, {known:?} known");
+        cluster.kubelab(&["delete"]).ok();
+        assert!(processes(&cluster).is_empty(), "after {milliseconds} ms: {:?}", processes(&cluster));
+    }
+}
+
 #[test]
 fn clusters_run_side_by_side() {
     let (one, two) = (Cluster::start(&SIMULATED), Cluster::start(&[&SIMULATED[..], &["--nodes", "3"]].concat()));
