@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod body;
 pub mod discovery;
+pub mod field_numbers;
 pub mod handlers;
 pub mod health;
 pub mod media;

@@ -20,6 +20,8 @@ mod ownership;
 mod pod_security;
 #[path = "api/policies.rs"]
 mod policies;
+#[path = "api/protobuf.rs"]
+mod protobuf;
 #[path = "api/quota.rs"]
 mod quota;
 #[path = "api/reads.rs"]

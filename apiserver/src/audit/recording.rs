@@ -18,6 +18,7 @@ use super::event::Event;
 use super::policy::Rule;
 use super::{Annotations, Audit, Level, Stage};
 use crate::authn::User;
+use crate::http::body::protobuf;
 
 /// What is noted while a request is answered.
 pub struct Record {
@@ -173,9 +174,10 @@ impl Recording {
         let level = self.record.level;
         let about_resource = self.record.event.lock().unwrap_or_else(PoisonError::into_inner).object_ref.is_some();
         let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        let is_json = content_type.is_some_and(|content_type| content_type.starts_with("application/json"));
+        let is = |media_type: &str| content_type.is_some_and(|content_type| content_type.starts_with(media_type));
+        let (is_json, is_protobuf) = (is("application/json"), is("application/vnd.kubernetes.protobuf"));
         let small = http_body::Body::size_hint(response.body()).exact().is_some_and(|size| size < STATUS_LIMIT);
-        let wanted = about_resource && is_json && (level == Level::RequestResponse || small);
+        let wanted = about_resource && (is_json || is_protobuf) && (level == Level::RequestResponse || small);
         if !wanted {
             return (response, None);
         }
@@ -184,7 +186,7 @@ impl Recording {
             return (Response::from_parts(head, Body::empty()), None);
         };
         let bytes = collected.to_bytes();
-        let value = serde_json::from_slice(&bytes).ok();
+        let value = if is_json { serde_json::from_slice(&bytes).ok() } else { protobuf::parse(&bytes, "", "").ok() };
         (Response::from_parts(head, Body::from(bytes)), value)
     }
 }

@@ -4,6 +4,7 @@
 //! The common case, JSON of whole objects, copies the cache's bytes; every other form is made from decoded objects.
 
 pub(crate) mod pretty;
+pub(crate) mod protobuf;
 mod status;
 mod table;
 mod yaml;
@@ -24,7 +25,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use tower_http::compression::Predicate;
 
-use super::media::{Accepted, Format, Shape};
+use super::media::{Accepted, Format, PROTOBUF, Shape};
 use crate::cache::Entry;
 use crate::resources::{ResourceInfo, Strategy, schema};
 pub use table::{Include, Tables};
@@ -87,6 +88,7 @@ pub fn error(error: &ApiError, accepted: Accepted, page: Option<String>) -> Resp
             status::json(error, page.as_deref(), accepted.format == Format::PrettyJson)
         }
         Format::Yaml => yaml::write(&status::value(error, page.as_deref())),
+        Format::Protobuf => protobuf::encode(&status::value(error, page.as_deref())).unwrap_or_default(),
     };
     let mut response = raw(error.code, accepted.format, bytes.into());
     if let Some(seconds) = error.retry_after_seconds() {
@@ -100,14 +102,18 @@ pub fn status_value(error: &ApiError) -> Value {
     status::value(error, None)
 }
 
-/// Any JSON value.
+/// Any JSON value; one that has no form in protobuf is JSON.
 pub fn value(code: u16, accepted: Accepted, value: &Value) -> Response {
-    let bytes = match accepted.format {
-        Format::Json => value.to_string().into_bytes(),
-        Format::PrettyJson => pretty::write(None, value),
-        Format::Yaml => yaml::write(value),
+    let (format, bytes) = match accepted.format {
+        Format::Json => (Format::Json, value.to_string().into_bytes()),
+        Format::PrettyJson => (Format::PrettyJson, pretty::write(None, value)),
+        Format::Yaml => (Format::Yaml, yaml::write(value)),
+        Format::Protobuf => match protobuf::encode(value) {
+            Some(bytes) => (Format::Protobuf, bytes),
+            None => (Format::Json, value.to_string().into_bytes()),
+        },
     };
-    raw(code, accepted.format, bytes.into())
+    raw(code, format, bytes.into())
 }
 
 /// An object or list of a kind.
@@ -129,6 +135,13 @@ pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
     response
 }
 
+/// What the client has is still true.
+pub fn not_modified() -> Response {
+    let mut response = text(304, Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
 /// What upstream's aggregator says of a server that it can't reach.
 pub fn unavailable() -> Response {
     let mut response = text(503, "service unavailable\n");
@@ -146,18 +159,31 @@ fn raw(code: u16, format: Format, bytes: Bytes) -> Response {
     let content_type = match format {
         Format::Json | Format::PrettyJson => "application/json",
         Format::Yaml => "application/yaml",
+        Format::Protobuf => PROTOBUF,
     };
     let mut response = text(code, bytes);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
-/// Adds `Warning: 299 - "text"` headers.
+/// Warnings with more characters than this together are shortened.
+const MOST_WARNING_CHARS: usize = 4096;
+/// To so many characters each.
+const SHORT_WARNING_CHARS: usize = 256;
+
+/// Adds `Warning: 299 - "text"` headers; a text that can't stand in a header is left out.
 pub fn warn(response: &mut Response, warnings: &[String]) {
-    for warning in warnings {
-        let escaped = warning.replace('\\', "\\\\").replace('"', "\\\"");
-        let text: String = format!("299 - \"{escaped}\"").chars().filter(|c| !c.is_control()).collect();
-        if let Ok(value) = HeaderValue::from_str(&text) {
+    let length: usize = warnings.iter().map(|warning| warning.chars().count()).sum();
+    let shown = if length > MOST_WARNING_CHARS { SHORT_WARNING_CHARS } else { MOST_WARNING_CHARS };
+    let mut written = 0;
+    for warning in warnings.iter().filter(|warning| !warning.is_empty() && !warning.contains(char::is_control)) {
+        if written >= MOST_WARNING_CHARS && shown == SHORT_WARNING_CHARS {
+            return;
+        }
+        let text: String = warning.chars().take(shown).collect();
+        written += text.chars().count();
+        let escaped = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()) {
             response.headers_mut().append(WARNING, value);
         }
     }
@@ -346,4 +372,28 @@ fn not_acceptable(asked: &str, is: &str, go_type: &str) -> ApiError {
 fn go_type(info: &ResourceInfo, suffix: &str) -> String {
     let package = if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or_default() };
     format!("{package}.{}{suffix}", info.kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn warned(warnings: &[String]) -> Vec<usize> {
+        let mut response = text(200, "");
+        warn(&mut response, warnings);
+        response.headers().get_all(WARNING).iter().map(|value| value.len() - "299 - \"\"".len()).collect()
+    }
+
+    #[test]
+    fn warnings_are_quoted_and_bounded() {
+        let mut response = text(200, "");
+        warn(&mut response, &["a \"b\" \\ ü".to_owned(), "line\nbreak".to_owned(), String::new()]);
+        let values: Vec<_> =
+            response.headers().get_all(WARNING).iter().map(|value| value.as_bytes().to_vec()).collect();
+        assert_eq!(values, ["299 - \"a \\\"b\\\" \\\\ ü\"".as_bytes().to_vec()]);
+        let long = |count: usize| (0..count).map(|i| format!("{i:0500}")).collect::<Vec<_>>();
+        assert_eq!(warned(&long(8)), [500; 8]);
+        assert_eq!(warned(&long(9)), [256; 9]);
+        assert_eq!(warned(&long(20)), [256; 16]);
+    }
 }

@@ -9,13 +9,21 @@ use std::collections::BTreeMap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::aggregation::Remote;
 use crate::resources::{ResourceInfo, Served, Strategy, Subresource, priorities};
 
 /// The media type of the aggregated form.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// The same in YAML.
+pub const AGGREGATED_YAML: &str = "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// What tells one state of the aggregated document from another, whatever the format.
+pub fn etag(document: &Value) -> String {
+    let digest = Sha512::digest(document.to_string());
+    digest.iter().map(|byte| format!("{byte:02X}")).collect()
+}
 
 /// `GET /api`.
 pub fn legacy_versions(server_address: &str) -> Value {

@@ -25,7 +25,7 @@ use bytes::Bytes;
 use tokio::time::timeout;
 
 use super::answer::{self, Form, Include};
-use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Shape, check_accept};
+use super::media::{Accepted, LIST_TYPES, OBJECT_TYPES, Offers, Shape, check_accept};
 use super::options::{DeleteOptions, Options, WriteOptions};
 use super::query::Query;
 use super::request_info::{RequestInfo, ResourcePath};
@@ -376,8 +376,8 @@ impl<'a> On<'a> {
     /// The form of the answer.
     fn form(&self) -> Result<Form<'a>, ApiError> {
         let call = self.call;
-        let tables = !self.strategy.columns().is_empty();
-        let accepted = Accepted::negotiate(&call.parts.headers, &call.query, tables)?;
+        let offers = Offers::of(self.strategy.as_ref());
+        let accepted = Accepted::negotiate(&call.parts.headers, &call.query, offers)?;
         self.form_as(accepted)
     }
 

@@ -1,21 +1,24 @@
 //! Which form the client wants an answer in. Entry points: [`check_accept`] (what go-restful refuses) and [`Accepted::negotiate`].
 //!
-//! The Accept list is tried in order of its qualities; the first clause that can be served wins. Protobuf answers are not offered:
-//! a client that asks for them alone gets JSON.
+//! The Accept list is tried in order of its qualities; the first clause that can be served wins. Objects of kinds that were defined at
+//! run time have no form in protobuf, but their metadata has.
 
 use api::ApiError;
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 
 use super::query::Query;
+use crate::resources::Strategy;
 
+/// The media type of protobuf.
+pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// Media types of ordinary answers.
-pub const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
+pub const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml", PROTOBUF];
 /// Media types of lists, which may be watches.
 pub const LIST_TYPES: &[&str] = &[
     "application/json",
     "application/yaml",
-    "application/vnd.kubernetes.protobuf",
+    PROTOBUF,
     "application/json;stream=watch",
     "application/vnd.kubernetes.protobuf;stream=watch",
 ];
@@ -30,6 +33,8 @@ pub enum Format {
     PrettyJson,
     /// YAML.
     Yaml,
+    /// Protobuf in Kubernetes' envelope.
+    Protobuf,
 }
 
 /// What an answer shows of the objects.
@@ -54,42 +59,90 @@ pub struct Accepted {
     pub shape: Shape,
 }
 
+/// The forms in which the objects of a route can be had, besides JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// As rows of tables.
+    pub tables: bool,
+    /// Whole objects in protobuf.
+    pub protobuf: bool,
+    /// Only metadata.
+    pub metadata: bool,
+    /// In YAML.
+    pub yaml: bool,
+    /// As the stream of this name.
+    pub stream: Option<&'static str>,
+}
+
+impl Offers {
+    /// What documents and errors are offered in.
+    const DOCUMENT: Self = Self { tables: false, protobuf: true, metadata: false, yaml: true, stream: None };
+    /// What other objects than those of a kind's rows are offered in: a Scale, an Eviction.
+    pub const OTHER: Self = Self { metadata: true, stream: Some("watch"), ..Self::DOCUMENT };
+
+    /// What a kind's objects are offered in.
+    pub fn of(strategy: &dyn Strategy) -> Self {
+        Self { tables: !strategy.columns().is_empty(), protobuf: !strategy.info().custom, ..Self::OTHER }
+    }
+
+    /// The same for events of watches, which are never YAML.
+    pub fn streamed(self) -> Self {
+        Self { yaml: false, ..self }
+    }
+}
+
 impl Accepted {
     /// Plain JSON.
     pub const JSON: Accepted = Accepted { format: Format::Json, shape: Shape::Object };
 
-    /// The form of an ordinary answer.
-    pub fn negotiate(headers: &HeaderMap, query: &Query, tables: bool) -> Result<Self, ApiError> {
-        Self::choose(headers, query, tables, true).ok_or_else(|| only(OBJECT_TYPES))
+    /// The form of an ordinary answer, or of a watch's events.
+    pub fn negotiate(headers: &HeaderMap, query: &Query, offers: Offers) -> Result<Self, ApiError> {
+        Self::choose(headers, query, offers).ok_or_else(|| only(if offers.yaml { OBJECT_TYPES } else { STREAM_TYPES }))
     }
 
-    /// The form of a watch's events.
-    pub fn negotiate_stream(headers: &HeaderMap, query: &Query, tables: bool) -> Result<Self, ApiError> {
-        Self::choose(headers, query, tables, false).ok_or_else(|| only(STREAM_TYPES))
+    /// The form of a document of the server itself.
+    pub fn document(headers: &HeaderMap, query: &Query) -> Result<Self, ApiError> {
+        Self::negotiate(headers, query, Offers::DOCUMENT)
     }
 
     /// The form of an error: the client's format where possible, always the whole Status.
     pub fn for_error(headers: &HeaderMap, query: &Query) -> Self {
-        let clauses = clauses(accept(headers));
-        let wanted = clauses.iter().find_map(|clause| format_of(&clause.media_type, true));
-        Self { format: pretty(wanted.unwrap_or(Format::Json), headers, query), shape: Shape::Object }
+        let raw = Self { format: Format::PrettyJson, shape: Shape::Object };
+        Self::choose(headers, query, Offers::DOCUMENT).unwrap_or(raw)
     }
 
-    fn choose(headers: &HeaderMap, query: &Query, tables: bool, yaml: bool) -> Option<Self> {
-        let found = clauses(accept(headers)).into_iter().find_map(|clause| {
-            let format = format_of(&clause.media_type, yaml)?;
-            Some((format, clause.shape(tables)?))
-        });
-        let (format, shape) = found?;
-        Some(Self { format: pretty(format, headers, query), shape })
+    /// The format of the aggregated discovery document, if the client asks for that one.
+    pub fn aggregated(headers: &HeaderMap, query: &Query) -> Option<Format> {
+        let wanted = |clause: &Clause| {
+            (clause.param("as"), clause.param("g"), clause.param("v"))
+                == ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")
+        };
+        let clauses = clauses(accept(headers));
+        let mut formats = clauses.iter().filter(|clause| wanted(clause)).filter_map(|c| c.format(Offers::DOCUMENT));
+        // Its types have no numbers here.
+        formats.find(|format| *format != Format::Protobuf).map(|format| pretty(format, headers, query))
+    }
+
+    fn choose(headers: &HeaderMap, query: &Query, offers: Offers) -> Option<Self> {
+        let header = accept(headers);
+        if header.is_empty() {
+            return Some(Self { format: pretty(Format::Json, headers, query), shape: Shape::Object });
+        }
+        clauses(header).into_iter().find_map(|clause| {
+            let format = clause.format(offers)?;
+            let shape = clause.shape(format, offers)?;
+            let format = if clause.param("pretty") == "1" { Format::PrettyJson.or(format) } else { format };
+            Some(Self { format: pretty(format, headers, query), shape })
+        })
     }
 }
 
 /// What go-restful refuses before a handler runs: no clause names a type of the route.
 pub fn check_accept(headers: &HeaderMap, types: &[&str]) -> Result<(), ApiError> {
-    let acceptable =
-        clauses(accept(headers)).iter().any(|c| c.media_type == "*/*" || types.contains(&c.media_type.as_str()));
-    if acceptable {
+    let header = accept(headers);
+    let named = |part: &str| part.split(';').next().unwrap_or_default().trim().to_owned();
+    let acceptable = header.split(',').map(named).any(|name| name == "*/*" || types.contains(&name.as_str()));
+    if header.is_empty() || acceptable {
         return Ok(());
     }
     let mut error =
@@ -103,85 +156,109 @@ fn only(types: &[&str]) -> ApiError {
 }
 
 fn accept(headers: &HeaderMap) -> &str {
-    let text = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if text.is_empty() { "*/*" } else { text }
+    headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+impl Format {
+    /// This one for JSON; others stay.
+    fn or(self, other: Format) -> Format {
+        if other == Format::Json { self } else { other }
+    }
 }
 
 /// JSON, for a browser or `?pretty`, is indented.
 fn pretty(format: Format, headers: &HeaderMap, query: &Query) -> Format {
-    let wanted = match query.optional_boolean("pretty") {
-        Some(wanted) => wanted,
-        None => {
+    let wanted = match query.text("pretty") {
+        "" => {
             let agent = headers.get(axum::http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
             ["curl", "Wget", "Mozilla/5.0"].iter().any(|browser| agent.starts_with(browser))
         }
+        text => ["1", "t", "T", "true", "TRUE", "True"].contains(&text),
     };
-    match format {
-        Format::Json if wanted => Format::PrettyJson,
-        other => other,
-    }
+    if wanted { Format::PrettyJson.or(format) } else { format }
 }
 
-fn format_of(media_type: &str, yaml: bool) -> Option<Format> {
-    match media_type {
-        "application/json" | "*/*" | "application/vnd.kubernetes.protobuf" => Some(Format::Json),
-        "application/yaml" if yaml => Some(Format::Yaml),
-        _ => None,
-    }
-}
-
+/// A clause of an Accept list: media type and parameters.
 struct Clause {
     media_type: String,
+    subtype: String,
     params: Vec<(String, String)>,
 }
 
 impl Clause {
     fn param(&self, name: &str) -> &str {
-        self.params.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+        self.params.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
+    fn format(&self, offers: Offers) -> Option<Format> {
+        match (self.media_type.as_str(), self.subtype.as_str()) {
+            ("application", "json" | "*") | ("*", "*") => Some(Format::Json),
+            ("application", "yaml") if offers.yaml => Some(Format::Yaml),
+            ("application", "vnd.kubernetes.protobuf") => Some(Format::Protobuf),
+            _ => None,
+        }
     }
 
     /// None where the clause asks for a form that can't be made.
-    fn shape(&self, tables: bool) -> Option<Shape> {
-        let kind = self.param("as");
-        if kind.is_empty() {
-            return Some(Shape::Object);
+    fn shape(&self, format: Format, offers: Offers) -> Option<Shape> {
+        let stream = self.param("stream");
+        if !self.param("sv").is_empty() || !(stream.is_empty() || offers.stream == Some(stream)) {
+            return None;
         }
-        let version = match (self.param("g"), self.param("v")) {
+        let (kind, group, version) = (self.param("as"), self.param("g"), self.param("v"));
+        if kind.is_empty() && group.is_empty() && version.is_empty() {
+            return (format != Format::Protobuf || offers.protobuf).then_some(Shape::Object);
+        }
+        let version = match (group, version) {
             ("meta.k8s.io", "v1") => "meta.k8s.io/v1",
             ("meta.k8s.io", "v1beta1") => "meta.k8s.io/v1beta1",
             _ => return None,
         };
         match kind {
-            "Table" if tables && self.media_type != "application/vnd.kubernetes.protobuf" => {
-                Some(Shape::Table(version))
-            }
-            "PartialObjectMetadata" => Some(Shape::Metadata(version)),
-            "PartialObjectMetadataList" => Some(Shape::MetadataList(version)),
+            "Table" if offers.tables && format != Format::Protobuf => Some(Shape::Table(version)),
+            "PartialObjectMetadata" if offers.metadata => Some(Shape::Metadata(version)),
+            "PartialObjectMetadataList" if offers.metadata => Some(Shape::MetadataList(version)),
             _ => None,
         }
     }
 }
 
-/// The clauses in falling order of quality; equal ones stay in their order.
+/// The clauses that can be read, best first, as upstream's parser orders them: those of higher quality, and those that name a type
+/// before those that name any.
 fn clauses(accept: &str) -> Vec<Clause> {
-    let mut clauses: Vec<(f64, Clause)> = Vec::new();
+    let mut clauses: Vec<(f32, Clause)> = Vec::new();
     for part in accept.split(',') {
-        let mut pieces = part.split(';').map(str::trim);
-        let Some(media_type) = pieces.next().filter(|m| !m.is_empty()) else { continue };
+        let mut pieces = part.split(';');
+        let media_type: Vec<&str> = pieces.next().unwrap_or_default().split('/').map(str::trim).collect();
+        let (media_type, subtype) = match media_type.as_slice() {
+            ["*"] => ("*", "*"),
+            [media_type, subtype] => (*media_type, *subtype),
+            _ => continue,
+        };
         let mut quality = 1.0;
         let mut params = Vec::new();
-        for piece in pieces {
-            let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
-            if name == "q" {
-                quality = value.parse().unwrap_or(1.0);
-            } else {
-                params.push((name.to_owned(), value.trim_matches('"').to_owned()));
+        for (name, value) in pieces.filter_map(|piece| piece.split_once('=')) {
+            let (name, value) = (name.trim(), value.trim());
+            match name {
+                _ if value.is_empty() || value.contains('=') => {}
+                "q" => quality = value.parse().unwrap_or(0.0),
+                _ => params.push((name.to_owned(), value.to_owned())),
             }
         }
-        clauses.push((quality, Clause { media_type: media_type.to_owned(), params }));
+        clauses.push((quality, Clause { media_type: media_type.to_owned(), subtype: subtype.to_owned(), params }));
+        let mut at = clauses.len() - 1;
+        while at > 0 && is_better(&clauses[at], &clauses[at - 1]) {
+            clauses.swap(at, at - 1);
+            at -= 1;
+        }
     }
-    clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
     clauses.into_iter().map(|(_, clause)| clause).collect()
+}
+
+fn is_better(one: &(f32, Clause), other: &(f32, Clause)) -> bool {
+    one.0 > other.0
+        || (one.1.media_type != "*" && other.1.media_type == "*")
+        || (one.1.subtype != "*" && other.1.subtype == "*")
 }
 
 #[cfg(test)]
@@ -191,27 +268,58 @@ mod tests {
     fn negotiate(accept: &str) -> Option<Accepted> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, accept.parse().unwrap());
-        Accepted::negotiate(&headers, &Query::default(), true).ok()
+        Accepted::negotiate(&headers, &Query::default(), Offers { tables: true, ..Offers::OTHER }).ok()
     }
 
     #[test]
     fn the_first_clause_that_can_be_served_wins() {
         let json = Some(Accepted::JSON);
         let table = Some(Accepted { format: Format::Json, shape: Shape::Table("meta.k8s.io/v1") });
+        let protobuf = Some(Accepted { format: Format::Protobuf, shape: Shape::Object });
+        let metadata = Some(Accepted { format: Format::Protobuf, shape: Shape::Metadata("meta.k8s.io/v1") });
+        let yaml = Some(Accepted { format: Format::Yaml, shape: Shape::Object });
         let cases = [
             ("*/*", json),
             ("application/json;charset=utf-8", json),
             ("text/html,application/json;q=0.1", json),
-            ("application/vnd.kubernetes.protobuf,application/json", json),
+            ("application/vnd.kubernetes.protobuf,application/json", protobuf),
+            ("application/json,application/vnd.kubernetes.protobuf", json),
+            ("application/vnd.kubernetes.protobuf;stream=watch", protobuf),
+            ("application/vnd.kubernetes.protobuf;stream=chair", None),
+            ("application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1", metadata),
+            ("application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1", None),
             ("application/json;as=Table;v=v1;g=meta.k8s.io,application/json", table),
             ("application/json;as=Chair;v=v1;g=meta.k8s.io,application/json", json),
             ("application/json;as=Chair;v=v1;g=meta.k8s.io", None),
-            ("application/json;q=0.5,application/yaml", Some(Accepted { format: Format::Yaml, shape: Shape::Object })),
-            ("application/*", None),
+            ("application/json;g=meta.k8s.io;v=v1", None),
+            ("application/json;as=", json),
+            ("application/json;pretty=1", Some(Accepted { format: Format::PrettyJson, shape: Shape::Object })),
+            ("application/json;sv=v1", None),
+            ("application/json;q=0.5,application/yaml", yaml),
+            ("*/*,application/yaml;q=0.1", yaml),
+            ("application/yaml;q=x,application/json;q=0.1", json),
+            ("application/*", json),
+            ("*", json),
+            ("application", None),
+            ("a/b/c", None),
         ];
         for (accept, expected) in cases {
             assert_eq!(negotiate(accept), expected, "{accept}");
         }
+    }
+
+    #[test]
+    fn errors_come_in_the_clients_format_or_as_text_to_read() {
+        let of = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().unwrap());
+            Accepted::for_error(&headers, &Query::default())
+        };
+        let form = |format| Accepted { format, shape: Shape::Object };
+        assert_eq!(of("application/vnd.kubernetes.protobuf"), form(Format::Protobuf));
+        assert_eq!(of("application/json;as=Table;g=meta.k8s.io;v=v1,application/json"), form(Format::Json));
+        assert_eq!(of("application/xml"), form(Format::PrettyJson));
+        assert_eq!(of("application/json;as=Table;g=meta.k8s.io;v=v1"), form(Format::PrettyJson));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A watch as an endless answer: one line of JSON for each event. Entry point: [`response`].
+//! A watch as an endless answer: one line of JSON for each event, or one message of protobuf. Entry point: [`response`].
 //!
 //! Whole objects in JSON are frames that all watchers share. The stream ends at its deadline, when the server drains, when the
 //! client is too slow, or when the cache starts over; the client then begins anew from its last version.
@@ -18,7 +18,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sle
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{self, Form, Include};
-use super::media::{Accepted, Shape};
+use super::media::{Accepted, Format, Shape};
 use crate::cache::{Event, EventKind, Watcher};
 use crate::read::Started;
 use crate::resources::{Strategy, custom};
@@ -50,13 +50,17 @@ pub struct WatchForm {
 
 /// The answer to a watch.
 pub fn response(started: Started, form: WatchForm) -> Response {
+    let content_type = match form.accepted.format {
+        Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
+        Format::Json | Format::PrettyJson | Format::Yaml => "application/json",
+    };
     let body = match started {
         Started::Watching(watcher) => Body::from_stream(events(watcher, form)),
-        Started::Expired(expired) => Body::from(error_frame(&ApiError::expired(expired.to_string()))),
+        Started::Expired(expired) => Body::from(error_frame(&ApiError::expired(expired.to_string()), form.accepted)),
     };
     let mut response = answer::text(200, Bytes::new());
     *response.body_mut() = body;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
@@ -147,7 +151,8 @@ impl Stream {
     async fn frame(&mut self, event: &Event) -> Option<Bytes> {
         let strategy = Arc::clone(&self.form.strategy);
         let stored = strategy.served_as().is_none() && !strategy.converts_reads();
-        if stored && self.form.accepted.shape == Shape::Object {
+        let accepted = self.form.accepted;
+        if stored && accepted.shape == Shape::Object && accepted.format != Format::Protobuf {
             return Some(event.frame());
         }
         let object = match event.kind {
@@ -159,11 +164,11 @@ impl Stream {
         match object.and_then(|object| self.shaped(event, &object)) {
             Ok(object) => {
                 self.headings = false;
-                Some(line(event.kind.as_str(), &object))
+                frame(event.kind.as_str(), &object, accepted)
             }
             Err(error) => {
                 self.ended = true;
-                Some(error_frame(&error))
+                Some(error_frame(&error, accepted))
             }
         }
     }
@@ -195,10 +200,16 @@ fn bookmark_of(strategy: &dyn Strategy, bytes: &[u8]) -> Value {
     value
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
+/// One event as it is sent; none if the object has no form in the client's format.
+fn frame(kind: &str, object: &Value, accepted: Accepted) -> Option<Bytes> {
+    match accepted.format {
+        Format::Protobuf => answer::protobuf::frame(kind, object),
+        Format::Json | Format::PrettyJson | Format::Yaml => {
+            Some(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into())
+        }
+    }
 }
 
-fn error_frame(error: &ApiError) -> Bytes {
-    line("ERROR", &answer::status_value(error))
+fn error_frame(error: &ApiError, accepted: Accepted) -> Bytes {
+    frame("ERROR", &answer::status_value(error), accepted).unwrap_or_default()
 }

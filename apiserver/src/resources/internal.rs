@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::schema::{self, Presence, Shape, Type};
-use crate::http::body::protobuf::field_order;
+use crate::http::field_numbers::field_order;
 
 mod unified;
 

@@ -23,7 +23,14 @@ pub use write::encode;
 
 /// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
 pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {
-    if let (Some(ty), Value::Object(fields)) = (schema::of(api_version, kind), value) {
+    if let Some(ty) = schema::of(api_version, kind) {
+        canonical_as(ty, value);
+    }
+}
+
+/// The same for an object of this type.
+pub fn canonical_as(ty: &Type, value: &mut Value) {
+    if let Value::Object(fields) = value {
         canonical_struct(ty, fields);
     }
 }

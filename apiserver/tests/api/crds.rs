@@ -71,7 +71,7 @@ fn widget(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "things.example.org/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
 }
 
-async fn with_widgets() -> Server {
+pub(crate) async fn with_widgets() -> Server {
     let server = Server::start().await;
     define(&server, &definition("widgets", "Widget", json!([version("v1", true)]))).await;
     server

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use apiserver::storage::memory::Memory;
 use apiserver::{ApiServer, Config, User};
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use k8s_openapi::jiff::Timestamp;
@@ -30,6 +30,8 @@ pub struct Answer {
     /// Its headers.
     pub headers: http::HeaderMap,
     /// The body as it came.
+    pub bytes: Bytes,
+    /// The body as text.
     pub text: String,
     /// The body as JSON; null if it is none.
     pub body: Value,
@@ -96,7 +98,7 @@ impl Server {
         let bytes = body.collect().await.expect("the body can be read").to_bytes();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer { status: parts.status, headers: parts.headers, text, body }
+        Answer { status: parts.status, headers: parts.headers, bytes, text, body }
     }
 }
 

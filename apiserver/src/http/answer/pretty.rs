@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::http::body::protobuf::field_order;
+use crate::http::field_numbers::field_order;
 use crate::resources::schema::{self, Shape, Type};
 
 /// What the schema knows about a place.

@@ -1,23 +1,18 @@
 //! Protobuf in, as typed Go clients send objects: `k8s\0`, an envelope that names the kind, the object. Entry point: [`parse`].
 //!
-//! The result is the JSON of the object. Shapes come from the schema, field numbers from `protobuf.txt`: one type a line,
-//! `number=jsonName`; `2/1=hostPath` is field 1 of the message in field 2, whose fields JSON has in the outer object.
+//! The result is the JSON of the object. Shapes come from the schema, numbers from [`field_numbers`].
 //! Unknown fields are skipped. Invariant: no input makes this panic, and its work is linear in the input.
-
-use std::collections::BTreeMap;
-use std::sync::OnceLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
+use crate::http::field_numbers::{self, MAGIC, Numbers, SchemaOr, Target};
 use crate::resources::schema::{self, Shape, Type};
 use crate::resources::wire;
 
-const MAGIC: &[u8] = b"k8s\0";
 const MAX_DEPTH: usize = 100;
-const FACTS: &str = include_str!("protobuf.txt");
 
 /// Reads an object; `api_version` and `kind` are what it is if the envelope does not say.
 pub fn parse(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, String> {
@@ -40,77 +35,44 @@ pub fn parse(bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, Strin
     }
     let api_version = if named_version.is_empty() { api_version } else { &named_version };
     let kind = if named_kind.is_empty() { kind } else { &named_kind };
-    let ty = type_of(api_version, kind)
-        .ok_or_else(|| format!("no protobuf form of kind \"{kind}\" in version \"{api_version}\" is known"))?;
-    let mut value = Value::Object(message(ty, raw, 0)?);
-    wire::canonical(api_version, kind, &mut value);
+    let item = || field_numbers::envelope_of(api_version, kind.strip_suffix("List")?);
+    let mut value = match field_numbers::envelope_of(api_version, kind) {
+        Some(ty) => canonical(ty, raw)?,
+        None => list(item().ok_or_else(|| unknown(api_version, kind))?, raw)?,
+    };
     value["apiVersion"] = Value::from(api_version);
     value["kind"] = Value::from(kind);
     Ok(value)
 }
 
-fn type_of(api_version: &str, kind: &str) -> Option<&'static Type> {
-    match kind {
-        "DeleteOptions" => schema::of("meta/v1", kind),
-        _ => schema::of(api_version, kind),
-    }
+fn unknown(api_version: &str, kind: &str) -> String {
+    format!("no protobuf form of kind \"{kind}\" in version \"{api_version}\" is known")
 }
 
-/// Where a field number of a message leads.
-enum Target {
-    /// A field of the JSON object.
-    Field(&'static str),
-    /// A message whose fields JSON has in the outer object.
-    Inline(Numbers),
-}
-
-type Numbers = BTreeMap<u32, Target>;
-
-/// The place of each field of a type in Go's declaration, which is the order of the facts.
-pub fn field_order(ty: &Type) -> Option<&'static BTreeMap<&'static str, usize>> {
-    static ALL: OnceLock<BTreeMap<&'static str, BTreeMap<&'static str, usize>>> = OnceLock::new();
-    let all = ALL.get_or_init(|| {
-        let lines = FACTS.lines().filter_map(|line| line.split_once(' '));
-        let names = |fields: &'static str| fields.split(' ').filter_map(|field| Some(field.split_once('=')?.1));
-        lines.map(|(name, fields)| (name, names(fields).enumerate().map(|(at, field)| (field, at)).collect())).collect()
-    });
-    all.get(ty.name)
-}
-
-fn numbers(ty: &Type) -> Option<&'static Numbers> {
-    static ALL: OnceLock<BTreeMap<&'static str, Numbers>> = OnceLock::new();
-    let all = ALL.get_or_init(|| {
-        let lines = FACTS.lines().filter_map(|line| line.split_once(' '));
-        lines.map(|(name, fields)| (name, read_numbers(fields))).collect()
-    });
-    all.get(ty.name)
-}
-
-fn read_numbers(fields: &'static str) -> Numbers {
-    let mut numbers = Numbers::new();
-    for (path, name) in fields.split(' ').filter_map(|field| field.split_once('=')) {
-        let path: Vec<u32> = path.split('/').filter_map(|number| number.parse().ok()).collect();
-        insert(&mut numbers, &path, name);
-    }
-    numbers
-}
-
-fn insert(numbers: &mut Numbers, path: &[u32], name: &'static str) {
-    match path {
-        [] => {}
-        [last] => drop(numbers.insert(*last, Target::Field(name))),
-        [first, rest @ ..] => {
-            let inline = numbers.entry(*first).or_insert_with(|| Target::Inline(Numbers::new()));
-            if let Target::Inline(inner) = inline {
-                insert(inner, rest, name);
-            }
+/// A list: its metadata and items of this type.
+fn list(ty: &'static Type, bytes: &[u8]) -> Result<Value, String> {
+    let meta = schema::of("meta/v1", "ListMeta").ok_or("lists have no metadata")?;
+    let (mut metadata, mut items) = (json!({}), Vec::new());
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Bytes(bytes)) => metadata = canonical(meta, bytes)?,
+            (2, Wire::Bytes(bytes)) => items.push(canonical(ty, bytes)?),
+            _ => {}
         }
     }
+    Ok(json!({"metadata": metadata, "items": items}))
+}
+
+/// A message as Go writes it in JSON.
+fn canonical(ty: &'static Type, bytes: &[u8]) -> Result<Value, String> {
+    let mut value = Value::Object(message(ty, bytes, 0)?);
+    wire::canonical_as(ty, &mut value);
+    Ok(value)
 }
 
 fn message(ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Map<String, Value>, String> {
     let mut object = Map::new();
-    if let Some(numbers) = numbers(ty) {
+    if let Some(numbers) = field_numbers::of(ty) {
         fill(&mut object, ty, numbers, bytes, depth)?;
     }
     Ok(object)
@@ -131,7 +93,9 @@ fn fill(
         match (numbers.get(&number), wire) {
             (Some(Target::Inline(inner)), Wire::Bytes(bytes)) => fill(object, ty, inner, bytes, depth + 1)?,
             (Some(Target::Field(name)), wire) => {
-                if let Some(field) = ty.field(name) {
+                if let Some(kind) = SchemaOr::of(ty, name) {
+                    add_schema_or(object, name, kind, ty, wire, depth)?;
+                } else if let Some(field) = ty.field(name) {
                     add(object, name, &field.shape, wire, depth)?;
                 }
             }
@@ -165,6 +129,60 @@ fn add(
         (shape, wire) => drop(object.insert(name.to_owned(), scalar(shape, wire, depth)?)),
     }
     Ok(())
+}
+
+/// A field of a schema that holds a schema or something else, or named ones.
+fn add_schema_or(
+    object: &mut Map<String, Value>,
+    name: &str,
+    kind: SchemaOr,
+    ty: &'static Type,
+    wire: Wire<'_>,
+    depth: usize,
+) -> Result<(), String> {
+    let Wire::Bytes(bytes) = wire else { return Err(format!("{name} has the wrong wire type")) };
+    if kind != SchemaOr::Names {
+        object.insert(name.to_owned(), schema_or(kind, ty, bytes, depth)?);
+        return Ok(());
+    }
+    let (mut key, mut value) = (String::new(), Value::Null);
+    for field in Fields(bytes) {
+        match field? {
+            (1, Wire::Bytes(text)) => key = string(text)?,
+            (2, Wire::Bytes(bytes)) => value = schema_or(kind, ty, bytes, depth)?,
+            _ => {}
+        }
+    }
+    let map = object.entry(name).or_insert_with(|| Value::Object(Map::new()));
+    if let Value::Object(entries) = map {
+        entries.insert(key, value);
+    }
+    Ok(())
+}
+
+fn schema_or(kind: SchemaOr, ty: &'static Type, bytes: &[u8], depth: usize) -> Result<Value, String> {
+    let (mut schema, mut allows, mut others) = (None, false, Vec::new());
+    for field in Fields(bytes) {
+        match (kind, field?) {
+            (SchemaOr::Bool, (1, Wire::Varint(number))) => allows = number != 0,
+            (SchemaOr::Bool, (2, Wire::Bytes(bytes)))
+            | (SchemaOr::Schemas | SchemaOr::Names, (1, Wire::Bytes(bytes))) => {
+                let mut found = Value::Object(message(ty, bytes, depth + 1)?);
+                wire::canonical_as(ty, &mut found);
+                schema = Some(found);
+            }
+            (SchemaOr::Schemas, (2, Wire::Bytes(bytes))) => {
+                others.push(Value::Object(message(ty, bytes, depth + 1)?));
+            }
+            (SchemaOr::Names, (2, Wire::Bytes(text))) => others.push(Value::from(string(text)?)),
+            _ => {}
+        }
+    }
+    Ok(match (schema, kind) {
+        (Some(schema), _) => schema,
+        (None, SchemaOr::Bool) => Value::from(allows),
+        (None, SchemaOr::Schemas | SchemaOr::Names) => Value::Array(others),
+    })
 }
 
 /// Numbers may be packed.
@@ -344,7 +362,6 @@ fn fixed<const N: usize>(bytes: &[u8]) -> Result<([u8; N], &[u8]), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     /// Writes a message: (number, bytes) or (number, varint).
     fn field(number: u32, bytes: &[u8]) -> Vec<u8> {
@@ -395,17 +412,6 @@ mod tests {
             parse(&envelope("Pod", &field(2, &[field(1, &volume), field(2, &container)].concat())), "", "").unwrap();
         assert_eq!(pod["spec"]["volumes"], json!([{"name": "v", "emptyDir": {}}]));
         assert_eq!(pod["spec"]["containers"], json!([{"name": "c", "resources": {"requests": {"cpu": "100m"}}}]));
-    }
-
-    #[test]
-    fn every_fact_names_a_field_of_the_schema() {
-        for line in FACTS.lines() {
-            let (name, fields) = line.split_once(' ').expect("a type and its fields");
-            let ty = schema::named(name).unwrap_or_else(|| panic!("{name} is in the schema"));
-            for (_, field) in fields.split(' ').filter_map(|field| field.split_once('=')) {
-                assert!(ty.field(field).is_some(), "{name}.{field}");
-            }
-        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use api::ApiError;
 use axum::http::HeaderValue;
-use axum::http::header::{ACCEPT, CONTENT_TYPE, VARY};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use axum::response::Response;
 use serde_json::{Value, json};
 
@@ -11,11 +11,12 @@ use crate::aggregation::is_remote;
 use crate::http::answer;
 use crate::http::discovery;
 use crate::http::health;
-use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::http::media::{Accepted, Format, OBJECT_TYPES, check_accept};
 use crate::http::openapi;
 use crate::tokens;
 
 const KEY_SET_TYPE: &str = "application/jwk-set+json";
+const JSON_TYPE: &[&str] = &["application/json"];
 
 impl Call {
     pub(super) fn plain(&self, form: Accepted) -> Response {
@@ -29,8 +30,12 @@ impl Call {
         let path = self.info.path.trim_start_matches('/').trim_end_matches('/');
         let parts: Vec<&str> = path.split('/').collect();
         match parts.as_slice() {
-            [""] => self.document(&json!({"paths": self.paths()})),
-            ["version"] => self.read_only().and_then(|()| self.document(&health::version())),
+            [""] => Ok(self.document(&json!({"paths": self.paths()}))),
+            ["version"] => {
+                self.read_only()?;
+                check_accept(&self.parts.headers, JSON_TYPE)?;
+                Ok(self.document(&health::version()))
+            }
             [endpoint @ ("healthz" | "livez" | "readyz"), check @ ..] => {
                 let check = (!check.is_empty()).then(|| check.join("/"));
                 Ok(self.server.checks.answer(endpoint, check.as_deref(), self.query.pairs()))
@@ -38,7 +43,9 @@ impl Call {
             ["metrics"] => Ok(self.metrics()),
             ["api" | "apis", ..] => self.discovery(&parts),
             [".well-known", "openid-configuration"] => {
-                self.document(&tokens::discovery::configuration(&self.server.tokens, &self.server.advertised()))
+                check_accept(&self.parts.headers, JSON_TYPE)?;
+                let document = tokens::discovery::configuration(&self.server.tokens, &self.server.advertised());
+                Ok(answer::value(200, Accepted::JSON, &document))
             }
             ["openid", "v1", "jwks"] => self.key_set(),
             ["openapi", path @ ..] => self.openapi(path),
@@ -51,20 +58,17 @@ impl Call {
         if matches!(self.info.verb, "get" | "head") { Ok(()) } else { Err(ApiError::method_not_allowed()) }
     }
 
-    fn document(&self, value: &Value) -> Result<Response, ApiError> {
-        let accepted = Accepted::for_error(&self.parts.headers, &self.query);
-        Ok(answer::value(200, accepted, value))
+    /// A document that is JSON for people, whatever the client accepts.
+    fn document(&self, value: &Value) -> Response {
+        answer::value(200, Accepted { format: Format::PrettyJson, ..Accepted::JSON }, value)
     }
 
     fn discovery(&self, parts: &[&str]) -> Result<Response, ApiError> {
         let (served, remotes) = (self.server.resources.served(), self.server.remotes());
+        if let (["api"] | ["apis"], Some(format)) = (parts, Accepted::aggregated(&self.parts.headers, &self.query)) {
+            return Ok(self.aggregated(format, &discovery::aggregated(&served, &remotes, parts == ["api"])));
+        }
         let found = match parts {
-            ["api"] | ["apis"] if self.wants_aggregated() => {
-                let mut response = self.document(&discovery::aggregated(&served, &remotes, parts == ["api"]))?;
-                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(discovery::AGGREGATED));
-                response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
-                return Ok(response);
-            }
             ["api"] => Some(discovery::legacy_versions(&self.server.advertised())),
             ["apis"] => Some(discovery::group_list(&served, &remotes)),
             ["api", version] => discovery::resource_list(&served, "", version),
@@ -86,20 +90,30 @@ impl Call {
             self.read_only()?;
         }
         check_accept(&self.parts.headers, OBJECT_TYPES)?;
-        self.document(&found)
+        Ok(answer::value(200, Accepted::document(&self.parts.headers, &self.query)?, &found))
     }
 
-    fn wants_aggregated(&self) -> bool {
-        let accept = self.parts.headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let first = accept.split(',').map(str::trim).find(|clause| !clause.contains("protobuf")).unwrap_or_default();
-        ["g=apidiscovery.k8s.io", "v=v2", "as=APIGroupDiscoveryList"]
-            .iter()
-            .all(|wanted| first.split(';').any(|p| p.trim() == *wanted))
+    fn aggregated(&self, format: Format, document: &Value) -> Response {
+        let etag = format!("\"{}\"", discovery::etag(document));
+        let headers = &self.parts.headers;
+        let mut response = if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
+            answer::not_modified()
+        } else {
+            let mut response = answer::value(200, Accepted { format, ..Accepted::JSON }, document);
+            let content_type = if format == Format::Yaml { discovery::AGGREGATED_YAML } else { discovery::AGGREGATED };
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            response
+        };
+        if let Ok(etag) = HeaderValue::from_str(&etag) {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+        response
     }
 
     fn key_set(&self) -> Result<Response, ApiError> {
         check_accept(&self.parts.headers, &[KEY_SET_TYPE])?;
-        let mut response = self.document(&tokens::discovery::key_set(&self.server.tokens))?;
+        let mut response = answer::value(200, Accepted::JSON, &tokens::discovery::key_set(&self.server.tokens));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(KEY_SET_TYPE));
         Ok(response)
     }

@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::{Failure, On};
 use crate::cache::{Entry, Selection};
 use crate::http::answer::{self, Form, ListMeta};
-use crate::http::media::Accepted;
+use crate::http::media::{Accepted, Offers};
 use crate::http::options::ListOptions;
 use crate::http::watch_stream::{self, WatchForm};
 use crate::read;
@@ -52,8 +52,8 @@ impl On<'_> {
 
     pub(super) async fn watch(&self) -> Result<Response, Failure> {
         let call = self.call;
-        let tables = !self.strategy.columns().is_empty();
-        let accepted = Accepted::negotiate_stream(&call.parts.headers, &call.query, tables)?;
+        let offers = Offers::of(self.strategy.as_ref()).streamed();
+        let accepted = Accepted::negotiate(&call.parts.headers, &call.query, offers)?;
         let mut options = ListOptions::parse(&call.query, true, self.info())?;
         if self.at.named {
             let selector = FieldSelector::parse(&format!("metadata.name={}", self.at.name));

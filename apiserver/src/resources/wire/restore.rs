@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::super::schema::{self, Shape, Type};
-use crate::http::body::protobuf::field_order;
+use crate::http::field_numbers::field_order;
 
 /// The first thing that can't be restored, in the order of Go's fields.
 pub fn restore_error(api_version: &str, kind: &str, value: &Value) -> Option<String> {
