@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::media::OBJECT_TYPES;
 use super::options::FieldValidation;
 use crate::object::Object;
-use crate::resources::{ResourceInfo, Resources, Strategy, schema};
+use crate::resources::{ResourceInfo, Resources, Strategy, schema, wire};
 use crate::write::Warnings;
 use json::Ordered;
 
@@ -211,21 +211,35 @@ pub fn duplicates_of(bytes: &[u8]) -> Vec<String> {
     Ordered::parse(bytes).map(|ordered| strict::findings(None, &ordered)).unwrap_or_default()
 }
 
-/// Reads `DeleteOptions` or another small body that is no object of a kind; none if the body is empty.
+/// Repeated and unknown fields of the operations of a JSON patch.
+pub fn findings_of_operations(bytes: &[u8]) -> Vec<String> {
+    let found = Ordered::parse(bytes).map(|ordered| strict::findings_of_operations(&ordered)).unwrap_or_default();
+    found.into_iter().map(|finding| format!("json patch {finding}")).collect()
+}
+
+/// Reads `DeleteOptions` or another small body that is no object of a kind; none if the body is empty. Upstream never classified what
+/// can go wrong here.
 pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<Option<Value>, ApiError> {
     if bytes.is_empty() {
         return Ok(None);
     }
-    let document = Document::read(format_of(headers)?, bytes, "v1", kind).map_err(ApiError::bad_request)?;
-    let text = |name: &str| document.value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let read = Document::read(format_of(headers)?, bytes, "v1", kind).and_then(|document| {
+        match type_problem(&document.value) {
+            None => Ok(document.value),
+            Some(problem) => Err(problem),
+        }
+    });
+    let mut value = read.map_err(ApiError::unclassified)?;
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     if !matches!(text("kind"), "") && text("kind") != kind {
-        return Err(ApiError::bad_request(format!(
+        return Err(ApiError::unclassified(format!(
             "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\"",
             text("kind"),
             text("apiVersion")
         )));
     }
-    Ok(Some(document.value))
+    wire::accept("meta/v1", kind, &mut value).map_err(|why| ApiError::unclassified(why.to_string()))?;
+    Ok(Some(value))
 }
 
 /// Reads a small object of another kind than the resource's (Scale, Binding, TokenRequest).

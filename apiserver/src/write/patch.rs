@@ -53,7 +53,10 @@ impl Patch {
         let value = self.merged(current, schema::of(&info.api_version(), &info.kind))?;
         let mut warnings = Vec::new();
         if self.validation != FieldValidation::Ignore {
-            warnings = body::duplicates_of(&self.text);
+            warnings = match self.patch_type {
+                PatchType::Json => body::findings_of_operations(&self.text),
+                PatchType::Merge | PatchType::Strategic => body::duplicates_of(&self.text),
+            };
             warnings.extend(body::findings_of(strategy, &value));
         }
         if self.validation == FieldValidation::Strict && !warnings.is_empty() {
@@ -83,13 +86,21 @@ impl Patch {
         let bad = |why: String| ApiError::bad_request(format!("error decoding patch: {why}"));
         match self.patch_type {
             PatchType::Json => {
-                let patch = body::json::parse(&self.text).map_err(bad)?.value;
+                let mut patch = body::json::parse(&self.text).map_err(bad)?.value;
+                if patch.is_null() {
+                    patch = Value::Array(Vec::new());
+                }
+                let strictly = self.validation != FieldValidation::Ignore;
                 let Value::Array(operations) = patch else {
-                    return Err(bad(format!(
-                        "json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
-                        found(&patch)
-                    )));
+                    return Err(if strictly {
+                        bad(json::cannot_unmarshal(&patch, "value of type []handlers.jsonPatchOp"))
+                    } else {
+                        ApiError::bad_request(json::cannot_unmarshal(&patch, "value of type jsonpatch.Patch"))
+                    });
                 };
+                if let (Some(why), true) = (json::ill_typed(&operations), strictly) {
+                    return Err(bad(why));
+                }
                 if operations.len() > MAX_OPERATIONS {
                     let count = operations.len();
                     return Err(ApiError::request_entity_too_large(format_args!(
@@ -101,26 +112,26 @@ impl Patch {
             }
             PatchType::Merge => {
                 let patch = body::json::parse(&self.text).map_err(bad)?.value;
+                if patch.is_null() {
+                    return Err(ApiError::bad_request("Invalid JSON Patch"));
+                }
                 if !patch.is_object() {
-                    return Err(bad(format!(
-                        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                        found(&patch)
-                    )));
+                    return Err(bad(json::cannot_unmarshal(&patch, "value of type map[string]interface {}")));
                 }
                 json::merge(&mut current, &patch);
                 Ok(current)
             }
             PatchType::Strategic => {
-                let patch = body::json::parse(&self.text).map_err(ApiError::bad_request)?.value;
+                let mut patch = body::json::parse(&self.text).map_err(ApiError::bad_request)?.value;
+                if patch.is_null() {
+                    patch = Value::Object(serde_json::Map::new());
+                }
                 let Value::Object(patch) = patch else {
-                    let why = format!(
-                        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                        found(&patch)
-                    );
+                    let why = json::cannot_unmarshal(&patch, "value of type map[string]interface {}");
                     return Err(ApiError::bad_request(why));
                 };
                 if let Value::Object(fields) = &mut current {
-                    strategic::merge(ty, fields, patch).map_err(ApiError::unclassified)?;
+                    strategic::merge(ty, fields, patch)?;
                 }
                 Ok(current)
             }
@@ -143,23 +154,12 @@ impl Patch {
     }
 }
 
-/// What upstream says about operations that can't be carried out.
-fn unprocessable() -> ApiError {
+/// What upstream says about patches that can't be carried out.
+pub(super) fn unprocessable() -> ApiError {
     ApiError {
         code: 422,
         reason: "Invalid".to_owned(),
         message: "the server rejected our request due to an error in our request".to_owned(),
         details: Some(Box::default()),
-    }
-}
-
-fn found(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }

@@ -5,11 +5,24 @@ use serde_json::Value;
 use super::json::Ordered;
 use crate::resources::schema::{self, Shape, Type};
 
+/// More findings are not told.
+const MOST_FINDINGS: usize = 100;
+
 /// `unknown field "spec.x"` and `duplicate field "data.a"`, in the order of the text.
 pub fn findings(ty: Option<&'static Type>, document: &Ordered) -> Vec<String> {
     let mut found = Vec::new();
     let shape = ty.map_or(Cursor::Anything, Cursor::Type);
     walk(shape, document, "", &mut found);
+    found
+}
+
+/// The same for a list of JSON patch operations.
+pub fn findings_of_operations(document: &Ordered) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ordered::List(operations) = document else { return found };
+    for (i, operation) in operations.iter().enumerate() {
+        walk(Cursor::Operation, operation, &format!("[{i}]"), &mut found);
+    }
     found
 }
 
@@ -33,6 +46,8 @@ enum Cursor {
     Anything,
     Type(&'static Type),
     Shape(&'static Shape),
+    /// Of a JSON patch.
+    Operation,
 }
 
 impl Cursor {
@@ -55,8 +70,16 @@ impl Cursor {
     fn field(self, name: &str) -> Option<Self> {
         match self {
             Self::Type(ty) => ty.field(name).map(|field| Self::of(&field.shape)),
+            Self::Operation => ["op", "path", "from", "value"].contains(&name).then_some(Self::Anything),
             Self::Anything | Self::Shape(_) => Some(self.item()),
         }
+    }
+}
+
+/// Notes each finding once, and not more than upstream does.
+fn note(found: &mut Vec<String>, finding: String) {
+    if found.len() < MOST_FINDINGS && !found.contains(&finding) {
+        found.push(finding);
     }
 }
 
@@ -72,9 +95,9 @@ fn walk(at: Cursor, node: &Ordered, path: &str, found: &mut Vec<String>) {
             for (i, (name, value)) in fields.iter().enumerate() {
                 let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                 match at.field(name) {
-                    None => found.push(format!("unknown field \"{path}\"")),
+                    None => note(found, format!("unknown field \"{path}\"")),
                     Some(_) if fields[..i].iter().any(|(other, _)| other == name) => {
-                        found.push(format!("duplicate field \"{path}\""));
+                        note(found, format!("duplicate field \"{path}\""));
                     }
                     Some(field) => walk(field, value, &path, found),
                 }
@@ -86,6 +109,25 @@ fn walk(at: Cursor, node: &Ordered, path: &str, found: &mut Vec<String>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_finding_is_told_once_and_not_all_of_very_many() {
+        let document = Ordered::parse(br#"{"data":{"a":"1","a":"2","a":"3"}}"#).unwrap();
+        assert_eq!(findings(schema::of("v1", "ConfigMap"), &document), ["duplicate field \"data.a\""]);
+        let many: Vec<String> = (0..150).map(|i| format!("\"f{i}\":1")).collect();
+        let document = Ordered::parse(format!("{{{}}}", many.join(",")).as_bytes()).unwrap();
+        assert_eq!(findings(schema::of("v1", "ConfigMap"), &document).len(), 100);
+    }
+
+    #[test]
+    fn operations_of_json_patches_have_four_fields() {
+        let text = br#"[{"op":"add","path":"/a","value":{"b":1,"b":2},"much":1},{"op":"test","op":"add"}]"#;
+        let document = Ordered::parse(text).unwrap();
+        assert_eq!(
+            findings_of_operations(&document),
+            ["duplicate field \"[0].value.b\"", "unknown field \"[0].much\"", "duplicate field \"[1].op\""]
+        );
+    }
 
     #[test]
     fn findings_stand_in_the_order_of_the_text() {

@@ -16,6 +16,40 @@ pub fn apply(document: &mut Value, operations: &[Value]) -> Result<(), String> {
     Ok(())
 }
 
+/// Why operations do not have the types of their fields.
+pub fn ill_typed(operations: &[Value]) -> Option<String> {
+    for operation in operations {
+        match operation {
+            Value::Null => {}
+            Value::Object(fields) => {
+                for name in ["op", "path", "from"] {
+                    if let Some(value) = fields.get(name).filter(|value| !value.is_string() && !value.is_null()) {
+                        return Some(cannot_unmarshal(
+                            value,
+                            &format!("struct field jsonPatchOp.{name} of type string"),
+                        ));
+                    }
+                }
+            }
+            other => return Some(cannot_unmarshal(other, "value of type handlers.jsonPatchOp")),
+        }
+    }
+    None
+}
+
+/// What Go's decoder says of a value that does not fit.
+pub fn cannot_unmarshal(value: &Value, into: &str) -> String {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    format!("json: cannot unmarshal {found} into Go {into}")
+}
+
 fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<(), String> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
     let path = text("path").ok_or("missing path")?;
@@ -29,6 +63,9 @@ fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<
                 format!("replace operation does not apply: doc is missing key: {path}: missing value")
             })?;
             let new = value();
+            if path.is_empty() && !(new.is_object() || new.is_array()) {
+                return Err("replace operation value must be object or array".to_owned());
+            }
             check_depth(path, &new)?;
             *place = new;
             Ok(())
@@ -60,13 +97,13 @@ fn missing(operation: &str, path: &str) -> String {
     format!("{operation} operation does not apply: doc is missing path: \"{path}\": missing value")
 }
 
-/// The unescaped steps of a pointer.
+/// The unescaped steps of a pointer; whatever stands before its first slash does not count.
 fn steps(path: &str) -> Option<Vec<String>> {
     match path {
         "" => Some(Vec::new()),
         path => {
-            let steps = path.strip_prefix('/')?.split('/');
-            Some(steps.map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
+            let (_, steps) = path.split_once('/')?;
+            Some(steps.split('/').map(|step| step.replace("~1", "/").replace("~0", "~")).collect())
         }
     }
 }
@@ -111,10 +148,6 @@ fn check_depth(path: &str, value: &Value) -> Result<(), String> {
 
 fn add(operation: &str, document: &mut Value, path: &str, value: Value) -> Result<(), String> {
     check_depth(path, &value)?;
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
     let (container, last) = parent(operation, document, path)?;
     match container {
         Value::Object(fields) => drop(fields.insert(last, value)),
@@ -194,6 +227,11 @@ mod tests {
                 Some(json!({"a": {}, "l": [1, 2, 3], "x/y": 0, "z": 1})),
             ),
             (json!([{"op": "add", "path": "/z"}]), Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0, "z": null}))),
+            (json!([{"op": "remove", "path": "ignored/a"}]), Some(json!({"l": [1, 2, 3], "x/y": 0}))),
+            (json!([{"op": "replace", "path": "", "value": {"n": 1}}]), Some(json!({"n": 1}))),
+            (json!([{"op": "replace", "path": "", "value": "n"}]), None),
+            (json!([{"op": "add", "path": "", "value": {}}]), None),
+            (json!([{"op": "remove", "path": "a"}]), None),
             (json!([{"op": "remove", "path": "/none"}]), None),
             (json!([{"op": "replace", "path": "/l/7", "value": 1}]), None),
             (json!([{"op": "test", "path": "/a/b", "value": 2}]), None),
@@ -205,6 +243,21 @@ mod tests {
             let mut patched = document.clone();
             let done = apply(&mut patched, patch.as_array().unwrap());
             assert_eq!(done.ok().map(|()| patched), expected, "{patch}");
+        }
+    }
+
+    #[test]
+    fn operations_have_typed_fields() {
+        let table = [
+            (json!([{"op": "add", "path": "/a", "value": 1}, null]), None),
+            (
+                json!([{"op": 1}]),
+                Some("json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string"),
+            ),
+            (json!(["x"]), Some("json: cannot unmarshal string into Go value of type handlers.jsonPatchOp")),
+        ];
+        for (operations, why) in table {
+            assert_eq!(ill_typed(operations.as_array().unwrap()).as_deref(), why, "{operations}");
         }
     }
 

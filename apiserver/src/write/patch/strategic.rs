@@ -3,21 +3,79 @@
 //! Merge keys and strategies come from the schema of the kind. Directives: `$patch` (replace, delete, merge), `$retainKeys`,
 //! `$setElementOrder/<list>`, `$deleteFromPrimitiveList/<list>`.
 
+use api::ApiError;
+use api::field::go_quote;
 use serde_json::{Map, Value};
 
+use super::unprocessable;
 use crate::resources::schema::{self, Field, Shape, Type};
 
 const DIRECTIVE: &str = "$patch";
 const RETAIN_KEYS: &str = "$retainKeys";
-const SET_ORDER: &str = "$setElementOrder/";
-const DELETE_FROM: &str = "$deleteFromPrimitiveList/";
+const SET_ORDER: &str = "$setElementOrder";
+const DELETE_FROM: &str = "$deleteFromPrimitiveList";
 
-/// Merges a patch into an object; the error is upstream's text.
+/// Why a patch can't be merged, in upstream's words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MergeError {
+    /// A directive is not written as it has to be.
+    #[error("invalid patch format of {0}")]
+    Format(&'static str),
+    /// A list that is to be merged holds lists.
+    #[error("lists of lists are not supported")]
+    ListOfLists,
+    /// What upstream never classified.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl MergeError {
+    fn type_of(expected: &str, found: &Value) -> Self {
+        Self::Other(format!("expected a {expected}, but received a {}", go_type(found)))
+    }
+
+    fn directive(directive: &Value, map: &Map<String, Value>) -> Self {
+        let directive = match directive {
+            Value::String(text) => text.clone(),
+            Value::Null => "%!s(<nil>)".to_owned(),
+            other => format!("%!s({}={})", go_type(other), show(other)),
+        };
+        Self::Other(format!("unknown patch type: {directive} in map: {}", show(&Value::Object(map.clone()))))
+    }
+}
+
+impl From<MergeError> for ApiError {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::Format(_) => ApiError::bad_request(error.to_string()),
+            MergeError::ListOfLists => unprocessable(),
+            MergeError::Other(message) => ApiError::unclassified(message),
+        }
+    }
+}
+
+/// The Go type of a decoded JSON value.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => LIST,
+        Value::Object(_) => MAP,
+    }
+}
+
+const LIST: &str = "[]interface {}";
+const MAP: &str = "map[string]interface {}";
+
+/// Merges a patch into an object.
 pub fn merge(
     ty: Option<&'static Type>,
     target: &mut Map<String, Value>,
     patch: Map<String, Value>,
-) -> Result<(), String> {
+) -> Result<(), MergeError> {
     merge_map(At::of_type(ty), target, patch)
 }
 
@@ -50,6 +108,18 @@ impl At {
         }
     }
 
+    /// The merge key of the list that an order is given for; none if it is not merged.
+    fn merged_list(self, name: &str) -> Result<Option<&'static str>, MergeError> {
+        match (self, self.field(name)) {
+            (Self::Type(ty), None) => Err(MergeError::Other(format!(
+                "unable to find api field in struct {} for the json field {}",
+                ty.short_name(),
+                go_quote(name)
+            ))),
+            (_, field) => Ok(field.and_then(|field| field.merge_key)),
+        }
+    }
+
     fn child(self, name: &str) -> Self {
         match self {
             Self::Type(ty) => ty.field(name).map_or(Self::Unknown, |field| Self::of_shape(&field.shape)),
@@ -59,36 +129,35 @@ impl At {
     }
 }
 
-fn merge_map(at: At, target: &mut Map<String, Value>, mut patch: Map<String, Value>) -> Result<(), String> {
-    if let Some(directive) = patch.remove(DIRECTIVE) {
-        return match directive.as_str() {
-            Some("replace") => {
-                *target = patch;
-                Ok(())
-            }
-            Some("delete") => {
-                target.clear();
-                Ok(())
-            }
-            Some("merge") => merge_map(at, target, patch),
-            _ => Err(format!("Unknown directive value: {}", show(&directive))),
-        };
+fn merge_map(at: At, target: &mut Map<String, Value>, mut patch: Map<String, Value>) -> Result<(), MergeError> {
+    match patch.get(DIRECTIVE).map(|directive| (directive, directive.as_str())) {
+        None => {}
+        Some((_, Some("replace"))) => {
+            patch.remove(DIRECTIVE);
+            *target = patch;
+            return Ok(());
+        }
+        Some((_, Some("delete"))) => {
+            target.clear();
+            return Ok(());
+        }
+        Some((other, _)) => return Err(MergeError::directive(other, &patch)),
     }
     retain_keys(target, &mut patch)?;
     set_orders(at, target, &mut patch)?;
     for (name, value) in patch {
-        merge_field(at, target, &name, value)?;
+        match name.strip_prefix(DELETE_FROM) {
+            None => merge_field(at, target, &name, value)?,
+            Some(list) => {
+                let list = list.strip_prefix('/').ok_or(MergeError::Format("primitive list"))?;
+                delete_from(at, target, list, value)?;
+            }
+        }
     }
     Ok(())
 }
 
-fn merge_field(at: At, target: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), String> {
-    if let Some(list) = name.strip_prefix(DELETE_FROM) {
-        if let (Some(Value::Array(items)), Value::Array(gone)) = (target.get_mut(list), &value) {
-            items.retain(|item| !gone.contains(item));
-        }
-        return Ok(());
-    }
+fn merge_field(at: At, target: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), MergeError> {
     if value.is_null() {
         target.remove(name);
         return Ok(());
@@ -106,12 +175,47 @@ fn merge_field(at: At, target: &mut Map<String, Value>, name: &str, value: Value
             }
         },
         (_, value) => {
-            if let Some(value) = without_directives(value) {
-                target.insert(name.to_owned(), value);
+            match without_directives(value) {
+                Some(value) => drop(target.insert(name.to_owned(), value)),
+                None => drop(target.remove(name)),
             }
             Ok(())
         }
     }
+}
+
+/// `$deleteFromPrimitiveList/name`: items of a list that is merged go; any other list becomes this one.
+fn delete_from(at: At, target: &mut Map<String, Value>, name: &str, value: Value) -> Result<(), MergeError> {
+    match (target.get_mut(name), value) {
+        (_, Value::Null) => drop(target.remove(name)),
+        (Some(Value::Array(items)), Value::Array(gone)) => match at.field(name).and_then(|field| field.merge_key) {
+            None => *items = gone,
+            Some(key) if element_type(&[items, &gone])? == Some(MAP) => {
+                *items = merge_list(at.child(name), std::mem::take(items), gone, key)?;
+            }
+            Some(_) => items.retain(|item| !gone.contains(item)),
+        },
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The one type that all elements have; none if there are no elements.
+fn element_type(lists: &[&[Value]]) -> Result<Option<&'static str>, MergeError> {
+    let mut found = None;
+    for ty in lists.iter().flat_map(|list| list.iter()).map(go_type) {
+        match found {
+            None if ty == LIST => return Err(MergeError::ListOfLists),
+            None => found = Some(ty),
+            Some(known) if known != ty => {
+                let lists: Vec<String> = lists.iter().map(|list| show(&Value::Array(list.to_vec()))).collect();
+                let shown = format!("list element types are not identical: [{}]", lists.join(" "));
+                return Err(MergeError::Other(shown));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// What a patch means where there was nothing: no directives, no nulls; none if the whole is a directive.
@@ -130,87 +234,121 @@ fn without_directives(value: Value) -> Option<Value> {
 }
 
 /// `$retainKeys`: fields that it does not name go.
-fn retain_keys(target: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), String> {
+fn retain_keys(target: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), MergeError> {
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
-    let Value::Array(keys) = keys else {
-        return Err("invalid patch format of retainKeys".to_owned());
-    };
+    let wrong = MergeError::Format("retainKeys");
+    let Value::Array(keys) = keys else { return Err(wrong) };
     let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
-    if let Some(name) =
-        patch.iter().find(|(name, value)| !value.is_null() && !keys.contains(&name.as_str())).map(|(name, _)| name)
-    {
-        return Err(format!("{name} is not in retainKeys list {keys:?}"));
+    let is_directive = |name: &str| name.starts_with(DELETE_FROM) || name.starts_with(SET_ORDER);
+    let mut set = patch.iter().filter(|(name, value)| !value.is_null() && !is_directive(name));
+    if set.any(|(name, _)| !keys.contains(&name.as_str())) {
+        return Err(wrong);
     }
     target.retain(|name, _| keys.contains(&name.as_str()));
     Ok(())
 }
 
-fn set_orders(at: At, target: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), String> {
-    let orders: Vec<String> = patch.keys().filter_map(|name| name.strip_prefix(SET_ORDER)).map(str::to_owned).collect();
-    for name in orders {
-        let Some(Value::Array(order)) = patch.remove(&format!("{SET_ORDER}{name}")) else { continue };
-        let key = at.field(&name).and_then(|field| field.merge_key).unwrap_or_default();
-        let changes = match patch.remove(&name) {
-            Some(Value::Array(changes)) => Some(changes),
-            Some(other) => {
-                patch.insert(name, other);
-                continue;
-            }
+fn set_orders(at: At, target: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), MergeError> {
+    let orders: Vec<String> = patch.keys().filter(|name| name.starts_with(SET_ORDER)).cloned().collect();
+    for directive in orders {
+        let order = patch.remove(&directive).unwrap_or_default();
+        let Value::Array(order) = order else { return Err(MergeError::type_of(LIST, &order)) };
+        let name = directive.strip_prefix(SET_ORDER).and_then(|name| name.strip_prefix('/'));
+        let name = name.ok_or(MergeError::Format("setElementOrder list"))?;
+        let original = match target.get(name) {
             None => None,
+            Some(Value::Array(items)) => Some(items.clone()),
+            Some(other) => return Err(MergeError::type_of(LIST, other)),
         };
-        check_order(changes.as_deref().unwrap_or_default(), &order, key)?;
-        let original = match target.get(&name) {
-            Some(Value::Array(items)) => items.clone(),
-            _ => Vec::new(),
+        let changes = match patch.get(name) {
+            None => None,
+            Some(Value::Array(changes)) => Some(changes.clone()),
+            Some(other) => return Err(MergeError::type_of(LIST, other)),
         };
-        let merged = match changes {
-            None if original.is_empty() => continue,
-            None => original.clone(),
-            Some(changes) => merge_list(at.child(&name), original.clone(), changes, key)?,
+        let key = at.merged_list(name)?;
+        check_order(changes.as_deref().unwrap_or_default(), &order, key.unwrap_or_default())?;
+        let merged = match (original.clone(), changes.clone()) {
+            (None, None) => continue,
+            (Some(original), None) => original,
+            (None, Some(changes)) => changes,
+            (Some(original), Some(changes)) => match key {
+                Some(key) => merge_list(at.child(name), original, changes, key)?,
+                None => changes,
+            },
         };
-        target.insert(name, Value::Array(ordered(merged, &order, &original, key)));
+        let original = original.unwrap_or_default();
+        patch.remove(name);
+        target.insert(name.to_owned(), Value::Array(ordered(merged, &order, &original, key.unwrap_or_default())));
     }
     Ok(())
 }
 
 /// The items of the patch must stand in the order list, in its order.
-fn check_order(changes: &[Value], order: &[Value], key: &str) -> Result<(), String> {
-    let changed: Vec<&Value> = changes.iter().filter(|item| item.get(DIRECTIVE).is_none()).collect();
-    let mut places = order.iter();
-    let fits = changed.iter().all(|item| places.by_ref().any(|place| same(place, item, key)));
-    if fits {
+fn check_order(changes: &[Value], order: &[Value], key: &str) -> Result<(), MergeError> {
+    if changes.is_empty() || order.is_empty() {
         return Ok(());
     }
-    let changes: Vec<Value> = changed.into_iter().cloned().collect();
-    Err(format!(
+    let deleted = |item: &&Value| item.get(DIRECTIVE).and_then(Value::as_str) == Some("delete");
+    let mut stay = changes.iter().filter(|item| key.is_empty() || !deleted(item)).peekable();
+    let mut places = order.iter().peekable();
+    while let (Some(item), Some(place)) = (stay.peek(), places.peek()) {
+        if item.get(DIRECTIVE).is_some() {
+            stay.next();
+            continue;
+        }
+        if !key.is_empty() {
+            for one in [*item, *place] {
+                key_of(one, key)?;
+            }
+        }
+        if same(place, item, key) {
+            stay.next();
+        }
+        places.next();
+    }
+    if stay.peek().is_none() {
+        return Ok(());
+    }
+    Err(MergeError::Other(format!(
         "The order in patch list:\n{}\n doesn't match $setElementOrder list:\n{}\n",
-        show(&Value::Array(changes)),
+        show(&Value::Array(changes.to_vec())),
         show(&Value::Array(order.to_vec()))
-    ))
+    )))
 }
 
-fn merge_list(at: At, original: Vec<Value>, changes: Vec<Value>, key: &str) -> Result<Vec<Value>, String> {
-    if key.is_empty() {
-        let mut merged = original.clone();
-        for item in &changes {
+fn merge_list(at: At, original: Vec<Value>, changes: Vec<Value>, key: &str) -> Result<Vec<Value>, MergeError> {
+    let elements = element_type(&[&original, &changes])?;
+    if elements != Some(MAP) {
+        let mut merged: Vec<Value> = Vec::with_capacity(original.len() + changes.len());
+        for item in original.iter().chain(&changes) {
             if !merged.contains(item) {
                 merged.push(item.clone());
             }
         }
+        if let (Some(first), false) = (merged.first(), key.is_empty()) {
+            return Err(MergeError::type_of(MAP, first));
+        }
         return Ok(ordered(merged, &changes, &original, key));
+    }
+    if key.is_empty() {
+        return Err(MergeError::Other("cannot merge lists without merge key for type string".to_owned()));
     }
     let mut kept = original;
     let mut plain = Vec::new();
     let mut replace = false;
     for item in changes {
-        match item.get(DIRECTIVE).and_then(Value::as_str) {
-            Some("delete") => {
+        match item.get(DIRECTIVE).map(|directive| (directive, directive.as_str())) {
+            Some((_, Some("delete"))) => {
                 key_of(&item, key)?;
                 kept.retain(|other| !same(other, &item, key));
             }
-            Some("replace") => replace = true,
-            Some("merge") => return Err("merging list cannot yet be specified in the patch".to_owned()),
-            Some(other) => return Err(format!("Unknown directive value: {other}")),
+            Some((_, Some("replace"))) => replace = true,
+            Some((_, Some("merge"))) => {
+                return Err(MergeError::Other("merging lists cannot yet be specified in the patch".to_owned()));
+            }
+            Some((other, _)) => {
+                return Err(MergeError::directive(other, item.as_object().unwrap_or(&Map::new())));
+            }
             None => plain.push(item),
         }
     }
@@ -229,8 +367,11 @@ fn merge_list(at: At, original: Vec<Value>, changes: Vec<Value>, key: &str) -> R
     Ok(ordered(merged, &plain, &kept, key))
 }
 
-fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, String> {
-    item.get(key).ok_or_else(|| format!("map: {} does not contain declared merge key: {key}", show(item)))
+fn key_of<'a>(item: &'a Value, key: &str) -> Result<&'a Value, MergeError> {
+    let Value::Object(fields) = item else { return Err(MergeError::type_of(MAP, item)) };
+    fields
+        .get(key)
+        .ok_or_else(|| MergeError::Other(format!("map: {} does not contain declared merge key: {key}", show(item))))
 }
 
 fn same(a: &Value, b: &Value, key: &str) -> bool {
@@ -275,7 +416,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn patched(patch: Value) -> Result<Value, String> {
+    fn patched(patch: Value) -> Result<Value, MergeError> {
         let mut pod = json!({"metadata": {"finalizers": ["x"]}, "spec": {
             "containers": [{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}], "args": ["o"]},
                 {"name": "b", "image": "2"}],
@@ -318,12 +459,46 @@ mod tests {
 
     #[test]
     fn what_can_not_be_merged_is_refused_in_upstreams_words() {
-        let error = patched(json!({"spec": {"containers": [{"image": "x"}]}})).unwrap_err();
-        assert_eq!(error, "map: map[image:x] does not contain declared merge key: name");
-        let error = patched(json!({"spec": {"$setElementOrder/containers": [{"name": "zz"}], "containers": [{"name": "b", "image": "x"}]}})).unwrap_err();
-        assert_eq!(
-            error,
-            "The order in patch list:\n[map[image:x name:b]]\n doesn't match $setElementOrder list:\n[map[name:zz]]\n"
-        );
+        let spec = |spec: Value| patched(json!({"spec": spec})).unwrap_err();
+        let table = [
+            (
+                json!({"containers": [{"image": "x"}]}),
+                500,
+                "map: map[image:x] does not contain declared merge key: name",
+            ),
+            (
+                json!({"$setElementOrder/containers": [{"name": "zz"}],
+                    "containers": [{"name": "b", "image": "x"}, {"$patch": "delete", "name": "a"}]}),
+                500,
+                "The order in patch list:\n[map[image:x name:b] map[$patch:delete name:a]]\n doesn't match $setElementOrder list:\n[map[name:zz]]\n",
+            ),
+            (json!({"$patch": "merge"}), 500, "unknown patch type: merge in map: map[$patch:merge]"),
+            (json!({"$patch": 1, "a": true}), 500, "unknown patch type: %!s(int64=1) in map: map[$patch:1 a:true]"),
+            (json!({"containers": [{"$patch": "x"}]}), 500, "unknown patch type: x in map: map[$patch:x]"),
+            (json!({"containers": [{"$patch": "merge"}]}), 500, "merging lists cannot yet be specified in the patch"),
+            (
+                json!({"containers": ["a"]}),
+                500,
+                "list element types are not identical: [[map[args:[o] env:[map[name:X value:1] map[name:Y value:2]] image:1 name:a] map[image:2 name:b]] [a]]",
+            ),
+            (
+                json!({"volumes": [{"name": "v", "$retainKeys": ["name"], "configMap": {}}]}),
+                400,
+                "invalid patch format of retainKeys",
+            ),
+            (json!({"volumes": [{"name": "v", "$retainKeys": "name"}]}), 400, "invalid patch format of retainKeys"),
+            (json!({"$setElementOrder": []}), 400, "invalid patch format of setElementOrder list"),
+            (json!({"$deleteFromPrimitiveList": []}), 400, "invalid patch format of primitive list"),
+            (json!({"$setElementOrder/containers": "a"}), 500, "expected a []interface {}, but received a string"),
+            (
+                json!({"$setElementOrder/things": []}),
+                500,
+                "unable to find api field in struct PodSpec for the json field \"things\"",
+            ),
+        ];
+        for (patch, code, message) in table {
+            let error = ApiError::from(spec(patch.clone()));
+            assert_eq!((error.code, error.message.as_str()), (code, message), "{patch}");
+        }
     }
 }
