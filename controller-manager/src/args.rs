@@ -71,8 +71,8 @@ pub struct Config {
     pub terminated_pod_gc_threshold: i64,
     /// The CA certificate (PEM) to publish; `None` publishes none.
     pub root_ca: Option<String>,
-    /// The private key (PEM) for tokens of secrets; `None` fills no secrets.
-    pub service_account_key: Option<String>,
+    /// The file of the private key (PEM) for tokens of secrets, which may come later; `None` fills no secrets.
+    pub service_account_key: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -122,7 +122,7 @@ impl Args {
             node_blocks: blocks.transpose().map_err(ConfigError::Network)?,
             terminated_pod_gc_threshold: self.terminated_pod_gc_threshold,
             root_ca: self.root_ca_file.as_deref().map(read).transpose()?,
-            service_account_key: self.service_account_private_key_file.as_deref().map(read).transpose()?,
+            service_account_key: self.service_account_private_key_file.clone(),
         })
     }
 }

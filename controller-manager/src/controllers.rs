@@ -8,6 +8,7 @@ use crate::context::Context;
 pub mod disruption;
 pub mod endpoints;
 pub mod endpointslice;
+pub mod endpointslicemirroring;
 pub mod garbagecollector;
 pub mod namespace;
 pub mod nodeipam;
@@ -45,6 +46,7 @@ pub const TABLE: &[Row] = &[
     row("replicationcontroller-controller", replicationcontroller::start),
     row("endpoints-controller", endpoints::start),
     row("endpointslice-controller", endpointslice::start),
+    row("endpointslice-mirroring-controller", endpointslicemirroring::start),
     row("resourcequota-controller", resourcequota::start),
     row("disruption-controller", disruption::start),
     row("persistentvolumeclaim-protection-controller", storageprotection::start_claims),

@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod inventory;
 pub mod pods;
 pub mod replicas;
+pub mod slices;
 pub mod slow_start;
 pub mod stores;
 

@@ -17,6 +17,8 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::{Api, Client, Resource};
 
+use crate::controllers::endpointslice::plan::MANAGER as SLICES;
+use crate::controllers::endpointslicemirroring::plan::MANAGER as MIRRORS;
 use crate::pods;
 
 /// Index of pods by the node they are bound to; unbound ones are under nothing.
@@ -27,8 +29,10 @@ pub const BY_CONTROLLER: &str = "controller";
 pub const ORPHANS: &str = "orphans";
 /// Index of ended pods, all under [`ENDED`].
 pub const ENDED: &str = "ended";
-/// Index of our slices by the key of their service.
+/// Index of the endpointslice controller's slices by the key of their service.
 pub const BY_SERVICE: &str = "service";
+/// Index of mirrored slices by the key of their service and Endpoints.
+pub const MIRRORED: &str = "mirrored";
 /// Index of token secrets by the key of their service account.
 pub const BY_ACCOUNT: &str = "account";
 
@@ -74,7 +78,7 @@ impl Stores {
     /// Starts to follow all kinds.
     pub fn start(client: &Client, informers: &mut Informers) -> Self {
         let lease_api = Api::namespaced(client.clone(), namespaces::NODE_LEASE);
-        let ours = format!("{ENDPOINTSLICE_MANAGED_BY}={}", crate::controllers::endpointslice::plan::MANAGER);
+        let ours = format!("{ENDPOINTSLICE_MANAGED_BY} in ({SLICES},{MIRRORS})");
         let named_root_ca = format!("metadata.name={ROOT_CA_CONFIG_MAP}");
         let of_tokens = format!("type={TOKEN_SECRET}");
         Self {
@@ -89,7 +93,10 @@ impl Stores {
                 client,
                 informers,
                 WatchConfig::default().labels(&ours),
-                vec![Index::new(BY_SERVICE, service_of)],
+                vec![
+                    Index::new(BY_SERVICE, |slice| service_of(slice, SLICES)),
+                    Index::new(MIRRORED, |slice| service_of(slice, MIRRORS)),
+                ],
             ),
             accounts: all(client, informers),
             token_secrets: some(
@@ -156,13 +163,17 @@ fn pod_indexes() -> Vec<Index<Pod>> {
     ]
 }
 
-fn service_of(slice: &EndpointSlice) -> Vec<String> {
-    service_key(slice).map(|key| key.to_string()).into_iter().collect()
+fn service_of(slice: &EndpointSlice, manager: &str) -> Vec<String> {
+    service_key(slice, manager).map(|key| key.to_string()).into_iter().collect()
 }
 
-/// The service that a slice belongs to.
-pub fn service_key(slice: &EndpointSlice) -> Option<ObjectKey> {
-    let name = slice.metadata.labels.as_ref()?.get(SERVICE_NAME)?;
+/// The service that a slice of this manager belongs to.
+pub fn service_key(slice: &EndpointSlice, manager: &str) -> Option<ObjectKey> {
+    let labels = slice.metadata.labels.as_ref()?;
+    if labels.get(ENDPOINTSLICE_MANAGED_BY).is_none_or(|found| found != manager) {
+        return None;
+    }
+    let name = labels.get(SERVICE_NAME)?;
     Some(ObjectKey::new(slice.metadata.namespace.as_deref().unwrap_or_default(), name))
 }
 

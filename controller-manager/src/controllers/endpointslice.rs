@@ -14,13 +14,13 @@ use client::recorder::reference;
 use client::{Change, Error, EventType, Outcome, Reconcile, Recorder, WorkQueue, WrittenRevisions};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::{Api, Client};
+use kube::Client;
 
 use self::plan::{Observed, Plan};
 use crate::backends::{self, Triggers};
-use crate::context::{Context, deleting, writing};
-use crate::pods;
+use crate::context::Context;
 use crate::stores::{BY_SERVICE, Stores, service_key};
+use crate::{pods, slices};
 
 const WORKERS: usize = 5;
 
@@ -42,7 +42,7 @@ fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>) {
     backends::watch(stores, queue);
     let keys = queue.clone();
     stores.slices.on_change(move |change: Change<EndpointSlice>| {
-        if let Some(key) = service_key(change.object()) {
+        if let Some(key) = service_key(change.object(), plan::MANAGER) {
             keys.add(key);
         }
     });
@@ -82,7 +82,8 @@ impl Reconcile for EndpointSlices {
         let Some(selector) = backends::selector_of(&service) else { return Ok(Outcome::Done) };
         let pods = backends::selected(&self.stores, key.namespace(), selector);
         let plan = self.plan(key, &service, &pods);
-        self.apply(key, plan).await.inspect_err(|error| self.complain(&service, error))?;
+        let written = slices::apply(&self.client, &self.stores, &self.written, key, &plan).await;
+        written.inspect_err(|error| self.complain(&service, error))?;
         Ok(Outcome::Done)
     }
 }
@@ -101,37 +102,6 @@ impl EndpointSlices {
         let slices = self.stores.slices.by_index(BY_SERVICE, &key.to_string());
         let slices: Vec<_> = slices.into_iter().filter(|slice| slice.metadata.deletion_timestamp.is_none()).collect();
         plan::plan(&Observed { service, pods, nodes: &nodes, slices: &slices, trigger })
-    }
-
-    async fn apply(&self, key: &ObjectKey, plan: Plan) -> Result<(), Error> {
-        let api: Api<EndpointSlice> = Api::namespaced(self.client.clone(), key.namespace());
-        for slice in &plan.create {
-            match api.create(&writing(), slice).await.map_err(Error::from) {
-                Ok(written) => self.written.object(key, &self.stores.slices, &written),
-                Err(error) if error.is_namespace_terminating() => return Ok(()),
-                Err(error) => return Err(self.written.failed(key, &self.stores.slices, error)),
-            }
-        }
-        for slice in &plan.update {
-            let name = slice.metadata.name.as_deref().unwrap_or_default();
-            match api.replace(name, &writing(), slice).await.map_err(Error::from) {
-                Ok(written) => self.written.object(key, &self.stores.slices, &written),
-                Err(error) => return Err(self.written.failed(key, &self.stores.slices, error)),
-            }
-        }
-        for slice in &plan.delete {
-            let (name, uid) =
-                (slice.metadata.name.clone().unwrap_or_default(), slice.metadata.uid.clone().unwrap_or_default());
-            match api.delete(&name, &deleting(&uid)).await.map_err(Error::from) {
-                Ok(answer) => {
-                    let slice = ObjectKey::of(&slice.metadata);
-                    self.written.deletion(key, &self.stores.slices, &slice, &uid, &answer);
-                }
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     fn complain(&self, service: &Service, error: &Error) {

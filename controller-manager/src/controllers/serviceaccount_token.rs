@@ -3,6 +3,9 @@
 //! Entry point: [`start`]. Without `--service-account-private-key-file` secrets are not filled. Invariant: a secret is
 //! deleted only after a live look confirmed that its account is gone.
 
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
 use api::ObjectKey;
 use api::well_known::annotations::{SERVICE_ACCOUNT_NAME, SERVICE_ACCOUNT_UID};
 use api::well_known::users::SERVICE_ACCOUNT_PREFIX;
@@ -24,14 +27,7 @@ const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 
 /// Runs the controller; its keys are secrets.
 pub fn start(context: &mut Context) {
-    let signer = match context.config.service_account_key.as_deref().map(Signer::new) {
-        None => None,
-        Some(Ok(signer)) => Some(signer),
-        Some(Err(error)) => {
-            tracing::error!(%error, "--service-account-private-key-file cannot be used; token secrets are not filled");
-            None
-        }
-    };
+    let signer = context.config.service_account_key.clone().map(|file| Signer { file, key: OnceLock::new() });
     let (queue, written) = (WorkQueue::new(), WrittenRevisions::new());
     let keys = queue.clone();
     context.stores.token_secrets.on_change(move |change| keys.add(ObjectKey::of(&change.object().metadata)));
@@ -46,21 +42,36 @@ pub fn start(context: &mut Context) {
     context.run(Tokens { client, stores, signer, root_ca, written: written.clone() }, queue, written, 1);
 }
 
-/// Signs tokens with the cluster's key.
+/// Signs tokens with the cluster's key, which may be written after this process has started.
 struct Signer {
-    key: EncodingKey,
-    algorithm: Algorithm,
+    file: PathBuf,
+    key: OnceLock<(EncodingKey, Algorithm)>,
+}
+
+/// Why a token can't be signed.
+#[derive(Debug, thiserror::Error)]
+enum SignError {
+    #[error("the service account key in {0} can't be read: {1}")]
+    Read(PathBuf, std::io::Error),
+    #[error("the service account key can't be used: {0}")]
+    Key(#[from] jsonwebtoken::errors::Error),
 }
 
 impl Signer {
-    fn new(pem: &str) -> Result<Self, jsonwebtoken::errors::Error> {
-        match EncodingKey::from_rsa_pem(pem.as_bytes()) {
-            Ok(key) => Ok(Self { key, algorithm: Algorithm::RS256 }),
-            Err(_) => Ok(Self { key: EncodingKey::from_ec_pem(pem.as_bytes())?, algorithm: Algorithm::ES256 }),
+    fn key(&self) -> Result<&(EncodingKey, Algorithm), SignError> {
+        if let Some(key) = self.key.get() {
+            return Ok(key);
         }
+        let pem = std::fs::read(&self.file).map_err(|error| SignError::Read(self.file.clone(), error))?;
+        let key = match EncodingKey::from_rsa_pem(&pem) {
+            Ok(key) => (key, Algorithm::RS256),
+            Err(_) => (EncodingKey::from_ec_pem(&pem)?, Algorithm::ES256),
+        };
+        Ok(self.key.get_or_init(|| key))
     }
 
-    fn token(&self, secret: &ObjectKey, account: &ServiceAccount) -> Result<String, jsonwebtoken::errors::Error> {
+    fn token(&self, secret: &ObjectKey, account: &ServiceAccount) -> Result<String, SignError> {
+        let (key, algorithm) = self.key()?;
         let name = account.metadata.name.as_deref().unwrap_or_default();
         let claims = json!({
             "iss": LEGACY_ISSUER,
@@ -70,7 +81,7 @@ impl Signer {
             "kubernetes.io/serviceaccount/service-account.uid": account.metadata.uid,
             "sub": format!("{SERVICE_ACCOUNT_PREFIX}{}:{name}", secret.namespace()),
         });
-        jsonwebtoken::encode(&Header::new(self.algorithm), &claims, &self.key)
+        Ok(jsonwebtoken::encode(&Header { typ: None, ..Header::new(*algorithm) }, &claims, key)?)
     }
 }
 

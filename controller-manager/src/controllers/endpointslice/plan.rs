@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::backends::{self, BackendPort, HEADLESS, TRIGGER_TIME};
 use crate::pods;
+pub use crate::slices::Plan;
 
 /// The value of the label that marks our slices among those of others.
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
@@ -32,24 +33,6 @@ pub struct Observed<'a> {
     pub slices: &'a [Arc<EndpointSlice>],
     /// When the change behind this plan happened.
     pub trigger: Option<Timestamp>,
-}
-
-/// What to write.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct Plan {
-    /// New slices.
-    pub create: Vec<EndpointSlice>,
-    /// Changed slices, with the resourceVersion they were derived from.
-    pub update: Vec<EndpointSlice>,
-    /// Slices nobody needs any more.
-    pub delete: Vec<Arc<EndpointSlice>>,
-}
-
-impl Plan {
-    /// Whether there is nothing to write.
-    pub fn is_empty(&self) -> bool {
-        self.create.is_empty() && self.update.is_empty() && self.delete.is_empty()
-    }
 }
 
 /// Decides what to write for one service.
