@@ -112,8 +112,7 @@ impl ApiServer {
         let cache = Cache::new(Arc::clone(&storage), specs(&resources));
         let written = Arc::new(Written::default());
         let lookup = Arc::new(CacheLookup::new(Arc::clone(&cache), Arc::clone(&written)));
-        let keys: Vec<Vec<u8>> = config.verification_keys.iter().map(|pem| pem.clone().into_bytes()).collect();
-        let tokens = Arc::new(Tokens::new(&config.issuer, &keys, Some(config.signing_key.as_bytes()))?);
+        let tokens = Arc::new(Tokens::new(&config.issuer, &config.keys)?);
         let view: Arc<dyn View> = lookup.clone();
         let authorizers = Arc::new(Authorizers::new(Arc::clone(&view)));
         let advertised = std::net::SocketAddr::new(config.advertise_address, config.secure_port).to_string();
@@ -217,8 +216,35 @@ fn spec(info: &ResourceInfo) -> ResourceSpec {
     }
 }
 
+/// The steps of the start by upstream's names. Nobody is answered before they are done.
+const START_STEPS: [&str; 10] = [
+    "poststarthook/generic-apiserver-start-informers",
+    "poststarthook/priority-and-fairness-config-consumer",
+    "poststarthook/priority-and-fairness-filter",
+    "poststarthook/start-apiextensions-controllers",
+    "poststarthook/crd-informer-synced",
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "autoregister-completion",
+];
+
 fn checks(cache: &Arc<Cache>) -> Checks {
-    let loaded = Arc::clone(cache);
-    let look = move || if loaded.revision().0 > 0 { Ok(()) } else { Err("the watch cache is not loaded".to_owned()) };
-    Checks::new(vec![Check { name: "informer-sync", live: false, look: Box::new(look) }])
+    let check = |name, live, look: fn(&Cache) -> Result<(), String>| {
+        let cache = Arc::clone(cache);
+        Check { name, live, look: Box::new(move || look(&cache)) }
+    };
+    let loaded = |cache: &Cache| match cache.revision().0 {
+        0 => Err("the watch cache is not loaded".to_owned()),
+        _ => Ok(()),
+    };
+    let mut checks = vec![
+        check("log", true, |_| Ok(())),
+        check("etcd", true, loaded),
+        check("etcd-readiness", false, loaded),
+        check("informer-sync", false, loaded),
+    ];
+    checks.extend(START_STEPS.iter().map(|name| check(name, true, |_| Ok(()))));
+    Checks::new(checks)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::audit::{AuditConfig, Policy, PolicyError};
+use crate::tokens::KeySource;
 
 /// Where objects are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -60,7 +61,7 @@ pub struct Args {
     /// Keys, public or private, that verify service-account tokens; may be repeated
     #[arg(long, value_name = "FILE")]
     pub service_account_key_file: Vec<PathBuf>,
-    /// Private key that signs service-account tokens
+    /// Private key that signs service-account tokens; if the file does not exist, an RSA key is made and written there
     #[arg(long, value_name = "FILE")]
     pub service_account_signing_key_file: PathBuf,
     /// Issuer of service-account tokens
@@ -136,10 +137,8 @@ pub struct Config {
     pub node_ports: RangeInclusive<u16>,
     /// Issuer of service-account tokens.
     pub issuer: String,
-    /// PEM of the key that signs service-account tokens.
-    pub signing_key: String,
-    /// PEMs, public or private, of further keys that verify them.
-    pub verification_keys: Vec<String>,
+    /// Keys that sign and verify service-account tokens.
+    pub keys: KeySource,
     /// Seats that priority levels share: requests that are answered at a time.
     pub seats: u32,
     /// How kubelets are reached; None where there are none to reach.
@@ -188,8 +187,7 @@ impl Args {
             service_cidr: self.service_cluster_ip_range.clone(),
             node_ports: self.service_node_port_range.clone(),
             issuer: self.service_account_issuer.clone(),
-            signing_key: read(&self.service_account_signing_key_file)?,
-            verification_keys: self.service_account_key_file.iter().map(|path| read(path)).collect::<Result<_, _>>()?,
+            keys: self.keys()?,
             seats: self.max_requests_inflight.saturating_add(self.max_mutating_requests_inflight),
             kubelet_tls,
             audit,
@@ -197,17 +195,29 @@ impl Args {
     }
 }
 
+impl Args {
+    fn keys(&self) -> Result<KeySource, ArgsError> {
+        let signing = &self.service_account_signing_key_file;
+        let source = KeySource::of_files(signing, &self.service_account_key_file);
+        let source = source.map_err(|error| ArgsError::Read(signing.clone(), error))?;
+        if matches!(source, KeySource::Files { .. }) {
+            tracing::info!(key = %signing.display(), "service account tokens are signed as soon as their key is there");
+        }
+        Ok(source)
+    }
+}
+
 impl Config {
     /// For a server inside another process: simulations and tests. Its tokens are signed with a key that nobody else has.
     pub fn for_tests() -> Self {
+        let signing = rcgen::KeyPair::generate().expect("the system has random numbers").serialize_pem();
         Self {
             advertise_address: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
             secure_port: 6443,
             service_cidr: "10.96.0.0/16".into(),
             node_ports: 30_000..=32_767,
             issuer: "https://kubernetes.default.svc.cluster.local".into(),
-            signing_key: rcgen::KeyPair::generate().expect("the system has random numbers").serialize_pem(),
-            verification_keys: vec![],
+            keys: KeySource::Here { signing, verifying: vec![] },
             seats: 600,
             kubelet_tls: None,
             audit: None,

@@ -59,6 +59,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // What requests rely on ends after them.
     let work = CancellationToken::new();
     let mut tasks = server.start(&work).await?;
+    if let Some(file) = server.tokens.missing() {
+        tokens::make::begin(file.to_owned());
+    }
     tracing::info!(%address, store = ?args.store, "serving");
     let closing = CancellationToken::new();
     let close = close(&server, &token, args.shutdown_delay_duration, &closing);

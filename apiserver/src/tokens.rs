@@ -1,25 +1,35 @@
 //! Service account tokens: JSON Web Tokens with upstream's claims, signed and verified with the cluster's keys.
 //! Entry points: [`Tokens::sign`], [`Tokens::verify`]; [`request`] serves the `/token` subresource.
 //!
+//! The keys may come later than the server: that of a new cluster is made when it has started ([`make`]).
+//!
 //! Invariant: a token that [`Tokens::verify`] accepts was signed by one of our keys, is meant for one of the wanted audiences and
 //! is valid now. Whether its account and bound objects still exist is for authn to say.
 
 pub mod discovery;
 pub mod keys;
+pub mod make;
 pub mod request;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use jsonwebtoken::{Header, Validation};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 
 use self::keys::{KeyError, SigningKey, VerifyingKey};
 
 /// The issuer of the tokens that the controller-manager writes into Secrets: they name no audience and do not expire.
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
+/// So long a token waits for a key that is being made.
+const KEY_PATIENCE: Duration = Duration::from_secs(5);
+/// And looks for it so often.
+const KEY_LOOKS_EVERY: Duration = Duration::from_millis(20);
 /// How many verified signatures are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -116,8 +126,8 @@ pub enum TokenError {
     /// Too early.
     #[error("service account token is not valid yet")]
     NotYet,
-    /// There is no key to sign with.
-    #[error("no service account signing key is configured")]
+    /// The key to sign with is not there yet.
+    #[error("the service account signing key is not there yet")]
     NoSigningKey,
     /// The key does not work.
     #[error("signing failed: {0}")]
@@ -133,13 +143,66 @@ pub struct Verified {
     pub audiences: Vec<String>,
 }
 
+/// Where the keys come from.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// They are here, in PEM.
+    Here {
+        /// Signs, and verifies.
+        signing: String,
+        /// Verify; public or private.
+        verifying: Vec<String>,
+    },
+    /// In files of which some are not written yet.
+    Files {
+        /// As above.
+        signing: PathBuf,
+        /// As above.
+        verifying: Vec<PathBuf>,
+    },
+}
+
+impl KeySource {
+    /// The keys in these files, if all of them exist.
+    pub fn of_files(signing: &Path, verifying: &[PathBuf]) -> std::io::Result<Self> {
+        let files = std::iter::once(signing).chain(verifying.iter().map(PathBuf::as_path));
+        for file in files {
+            if !file.try_exists()? {
+                return Ok(Self::Files { signing: signing.to_owned(), verifying: verifying.to_vec() });
+            }
+        }
+        let verifying = verifying.iter().map(std::fs::read_to_string).collect::<Result<_, _>>()?;
+        Ok(Self::Here { signing: std::fs::read_to_string(signing)?, verifying })
+    }
+}
+
 /// The keys and what they are used for.
 pub struct Tokens {
     issuer: String,
     audiences: Vec<String>,
-    signing: Option<SigningKey>,
-    verifying: Vec<VerifyingKey>,
+    keys: OnceLock<Keys>,
+    files: Option<(PathBuf, Vec<PathBuf>)>,
     remembered: Mutex<Remembered>,
+}
+
+struct Keys {
+    signing: SigningKey,
+    verifying: Vec<VerifyingKey>,
+}
+
+impl Keys {
+    /// All of these PEMs, public or private, verify, and so does the signing key.
+    fn read(signing: &str, verifying: &[String]) -> Result<Self, KeyError> {
+        let signing = SigningKey::from_pem(signing.as_bytes())?;
+        let mut keys = Vec::new();
+        for pem in verifying {
+            keys.push(VerifyingKey::from_pem(pem.as_bytes())?);
+        }
+        keys.push(signing.verifying()?);
+        let mut known = std::collections::BTreeSet::new();
+        keys.retain(|key| known.insert(key.id.clone()));
+        Ok(Self { signing, verifying: keys })
+    }
 }
 
 #[derive(Default)]
@@ -149,20 +212,44 @@ struct Remembered {
 }
 
 impl Tokens {
-    /// Verifies with all of these PEM keys (public or private) and with the signing key, and signs with that one.
-    pub fn new(issuer: &str, verifying: &[Vec<u8>], signing: Option<&[u8]>) -> Result<Self, KeyError> {
-        let signing = signing.map(SigningKey::from_pem).transpose()?;
-        let mut keys = Vec::new();
-        for pem in verifying {
-            keys.push(VerifyingKey::from_pem(pem)?);
-        }
-        if let Some(key) = &signing {
-            keys.push(key.verifying()?);
-        }
-        let mut known = std::collections::BTreeSet::new();
-        keys.retain(|key| known.insert(key.id.clone()));
+    /// Signs and verifies with these keys.
+    pub fn new(issuer: &str, source: &KeySource) -> Result<Self, KeyError> {
+        let (keys, files) = match source {
+            KeySource::Here { signing, verifying } => (OnceLock::from(Keys::read(signing, verifying)?), None),
+            KeySource::Files { signing, verifying } => (OnceLock::new(), Some((signing.clone(), verifying.clone()))),
+        };
         let audiences = vec![issuer.to_owned()];
-        Ok(Self { issuer: issuer.to_owned(), audiences, signing, verifying: keys, remembered: Mutex::default() })
+        Ok(Self { issuer: issuer.to_owned(), audiences, keys, files, remembered: Mutex::default() })
+    }
+
+    /// The file of a signing key that nobody has made yet.
+    pub fn missing(&self) -> Option<&Path> {
+        let (signing, _) = self.files.as_ref().filter(|_| self.present().is_none())?;
+        (!signing.exists()).then_some(signing)
+    }
+
+    /// Waits until there is a key to sign with, but not for long.
+    pub async fn ready(&self) {
+        let end = Instant::now() + KEY_PATIENCE;
+        while self.present().is_none() && Instant::now() < end {
+            tokio::time::sleep(KEY_LOOKS_EVERY).await;
+        }
+    }
+
+    /// The keys, if they are there by now.
+    fn present(&self) -> Option<&Keys> {
+        if let Some(keys) = self.keys.get() {
+            return Some(keys);
+        }
+        let (signing, verifying) = self.files.as_ref()?;
+        let KeySource::Here { signing, verifying } = KeySource::of_files(signing, verifying).ok()? else { return None };
+        match Keys::read(&signing, &verifying) {
+            Ok(keys) => Some(self.keys.get_or_init(|| keys)),
+            Err(error) => {
+                tracing::error!(%error, "the service account key can't be used");
+                None
+            }
+        }
     }
 
     /// The `iss` of our tokens.
@@ -177,16 +264,17 @@ impl Tokens {
 
     /// The public halves of all keys, the signing key's first.
     pub fn keys(&self) -> impl Iterator<Item = &VerifyingKey> {
-        let first = self.signing.as_ref().map(|key| key.id.as_str());
-        let is_first = move |key: &&VerifyingKey| Some(key.id.as_str()) == first;
-        self.verifying.iter().filter(is_first).chain(self.verifying.iter().filter(move |key| !is_first(key)))
+        self.present().into_iter().flat_map(|keys| {
+            let is_first = |key: &&VerifyingKey| key.id == keys.signing.id;
+            keys.verifying.iter().filter(is_first).chain(keys.verifying.iter().filter(move |key| !is_first(key)))
+        })
     }
 
     /// The token of these claims.
     pub fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
-        let key = self.signing.as_ref().ok_or(TokenError::NoSigningKey)?;
+        let key = &self.present().ok_or(TokenError::NoSigningKey)?.signing;
         let header = Header { typ: None, kid: Some(key.id.clone()), ..Header::new(key.algorithm) };
-        jsonwebtoken::encode(&header, claims, &key.key).map_err(|error| TokenError::Signing(error.to_string()))
+        key.sign(&header, claims).map_err(|error| TokenError::Signing(error.to_string()))
     }
 
     /// The claims of a token that is ours, for one of these audiences, and valid at this time.
@@ -228,7 +316,7 @@ impl Tokens {
     fn decode(&self, token: &str) -> Result<Claims, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Unknown)?;
         let named = |key: &&VerifyingKey| header.kid.is_none() || header.kid.as_deref() == Some(key.id.as_str());
-        for key in self.verifying.iter().filter(named) {
+        for key in self.keys().filter(named) {
             let mut validation = Validation::new(key.algorithm);
             validation.required_spec_claims.clear();
             validation.validate_exp = false;
@@ -289,8 +377,8 @@ pub(crate) mod tests {
 
     /// Tokens with a fresh elliptic key.
     pub(crate) fn tokens() -> Tokens {
-        let pem = rcgen::KeyPair::generate().expect("a key").serialize_pem();
-        Tokens::new(ISSUER, &[], Some(pem.as_bytes())).expect("tokens")
+        let signing = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        Tokens::new(ISSUER, &KeySource::Here { signing, verifying: vec![] }).expect("tokens")
     }
 
     pub(crate) fn claims() -> Claims {
@@ -345,5 +433,22 @@ pub(crate) mod tests {
         let wanted = [ISSUER.to_owned()];
         let now = Timestamp::from_second(2000).unwrap();
         assert_eq!(tokens.verify(&parts.join("."), &wanted, now), Err(TokenError::Unknown));
+    }
+
+    #[test]
+    fn keys_may_come_later() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("sa.key");
+        let source = KeySource::of_files(&file, std::slice::from_ref(&file)).expect("a source");
+        assert!(matches!(source, KeySource::Files { .. }));
+        let tokens = Tokens::new(ISSUER, &source).expect("tokens");
+        assert_eq!((tokens.sign(&claims()), tokens.keys().count()), (Err(TokenError::NoSigningKey), 0));
+        let pem = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+        std::fs::write(&file, &pem).expect("written");
+        let token = tokens.sign(&claims()).expect("a token");
+        assert_eq!(tokens.keys().count(), 1, "the same key twice is one");
+        let early = Tokens::new(ISSUER, &KeySource::of_files(&file, &[]).expect("a source")).expect("tokens");
+        let now = Timestamp::from_second(2000).expect("a time");
+        assert!(early.verify(&token, &[ISSUER.to_owned()], now).is_ok());
     }
 }

@@ -1,7 +1,8 @@
-//! The cluster's certificates: two authorities (cluster, etcd), one certificate for each identity, one service-account key.
+//! The cluster's certificates: two authorities (cluster, etcd), one certificate for each identity.
 //!
 //! Entry point: [`ensure`], which makes what is missing and renews serving certificates whose names changed. Keys are ECDSA P-256, readable by
-//! their owner only. Identities follow <https://kubernetes.io/docs/setup/best-practices/certificates/>.
+//! their owner only. The key of service-account tokens is RSA, which takes a while to find: the API server makes it when it has started.
+//! Identities follow <https://kubernetes.io/docs/setup/best-practices/certificates/>.
 
 use std::fs;
 use std::io::Write;
@@ -95,9 +96,6 @@ pub fn ensure(pki: &Pki, addresses: &[IpAddr], nodes: &[String], with_etcd: bool
         for identity in etcd_identities() {
             issue(pki, &identity, &etcd)?;
         }
-    }
-    if !pki.service_account_key().exists() {
-        write_private(&pki.service_account_key(), &KeyPair::generate()?.serialize_pem())?;
     }
     Ok(())
 }

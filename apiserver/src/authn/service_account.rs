@@ -163,6 +163,7 @@ fn user(claims: &Claims) -> User {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::KeySource;
     use crate::tokens::tests::{ISSUER, claims, tokens};
     use crate::view::fixture::Objects;
     use serde_json::{Value, json};
@@ -210,7 +211,8 @@ mod tests {
     fn tokens_in_secrets_live_as_long_as_their_copy() {
         use base64::Engine as _;
         let pem = rcgen::KeyPair::generate().expect("a key").serialize_pem();
-        let tokens = Arc::new(Tokens::new(ISSUER, &[], Some(pem.as_bytes())).expect("tokens"));
+        let source = KeySource::Here { signing: pem.clone(), verifying: vec![] };
+        let tokens = Arc::new(Tokens::new(ISSUER, &source).expect("tokens"));
         let claims = json!({
             "iss": "kubernetes/serviceaccount",
             "sub": "system:serviceaccount:n:sa",

@@ -2,6 +2,7 @@
 //!
 //! Entry point: [`Checks::answer`]. Reference: <https://kubernetes.io/docs/reference/using-api/health-checks/>.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -75,13 +76,14 @@ impl Checks {
                 }
             }
         }
-        let unknown: Vec<String> = excluded
-            .iter()
-            .filter(|name| !self.checks.iter().any(|check| check.name == **name))
-            .map(|name| format!("\"{name}\""))
-            .collect();
+        let known = |name: &str| self.checks.iter().filter(counts).any(|check| check.name == name);
+        let unknown: BTreeSet<String> =
+            excluded.iter().filter(|name| !known(name)).map(|name| api::field::go_quote(name)).collect();
         if !unknown.is_empty() {
-            lines += &format!("warn: some health checks cannot be excluded: no matches for {}\n", unknown.join(", "));
+            lines += &format!(
+                "warn: some health checks cannot be excluded: no matches for {}\n",
+                Vec::from_iter(unknown).join(", ")
+            );
         }
         match (failed, verbose) {
             (true, _) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{lines}{endpoint} check failed\n")),
@@ -153,6 +155,19 @@ mod tests {
                 (500, "[+]ping ok\n[-]store failed: reason withheld\n[+]shutdown ok\nreadyz check failed\n"),
             ),
             ("readyz", None, vec![("exclude".to_owned(), "store".to_owned())], (200, "ok")),
+            (
+                "livez",
+                None,
+                vec![
+                    pair("verbose"),
+                    ("exclude".to_owned(), "z".to_owned()),
+                    ("exclude".to_owned(), "store".to_owned()),
+                ],
+                (
+                    200,
+                    "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"store\", \"z\"\nlivez check passed\n",
+                ),
+            ),
             ("readyz", Some("ping"), vec![], (200, "ok")),
             ("readyz", Some("none"), vec![], (404, "404 page not found\n")),
             ("readyz", Some("store"), vec![], (500, "internal server error: no\n")),

@@ -96,3 +96,167 @@ async fn what_clients_decode_is_dumped_when_it_can_not_be_read() {
     assert!(merged.error().0 == 422 && merged.error().1.ends_with(message), "{}", merged.text);
     assert!(merged.error().1.starts_with(" \"\" is invalid: patch: Invalid value: \"{\\\""), "{}", merged.text);
 }
+
+#[tokio::test(start_paused = true)]
+async fn versions_grow_with_each_effective_write_and_with_no_other() {
+    let server = Server::start().await;
+    let version = |body: &Value| body["metadata"]["resourceVersion"].as_str().expect("a version").to_owned();
+    let made = server.ask("POST", MAPS, &json!({"metadata": {"name": "a"}, "data": {"k": "1"}})).await.body;
+    let first = version(&made);
+    assert!(!first.starts_with('0') && first.parse::<u64>().is_ok(), "{first}");
+    let path = format!("{MAPS}/a");
+    let same = server.patch("merge", &path, &json!({"data": {"k": "1"}})).await.body;
+    assert_eq!(version(&same), first);
+    let changed = server.patch("merge", &path, &json!({"data": {"k": "2"}})).await.body;
+    assert!(version(&changed).parse::<u64>().expect("a number") > first.parse::<u64>().expect("a number"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_generation_counts_changes_of_the_spec() {
+    let server = Server::start().await;
+    let generation = |body: &Value| body["metadata"]["generation"].clone();
+    let pod = json!({"metadata": {"name": "p", "generation": 7}, "spec": {"containers": [{"name": "c", "image": "a"}], "nodeName": "n"}});
+    assert_eq!(generation(&server.ask("POST", PODS, &pod).await.body), 1);
+    let path = format!("{PODS}/p");
+    let labelled = server.patch("merge", &path, &json!({"metadata": {"labels": {"a": "b"}, "generation": 9}})).await;
+    assert_eq!(generation(&labelled.body), 1, "{}", labelled.text);
+    let image = json!({"spec": {"containers": [{"name": "c", "image": "b"}]}});
+    assert_eq!(generation(&server.patch("strategic-merge", &path, &image).await.body), 2);
+    assert_eq!(generation(&server.ask("DELETE", &path, &Value::Null).await.body), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_have_two_faces_and_one_hour() {
+    let server = Server::start().await;
+    let event = json!({"metadata": {"name": "e"}, "regarding": {"kind": "Pod", "namespace": "default", "name": "p"}, "reason": "Why",
+        "note": "what", "type": "Normal", "action": "Did", "eventTime": "2026-01-01T00:00:00.123456Z",
+        "reportingController": "example.org/c", "reportingInstance": "i"});
+    let made = server.ask("POST", "/apis/events.k8s.io/v1/namespaces/default/events", &event).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    let core = "/api/v1/namespaces/default/events";
+    let found = server.get(&format!("{core}?fieldSelector=involvedObject.name%3Dp,reason%3DWhy,type%3DNormal")).await;
+    let found = &found.body["items"][0];
+    assert_eq!((&found["message"], &found["eventTime"]), (&json!("what"), &json!("2026-01-01T00:00:00.123456Z")));
+    assert_eq!(found["metadata"]["uid"], made.body["metadata"]["uid"]);
+    tokio::time::sleep(std::time::Duration::from_secs(3500)).await;
+    assert_eq!(server.patch("merge", &format!("{core}/e"), &json!({"count": 2})).await.status, 200);
+    tokio::time::sleep(std::time::Duration::from_secs(3500)).await;
+    assert_eq!(server.get(&format!("{core}/e")).await.status, 200, "an hour after its last write");
+    tokio::time::sleep(std::time::Duration::from_secs(200)).await;
+    assert_eq!(server.get(&format!("{core}/e")).await.status, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn discovery_has_two_forms() {
+    let server = Server::start().await;
+    let aggregated = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let answer = server.send("GET", "/apis", &[("accept", &format!("{aggregated},application/json"))], "").await;
+    assert_eq!(
+        (&answer.headers["content-type"], &answer.body["kind"]),
+        (&aggregated.parse().unwrap(), &json!("APIGroupDiscoveryList"))
+    );
+    let etag = answer.headers["etag"].to_str().expect("a text").to_owned();
+    let again = server.send("GET", "/apis", &[("accept", aggregated), ("if-none-match", &etag)], "").await;
+    assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
+    let later = aggregated.replace("v=v2", "v=v9");
+    assert_eq!(server.send("GET", "/apis", &[("accept", &later)], "").await.status, 406);
+    let legacy = server.get("/apis/apps").await;
+    assert_eq!(legacy.body["kind"], "APIGroup");
+    assert_eq!(server.get("/apis/apps/").await.body, legacy.body);
+}
+
+#[tokio::test(start_paused = true)]
+async fn openapi_says_what_it_is_by_hash() {
+    let server = Server::start().await;
+    let index = server.get("/openapi/v3").await.body;
+    let url = index["paths"]["apis/apps/v1"]["serverRelativeURL"].as_str().expect("a URL").to_owned();
+    assert!(url.starts_with("/openapi/v3/apis/apps/v1?hash="), "{url}");
+    assert!(server.get(&url).await.body["components"]["schemas"]["io.k8s.api.apps.v1.Deployment"].is_object());
+    let whole = server.get("/openapi/v2").await;
+    let etag = whole.headers["etag"].to_str().expect("a text").to_owned();
+    assert_eq!(server.send("GET", "/openapi/v2", &[("if-none-match", &etag)], "").await.status, 304);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_may_act_as_somebody_else() {
+    let server = Server::start().await;
+    let who = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let headers = [
+        ("impersonate-user", "jane"),
+        ("impersonate-group", "testers"),
+        ("impersonate-uid", "u-1"),
+        ("impersonate-extra-scopes", "some"),
+        ("content-type", "application/json"),
+    ];
+    let answer = server.send("POST", who, &headers, "{}").await;
+    let info = json!({"username": "jane", "uid": "u-1", "groups": ["testers", "system:authenticated"], "extra": {"scopes": ["some"]}});
+    assert_eq!(answer.body["status"]["userInfo"], info, "{}", answer.text);
+    assert_eq!(server.send("GET", MAPS, &headers[..2], "").await.status, 403);
+    assert_eq!(server.send("GET", MAPS, &headers[1..2], "").await.status, 400, "a group without a user");
+    let review = json!({"spec": {"user": "jane", "groups": ["testers"], "resourceAttributes": {"verb": "list", "resource": "configmaps", "namespace": "default"}}});
+    let review = server.ask("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", &review).await;
+    assert_eq!(review.body["status"]["allowed"], json!(false), "as the request itself was answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_cluster_has_what_clients_wait_for() {
+    let server = Server::start().await;
+    for namespace in ["kube-system", "kube-public", "kube-node-lease"] {
+        assert_eq!(server.get(&format!("/api/v1/namespaces/{namespace}")).await.status, 200, "{namespace}");
+    }
+    let service = server.get("/api/v1/namespaces/default/services/kubernetes").await.body;
+    assert_eq!(service["spec"]["clusterIP"], "10.96.0.1");
+    let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
+    let slices = server.get(&format!("{slices}?labelSelector=kubernetes.io/service-name%3Dkubernetes")).await.body;
+    assert_eq!(slices["items"][0]["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    let version = server.get("/version").await.body;
+    for part in ["major", "minor"] {
+        assert!(version[part].as_str().is_some_and(|text| text.chars().all(|c| c.is_ascii_digit())), "{version}");
+    }
+    for endpoint in ["livez", "readyz", "healthz"] {
+        let verbose = server.get(&format!("/{endpoint}?verbose")).await.text;
+        assert!(verbose.starts_with("[+]ping ok\n[+]log ok\n[+]etcd ok\n"), "{verbose}");
+        assert!(verbose.ends_with(&format!("{endpoint} check passed\n")), "{verbose}");
+    }
+    assert_eq!(server.get("/livez/poststarthook/rbac/bootstrap-roles").await.text, "ok");
+}
+
+#[tokio::test(start_paused = true)]
+async fn some_kinds_are_replaced_without_a_version() {
+    let server = crate::crds::with_widgets().await;
+    server.ask("POST", MAPS, &json!({"metadata": {"name": "a"}})).await;
+    let map = format!("{MAPS}/a");
+    for version in [Value::Null, json!("0")] {
+        let body = json!({"metadata": {"name": "a", "resourceVersion": version}, "data": {"k": "v"}});
+        assert_eq!(server.ask("PUT", &map, &body).await.status, 200, "{version}");
+    }
+    let widgets = "/apis/things.example.org/v1/namespaces/default/widgets";
+    let widget = json!({"apiVersion": "things.example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"size": 1}});
+    assert_eq!(server.ask("POST", widgets, &widget).await.status, 201);
+    let refused = server.ask("PUT", &format!("{widgets}/w"), &widget).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(
+        refused.text.contains("metadata.resourceVersion: Invalid value: 0: must be specified for an update"),
+        "{}",
+        refused.text
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn delete_options_that_can_not_be_read_count_as_the_servers_mistake() {
+    let server = Server::start().await;
+    let one = format!("{MAPS}/a");
+    let table = [
+        ("[]", "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type "),
+        (
+            r#"{"gracePeriodSeconds":"x"}"#,
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+        ),
+        (r#"{"kind":"Pod","apiVersion":"v1"}"#, "no kind \"Pod\" is registered for version \"v1\" in scheme "),
+    ];
+    for (body, message) in table {
+        let answer = server.send("DELETE", &one, &[("content-type", "application/json")], body).await;
+        assert_eq!(answer.status, 500, "{}", answer.text);
+        assert!(answer.error().1.starts_with(message), "{}", answer.text);
+    }
+}

@@ -13,7 +13,7 @@ use crate::admission::{Operation, Other};
 use crate::aggregation::is_remote;
 use crate::http::answer;
 use crate::http::body;
-use crate::http::media::{Accepted, OBJECT_TYPES, check_accept};
+use crate::http::media::{Accepted, OBJECT_TYPES, Offers, check_accept};
 use crate::http::node_proxy;
 use crate::http::options::{DeleteOptions, WriteOptions};
 use crate::object::Object;
@@ -129,6 +129,7 @@ impl On<'_> {
         let other =
             Other { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest", object: sent, old: None };
         place.admit_other(Operation::Create, &mut request, &other).await?;
+        server.tokens.ready().await;
         let issued = request::issue(request, &server.tokens, &server.rng, now, lookup).await?;
         Ok(answer::value(201, accepted, &issued.to_value()))
     }
@@ -136,7 +137,7 @@ impl On<'_> {
     /// The form of an answer that has no Table.
     fn plain_form(&self) -> Result<Accepted, ApiError> {
         check_accept(&self.call.parts.headers, OBJECT_TYPES)?;
-        Accepted::negotiate(&self.call.parts.headers, &self.call.query, false)
+        Accepted::negotiate(&self.call.parts.headers, &self.call.query, Offers::OTHER)
     }
 
     async fn read_other(&self, body: Body, api_version: &str, kind: &str) -> Result<Value, ApiError> {
