@@ -95,6 +95,8 @@ enum Command {
     Auth(commands::auth::Command),
     /// List events
     Events(commands::events::Args),
+    /// Diff the live version against a would-be applied version
+    Diff(commands::diff::Args),
     /// Apply a configuration to a resource by file name or stdin
     Apply(commands::apply::Args),
     /// Update fields of a resource
@@ -183,6 +185,7 @@ async fn on_cluster(session: &Session, command: Command) -> Result<()> {
         Command::Set(args) => commands::set::run(session, args).await,
         Command::Explain(args) => commands::explain::run(session, args).await,
         Command::Get(args) => commands::get::run(session, args).await,
+        Command::Diff(args) => commands::diff::run(session, args).await,
         Command::Edit(args) => commands::edit::run(session, args).await,
         Command::Delete(args) => commands::delete::run(session, args).await,
         Command::Rollout(args) => commands::rollout::run(session, args).await,

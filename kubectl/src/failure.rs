@@ -23,6 +23,14 @@ pub enum Failure {
     /// The command in the container ended with this code.
     #[error("command terminated with exit code {0}")]
     Command(u8),
+    /// A program that was asked ended with this code.
+    #[error("error: {name} ended with exit code {code}")]
+    Program {
+        /// Which.
+        name: String,
+        /// Its code.
+        code: u8,
+    },
     /// Several things failed, each in its own line.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Several(Vec<Failure>),
@@ -47,7 +55,7 @@ impl Failure {
     /// 1, or the code of the command in the container.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Command(code) => *code,
+            Self::Command(code) | Self::Program { code, .. } => *code,
             Self::Usage(_) | Self::Api(_) | Self::Connection(_) | Self::Plain(_) | Self::Silent | Self::Several(_) => 1,
         }
     }

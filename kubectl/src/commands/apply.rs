@@ -85,20 +85,57 @@ async fn server_side(session: &Session, args: &Args, format: Option<&Format>, lo
     if args.dry_run == DryRun::None {
         migrate(session, args, &object).await?;
     }
-    let path = format!(
-        "{}?fieldManager={}&force={}&fieldValidation={}{}",
-        object,
-        args.field_manager,
-        args.force_conflicts,
-        validation(&args.validate)?,
-        args.dry_run.query()
-    );
+    let merge = Merge { server_side: true, force: args.force_conflicts, field_manager: args.field_manager.clone() };
+    let applied = send_apply(session, &merge, &located, (&args.validate, args.dry_run)).await?;
+    report(format, &display(&located, &applied), "serverside-applied", args.dry_run, &applied)
+}
+
+/// How two configurations become one.
+#[derive(Debug)]
+pub struct Merge {
+    /// Whether the server does it.
+    pub server_side: bool,
+    /// Whether fields of other managers are taken over.
+    pub force: bool,
+    /// Who manages the fields that the server merges.
+    pub field_manager: String,
+}
+
+/// `fieldValidation` and `dryRun` of a write.
+type How<'a> = (&'a str, DryRun);
+
+fn query((validate, dry_run): How<'_>) -> Result<String> {
+    Ok(format!("fieldValidation={}{}", validation(validate)?, dry_run.query()))
+}
+
+async fn send_apply(session: &Session, merge: &Merge, located: &Located<'_>, how: How<'_>) -> Result<Value> {
+    let object = located.resource.object(&located.namespace, located.manifest.metadata("name"));
+    let path = format!("{object}?fieldManager={}&force={}&{}", merge.field_manager, merge.force, query(how)?);
     let applied = session.send(Method::PATCH, &path, "application/apply-patch+yaml", &located.manifest.object).await;
-    let applied = applied.map_err(|failure| match failure {
+    applied.map_err(|failure| match failure {
         Failure::Api(status) if status.reason == "Conflict" => Failure::usage(format!("{}\n{ADVICE}", status.message)),
         failure => failure,
-    })?;
-    report(format, &display(&located, &applied), "serverside-applied", args.dry_run, &applied)
+    })
+}
+
+/// The object as it is (null if it is not there) and as it would be after applying the manifest; nothing is stored.
+pub async fn merged(session: &Session, merge: &Merge, located: &mut Located<'_>) -> Result<(Value, Value)> {
+    let path = located.resource.object(&located.namespace, located.manifest.metadata("name"));
+    let live = match session.get(&path).await {
+        Err(failure) if failure.is_not_found() => Value::Null,
+        live => live?,
+    };
+    let how = ("warn", DryRun::Server);
+    let merged = if merge.server_side {
+        send_apply(session, merge, located, how).await?
+    } else if live.is_null() {
+        let path = located.resource.collection(Some(&located.namespace));
+        session.post(&format!("{path}?fieldManager={CLIENT_SIDE}&{}", query(how)?), &located.manifest.object).await?
+    } else {
+        forget(&mut located.manifest.object);
+        patch(session, how, located, &path, live.clone()).await?.0
+    };
+    Ok((live, merged))
 }
 
 /// What was applied by the client before is the applying manager's.
@@ -153,19 +190,25 @@ async fn client_side(
         );
     }
     let when = || format!("error when applying patch to \"{}\" from \"{source}\"", display(&located, modified));
-    match patch(session, args, &located, &path, live).await.map_err(|failure| failure.when(&when()))? {
+    let how = (args.validate.as_str(), args.dry_run);
+    match patch(session, how, &located, &path, live).await.map_err(|failure| failure.when(&when()))? {
         (object, true) => report(format, &display(&located, &object), "configured", args.dry_run, &object),
         (object, false) => report(format, &display(&located, &object), "unchanged", args.dry_run, &object),
     }
 }
 
-/// Puts the configuration itself into its annotation.
-fn remember(object: &mut Value) -> Result<()> {
+/// The configuration as it is compared: with annotations, but without what was applied last.
+fn forget(object: &mut Value) {
     if let Some(annotations) = object["metadata"].get_mut("annotations").and_then(Value::as_object_mut) {
         annotations.remove(LAST_APPLIED);
     } else {
         object["metadata"]["annotations"] = json!({});
     }
+}
+
+/// Puts the configuration itself into its annotation.
+fn remember(object: &mut Value) -> Result<()> {
+    forget(object);
     let text = format!("{}\n", serde_json::to_string(object)?);
     object["metadata"]["annotations"][LAST_APPLIED] = text.into();
     Ok(())
@@ -178,12 +221,8 @@ async fn create(
     located: &Located<'_>,
     source: &str,
 ) -> Result<()> {
-    let path = format!(
-        "{}?fieldManager={CLIENT_SIDE}&fieldValidation={}{}",
-        located.resource.collection(Some(&located.namespace)),
-        validation(&args.validate)?,
-        args.dry_run.query()
-    );
+    let collection = located.resource.collection(Some(&located.namespace));
+    let path = format!("{collection}?fieldManager={CLIENT_SIDE}&{}", query((&args.validate, args.dry_run))?);
     let object = &located.manifest.object;
     let created = match args.dry_run {
         DryRun::Client => object.clone(),
@@ -198,7 +237,7 @@ async fn create(
 /// Sends the difference; answers the object and whether anything changed.
 async fn patch(
     session: &Session,
-    args: &Args,
+    how: How<'_>,
     located: &Located<'_>,
     path: &str,
     mut live: Value,
@@ -207,11 +246,7 @@ async fn patch(
     let strategic = document.as_ref().filter(|document| document.patches_with(located.resource, STRATEGIC));
     let schema = strategic.and_then(|document| document.kind(located.resource));
     let content_type = if schema.is_some() { STRATEGIC } else { "application/merge-patch+json" };
-    let path_with_query = format!(
-        "{path}?fieldManager={CLIENT_SIDE}&fieldValidation={}{}",
-        validation(&args.validate)?,
-        args.dry_run.query()
-    );
+    let path_with_query = format!("{path}?fieldManager={CLIENT_SIDE}&{}", query(how)?);
     for attempt in 0.. {
         let original: Value = match live["metadata"]["annotations"][LAST_APPLIED].as_str() {
             Some(text) => serde_json::from_str(text)
@@ -224,7 +259,7 @@ async fn patch(
         match session.send(Method::PATCH, &path_with_query, content_type, &patch).await {
             Ok(object) => {
                 let changed = object["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"];
-                return Ok((object, changed || args.dry_run == DryRun::Server));
+                return Ok((object, changed || how.1 == DryRun::Server));
             }
             Err(failure) if failure.is_conflict() && attempt < CONFLICT_RETRIES => live = session.get(path).await?,
             Err(failure) => return Err(failure),

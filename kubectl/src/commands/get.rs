@@ -5,13 +5,13 @@ use http::Request;
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
-use api::jsonpath::{Path, print as cell_text};
 use crate::manifest::Files;
 use crate::output::table::{self, Options, Rows};
 use crate::output::{self, Format};
 use crate::resources::Resource;
 use crate::session::{AS_TABLE, Session};
 use crate::targets::{self, Named, Selection, Target, encode};
+use api::jsonpath::{Path, print as cell_text};
 
 /// Objects asked for at a time; the server answers long lists in such pages.
 const DEFAULT_CHUNK: u32 = 500;

@@ -9,11 +9,11 @@ use tokio::time::timeout;
 
 use crate::duration::{self, Limit};
 use crate::failure::{Failure, Result};
-use api::jsonpath::Template;
 use crate::manifest::Files;
 use crate::output;
 use crate::session::Session;
 use crate::targets::{self, Named, Selection, Target, encode};
+use api::jsonpath::Template;
 
 /// Between two looks for an object whose kind can't be watched by name before it exists.
 const RETRY: Duration = Duration::from_millis(200);

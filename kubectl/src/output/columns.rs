@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use crate::failure::{Failure, Result};
-use api::jsonpath::{Path, print};
 use crate::output::table::align;
+use api::jsonpath::{Path, print};
 
 /// Headings with their paths.
 #[derive(Debug)]
