@@ -43,6 +43,12 @@ impl<K: Kind> BuiltIn<K> {
     }
 
     fn malformed(&self, error: &str) -> ApiError {
+    fn decode_null_times(&self, bytes: &[u8]) -> Option<K::Object> {
+        let mut value = serde_json::from_slice(bytes).ok()?;
+        wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value).ok()?;
+        serde_json::from_value(value).ok()
+    }
+
         let ResourceInfo { kind, version, .. } = &self.info;
         ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
     }
@@ -97,7 +103,11 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError> {
-        match serde_json::from_slice::<K::Object>(bytes) {
+        // Times that were never set are stored as null, which not every type can hold; few objects have any.
+        let read = serde_json::from_slice::<K::Object>(bytes)
+            .map_err(|error| error.to_string())
+            .or_else(|error| self.decode_null_times(bytes).ok_or(error));
+        match read {
             Ok(object) => Ok(Box::new(object)),
             Err(error) => {
                 Err(ApiError::internal(format_args!("unable to decode a stored {}: {error}", self.info.kind)))

@@ -9,11 +9,10 @@ use api::quantity::Quantity;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::internal;
+use super::{internal, printing, wire};
 
 /// What upstream says of a negative number.
 pub const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
@@ -167,7 +166,7 @@ pub fn conditions(errors: &mut FieldErrors, path: &FieldPath, conditions: &[Cond
             let detail = "must be greater than or equal to zero";
             errors.push(FieldError::invalid(&at.child("observedGeneration"), generation, detail));
         }
-        if condition.last_transition_time.0 == Timestamp::UNIX_EPOCH {
+        if printing::seconds(&condition.last_transition_time) == wire::ZERO_TIME {
             errors.push(FieldError::required(&at.child("lastTransitionTime"), "must be set"));
         }
         let reason = at.child("reason");
@@ -467,11 +466,13 @@ mod tests {
             errors.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
         assert!(found(std::slice::from_ref(&good)).is_empty());
-        let odd = Condition { status: "Maybe".to_owned(), observed_generation: Some(-1), ..condition("Ready", "") };
+        let mut odd = Condition { status: "Maybe".to_owned(), observed_generation: Some(-1), ..condition("Ready", "") };
+        odd.last_transition_time.0 = wire::ZERO_TIME.parse().expect("a time");
         let expected = [
             "c[1].type: Duplicate value: \"Ready\"",
             "c[1].status: Unsupported value: \"Maybe\": supported values: \"False\", \"True\", \"Unknown\"",
             "c[1].observedGeneration: Invalid value: -1: must be greater than or equal to zero",
+            "c[1].lastTransitionTime: Required value: must be set",
             "c[1].reason: Required value: must be set",
         ];
         assert_eq!(found(&[good, odd]), expected);

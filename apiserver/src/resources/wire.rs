@@ -11,6 +11,9 @@ use super::schema::{self, Field, Presence, Shape, Type};
 const OPEN_API_SCHEMA: &str = "apiextensions.k8s.io/v1.JSONSchemaProps";
 const SCHEMA_OR_OTHER: [&str; 3] = ["items", "additionalProperties", "additionalItems"];
 
+/// What Go holds for a time that was never set; written as null.
+pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
+
 /// Up to here every whole number is a float of its own.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
@@ -84,6 +87,7 @@ fn canonical_schemas(ty: &Type, value: &mut Value) {
 fn canonical_value(shape: &Shape, value: &mut Value) {
     match (shape, value) {
         (Shape::Float, value) => whole_number(value),
+        (Shape::Time, value) if *value == ZERO_TIME => *value = Value::Null,
         (Shape::Struct(at), Value::Object(fields)) => canonical_struct(schema::at(*at), fields),
         (Shape::List(inner), Value::Array(items)) => items.iter_mut().for_each(|item| canonical_value(inner, item)),
         (Shape::Map(inner), Value::Object(entries)) => {

@@ -7,6 +7,10 @@ use serde_json::{Map, Value};
 
 use super::super::schema::{self, Field, Presence, Shape, Type};
 
+/// The one type whose time can't be absent in its typed form; there it is the one that Go writes as null.
+const CONDITION: &str = "meta/v1.Condition";
+const TRANSITION: &str = "lastTransitionTime";
+
 /// Why an object can't be read; the text is what Go's decoder says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -33,6 +37,9 @@ pub fn accept(api_version: &str, kind: &str, value: &mut Value) -> Result<(), De
 }
 
 fn accept_struct(ty: &Type, fields: &mut Map<String, Value>, path: &mut Vec<&'static str>) -> Result<(), DecodeError> {
+    if ty.name == CONDITION && fields.get(TRANSITION).is_none_or(Value::is_null) {
+        fields.insert(TRANSITION.to_owned(), Value::from(super::ZERO_TIME));
+    }
     for field in &ty.fields {
         let Some(value) = fields.get_mut(field.name) else { continue };
         if value.is_null() {

@@ -10,7 +10,7 @@ use serde::ser::{Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, 
 use serde_json::{Error, Map, Value};
 
 use super::super::schema::{self, Field, Presence, Shape, Type};
-use super::{canonical_struct, zero};
+use super::{ZERO_TIME, canonical_struct, zero};
 
 thread_local! {
     /// Where objects are written before their size is known; kept, so that it does not grow anew for each.
@@ -107,8 +107,15 @@ impl<'a> Serializer for Writer<'a> {
     scalars!(
         serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64, serialize_u8: u8,
         serialize_u16: u16, serialize_u32: u32, serialize_u64: u64, serialize_f32: f32, serialize_char: char,
-        serialize_str: &str, serialize_bytes: &[u8]
+        serialize_bytes: &[u8]
     );
+
+    fn serialize_str(self, value: &str) -> Result<(), Error> {
+        match self.form {
+            Form::Shape(Shape::Time) if value == ZERO_TIME => self.serialize_unit(),
+            Form::Unknown | Form::Type(_) | Form::Shape(_) => self.plain(value),
+        }
+    }
 
     fn serialize_f64(self, value: f64) -> Result<(), Error> {
         match super::as_whole(value) {
@@ -426,6 +433,26 @@ mod tests {
         let decoded = row.decode(json!({"metadata": {"name": "ks.g.io"}, "spec": spec}));
         let text = String::from_utf8(decoded.expect("decoded").to_bytes().to_vec()).expect("text");
         assert!(text.contains(r#""maximum":10,"#) && text.contains(r#""multipleOf":0.5"#), "{text}");
+    }
+
+    #[test]
+    fn a_time_that_was_never_set_is_null() {
+        let rows = table();
+        let row = rows.iter().find(|row| row.info().kind == "PodDisruptionBudget").expect("a kind with conditions");
+        for given in [
+            json!({"type": "A"}),
+            json!({"type": "A", "lastTransitionTime": null}),
+            json!({"type": "A", "lastTransitionTime": ZERO_TIME}),
+        ] {
+            let decoded = row.decode(json!({"metadata": {"name": "a"}, "status": {"conditions": [given]}}));
+            let object = decoded.expect("decoded");
+            let shown = json!({"type": "A", "status": "", "reason": "", "message": "", "lastTransitionTime": null});
+            assert_eq!(object.to_value()["status"]["conditions"][0], shown);
+            let text = object.to_bytes();
+            assert_eq!(String::from_utf8_lossy(&text), String::from_utf8_lossy(&object::encode(&object.to_value())));
+            let again = row.decode_stored(&text).expect("stored");
+            assert_eq!(again.to_bytes(), text);
+        }
     }
 
     #[test]
