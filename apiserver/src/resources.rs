@@ -291,6 +291,10 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
     }
+    /// Why and in what words a row of a Table shows something that has come to its end: a reason and a message.
+    fn completion(_: &Self::Object) -> Option<(&'static str, &'static str)> {
+        None
+    }
     /// Seconds that a deleted object has to end by itself, given the client's wish; none where objects go at once.
     fn grace_period(_: &Self::Object, _requested: Option<i64>) -> Option<i64> {
         None
@@ -392,6 +396,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_deletion(&self, object: &mut dyn Object) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
+    /// See [`Kind::completion`].
+    fn completion(&self, _object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        None
+    }
     /// See [`Kind::reset_fields`].
     fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str];
     /// The type of the objects for field ownership and apply. A kind that was defined at run time keeps a

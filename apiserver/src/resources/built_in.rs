@@ -220,6 +220,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     }
 
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
+    fn completion(&self, object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        K::completion(self.own(object))
+    }
+
         K::grace_period(self.own(object), requested)
     }
 

@@ -164,8 +164,29 @@ impl Kind for Pod {
         columns::columns()
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
-        pod_spec::warnings(&FieldPath::root("spec"), new.spec.as_ref())
+    fn completion(object: &Object) -> Option<(&'static str, &'static str)> {
+        match object.status.as_ref().and_then(|status| status.phase.as_deref()) {
+            Some("Succeeded") => Some(("Succeeded", "The pod has completed successfully.")),
+            Some("Failed") => Some(("Failed", "The pod failed.")),
+            _ => None,
+        }
+    }
+
+    /// Of new pods only: pods are written too often for that.
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        if old.is_some() {
+            return Vec::new();
+        }
+        let mut warnings = Vec::new();
+        let wrong = api::names::is_dns1123_label(new.metadata.name.as_deref().unwrap_or_default());
+        if !wrong.is_empty() {
+            warnings.push(format!(
+                "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label is recommended: [{}]",
+                wrong.join(" ")
+            ));
+        }
+        warnings.extend(pod_spec::pod_warnings(&new.metadata, new.spec.as_ref()));
+        warnings
     }
 }
 

@@ -114,7 +114,7 @@ pub fn age(meta: &ObjectMeta, now: Timestamp) -> Value {
 /// How long ago something happened; `<unknown>` if it did not.
 pub fn since(time: Option<Timestamp>, now: Timestamp) -> String {
     match time {
-        Some(time) => human_duration(now.as_second() - time.as_second()),
+        Some(time) => human_duration(now.duration_since(time).as_secs()),
         None => "<unknown>".to_owned(),
     }
 }

@@ -73,6 +73,12 @@ impl Tables<'_> {
             Include::Metadata => super::metadata_only(bytes, self.api_version),
             Include::Object => super::served_value(self.strategy, bytes)?,
         };
-        Ok((self.strategy.table_rank(object.as_ref()), json!({"cells": cells, "object": shown})))
+        let mut row = Map::from_iter([("cells".to_owned(), Value::from(cells))]);
+        if let Some((reason, message)) = self.strategy.completion(object.as_ref()) {
+            let condition = json!({"type": "Completed", "status": "True", "reason": reason, "message": message});
+            row.insert("conditions".to_owned(), json!([condition]));
+        }
+        row.insert("object".to_owned(), shown);
+        Ok((self.strategy.table_rank(object.as_ref()), Value::Object(row)))
     }
 }
