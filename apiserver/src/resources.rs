@@ -84,6 +84,7 @@ use crate::cache::SelectableField;
 use crate::object::Object;
 use crate::write::managed_fields::{Node, sparse};
 
+use crate::write::metadata::MetadataCheck;
 /// A subresource that a kind serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subresource {
@@ -239,6 +240,8 @@ pub trait Kind: Send + Sync + 'static {
     /// Whether PUT works without a resourceVersion.
     const UNCONDITIONAL_UPDATE: bool = true;
     /// See [`ResourceInfo::subresources`].
+    /// What upstream's own check of an update of this kind looks at in the metadata, in its order.
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change];
     const SUBRESOURCES: &'static [Subresource] = &[];
     /// See [`ResourceInfo::fields`].
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[];
@@ -381,6 +384,10 @@ pub trait Strategy: Send + Sync + 'static {
     /// See [`Kind::UNCONDITIONAL_UPDATE`].
     fn unconditional_update(&self) -> bool;
     /// Headings of the Table format.
+    /// See [`Kind::METADATA_ON_UPDATE`].
+    fn metadata_on_update(&self) -> &'static [MetadataCheck] {
+        &[MetadataCheck::Change]
+    }
     fn columns(&self) -> &[Column];
     /// Cells of one stored object.
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;

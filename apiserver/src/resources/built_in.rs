@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, wire};
 use crate::cache::SelectableField;
 use crate::object::{self, Object};
+use crate::write::metadata::MetadataCheck;
 
 /// A kind of the table, ready for the handlers.
 pub struct BuiltIn<K: Kind> {
@@ -42,13 +43,13 @@ impl<K: Kind> BuiltIn<K> {
         object::downcast_mut(object).expect("a strategy gets objects of its own kind")
     }
 
-    fn malformed(&self, error: &str) -> ApiError {
     fn decode_null_times(&self, bytes: &[u8]) -> Option<K::Object> {
         let mut value = serde_json::from_slice(bytes).ok()?;
         wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value).ok()?;
         serde_json::from_value(value).ok()
     }
 
+    fn malformed(&self, error: &str) -> ApiError {
         let ResourceInfo { kind, version, .. } = &self.info;
         ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
     }
@@ -203,6 +204,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::UNCONDITIONAL_UPDATE
     }
 
+    fn metadata_on_update(&self) -> &'static [MetadataCheck] {
+        K::METADATA_ON_UPDATE
+    }
+
     fn columns(&self) -> &[Column] {
         &self.columns.columns
     }
@@ -215,15 +220,15 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::table_rank(self.own(object))
     }
 
+    fn completion(&self, object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        K::completion(self.own(object))
+    }
+
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }
 
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
-    fn completion(&self, object: &dyn Object) -> Option<(&'static str, &'static str)> {
-        K::completion(self.own(object))
-    }
-
         K::grace_period(self.own(object), requested)
     }
 

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::ConfigMap as Object;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Column, Columns, Kind};
+use super::{Column, Columns, Kind, MetadataCheck};
 
 /// Bytes that the values of a ConfigMap or Secret may have together.
 pub const MAX_DATA: usize = 1024 * 1024;
@@ -22,6 +22,7 @@ const DATA: Column = printing::text(
 impl Kind for ConfigMap {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["cm"];
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks};
+use super::{Columns, Kind, MetadataCheck, checks};
 
 /// See the module.
 pub struct Endpoints;
@@ -16,6 +16,7 @@ impl Kind for Endpoints {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["ep"];
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
     const DEPRECATION: Option<&'static str> =
         Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
 

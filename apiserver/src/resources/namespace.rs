@@ -6,7 +6,8 @@ use k8s_openapi::api::core::v1::{Namespace as Object, NamespaceSpec, NamespaceSt
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, name_or_prefix};
+use super::{Columns, Kind, MetadataCheck, Subresource, name_or_prefix};
+use crate::write::metadata;
 
 /// See the module.
 pub struct Namespace;
@@ -22,6 +23,7 @@ impl Kind for Namespace {
         &[("status.phase", &["/status/phase"]), ("name", &["/metadata/name"])];
     const RETURNS_DELETED: bool = true;
     const DELETE_COLLECTION: bool = false;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let status = object.status.get_or_insert_default();
@@ -61,22 +63,17 @@ impl Kind for Namespace {
     }
 
     fn validate(object: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec").child("finalizers");
-        for (i, name) in object.spec.iter().flat_map(|spec| spec.finalizers.iter().flatten()).enumerate() {
-            let path = path.index(i);
-            errors.push_invalid(&path, name, names::qualified_name(name));
-            if !name.contains('/') && name != FINALIZER {
-                let detail = "name is neither a standard finalizer name nor is it fully qualified";
-                errors.push(FieldError::invalid(&path, name, detail));
-            }
-        }
-        errors
+        finalizers(object, |path, _| path.clone())
+    }
+
+    fn validate_update(new: &Object, _old: &Object) -> FieldErrors {
+        finalizers(new, FieldPath::index)
     }
 
     fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let path = FieldPath::root("status").child("phase");
+        // Upstream's path.
+        let path = FieldPath::root("status").child("Phase");
         let phase = new.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
         match (new.metadata.deletion_timestamp.is_some(), phase) {
             (true, phase) if phase != "Terminating" => {
@@ -110,6 +107,21 @@ impl Kind for Namespace {
     }
 }
 
+/// Upstream says of new namespaces that some finalizer is wrong, of others which one.
+fn finalizers(object: &Object, at: impl Fn(&FieldPath, usize) -> FieldPath) -> FieldErrors {
+    let mut errors = FieldErrors::new();
+    let list = FieldPath::root("spec").child("finalizers");
+    for (i, name) in object.spec.iter().flat_map(|spec| spec.finalizers.iter().flatten()).enumerate() {
+        let path = at(&list, i);
+        errors.push_invalid(&path, name, names::qualified_name(name));
+        if !name.contains('/') && !metadata::is_standard_finalizer(name) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(&path, name, detail));
+        }
+    }
+    errors
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,7 +143,9 @@ mod tests {
     #[test]
     fn finalizers_are_qualified() {
         let wrong = namespace(json!({"spec": {"finalizers": ["kubernetes", "example.org/f", "nonsense"]}}));
-        let message = "spec.finalizers[2]: Invalid value: \"nonsense\": name is neither a standard finalizer name nor is it fully qualified";
-        assert_eq!(Namespace::validate(&wrong).to_string(), message);
+        let message =
+            "Invalid value: \"nonsense\": name is neither a standard finalizer name nor is it fully qualified";
+        assert_eq!(Namespace::validate(&wrong).to_string(), format!("spec.finalizers: {message}"));
+        assert_eq!(Namespace::validate_update(&wrong, &wrong).to_string(), format!("spec.finalizers[2]: {message}"));
     }
 }

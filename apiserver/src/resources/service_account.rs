@@ -4,7 +4,7 @@ use api::field::FieldErrors;
 use k8s_openapi::api::core::v1::ServiceAccount as Object;
 
 use super::printing;
-use super::{Columns, Kind, Subresource};
+use super::{Columns, Kind, MetadataCheck, Subresource};
 
 /// See the module.
 pub struct ServiceAccount;
@@ -14,6 +14,7 @@ impl Kind for ServiceAccount {
     const SHORT_NAMES: &'static [&'static str] = &["sa"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Token];
     const RETURNS_DELETED: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
 
     fn prepare_for_create(object: &mut Object) {
         drop_unnamed_secrets(object);

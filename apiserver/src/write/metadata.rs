@@ -16,8 +16,14 @@ use crate::resources::{ResourceInfo, internal};
 const GENERATED_PREFIX_MAX: usize = 58;
 const SUFFIX: usize = 5;
 const ANNOTATIONS_MAX: usize = 256 * 1024;
-/// Groups of servers whose kinds may have finalizers of any name.
-const LENIENT_GROUPS: [&str; 2] = ["apiextensions.k8s.io", "apiregistration.k8s.io"];
+/// Groups whose kinds may have finalizers of any name: upstream checks them with the rules for all kinds of all servers.
+const LENIENT_GROUPS: [&str; 5] = [
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "coordination.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
 const STANDARD_FINALIZERS: [&str; 3] = [finalizers::KUBERNETES, finalizers::ORPHAN, finalizers::FOREGROUND];
 
 /// Puts the request's namespace into an object that names none; refuses another one.
@@ -92,9 +98,7 @@ pub fn carry_over(new: &mut ObjectMeta, old: &ObjectMeta) {
 /// Everything that is wrong with the metadata of an object; `name_rule` answers what is wrong with a name or a prefix.
 pub fn validate(meta: &ObjectMeta, info: &ResourceInfo, name_rule: &dyn Fn(&str, bool) -> Vec<String>) -> FieldErrors {
     let mut errors = validate_at(&FieldPath::root("metadata"), meta, info.namespaced, name_rule);
-    if !info.custom && !LENIENT_GROUPS.contains(&info.group.as_str()) {
-        standard_finalizers(meta, &FieldPath::root("metadata").child("finalizers"), &mut errors);
-    }
+    standard_finalizers(meta, info, &mut errors);
     errors
 }
 
@@ -128,9 +132,37 @@ fn validate_at(
     errors
 }
 
-/// As [`validate`], for objects whose name can't change any more.
-pub fn validate_named(meta: &ObjectMeta, info: &ResourceInfo) -> FieldErrors {
-    validate(meta, info, &|name, _| path_segment(name))
+/// What a kind's own check of an update looks at in the metadata; all kinds are looked at before that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataCheck {
+    /// What changed.
+    Change,
+    /// All of it, as if the object were new.
+    Whole,
+}
+
+/// Everything that is wrong with the metadata of an updated object: what every kind is checked for, then what its own
+/// checks look at, so that what is wrong stands there as often as upstream says it.
+pub fn validate_updated(
+    (new, old): (&ObjectMeta, &ObjectMeta),
+    info: &ResourceInfo,
+    checks: &[MetadataCheck],
+    name_rule: &dyn Fn(&str, bool) -> Vec<String>,
+) -> FieldErrors {
+    let path = FieldPath::root("metadata");
+    let mut errors = validate_at(&path, new, info.namespaced, &|name, _| path_segment(name));
+    let changes = validate_update(new, old);
+    errors.extend(changes.clone());
+    for check in checks {
+        match check {
+            MetadataCheck::Change => {
+                errors.extend(changes.clone());
+                standard_finalizers(new, info, &mut errors);
+            }
+            MetadataCheck::Whole => errors.extend(validate(new, info, name_rule)),
+        }
+    }
+    errors
 }
 
 fn validate_namespace(meta: &ObjectMeta, namespaced: bool, path: &FieldPath, errors: &mut FieldErrors) {
@@ -164,20 +196,18 @@ fn validate_common(meta: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors
 
 fn validate_owners(owners: &[OwnerReference], path: &FieldPath, errors: &mut FieldErrors) {
     let mut controller: Option<&OwnerReference> = None;
-    let mut two_controllers = None;
     for owner in owners {
         validate_owner(owner, path, errors);
-        if owner.controller == Some(true) {
-            match controller {
-                Some(first) => two_controllers = two_controllers.or(Some((first, owner))),
-                None => controller = Some(owner),
-            }
+        if owner.controller != Some(true) {
+            continue;
         }
-    }
-    if let Some((first, second)) = two_controllers {
+        let Some(first) = controller else {
+            controller = Some(owner);
+            continue;
+        };
         let detail = format!(
             "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
-            first.kind, first.name, second.kind, second.name
+            first.kind, first.name, owner.kind, owner.name
         );
         errors.push(internal::invalid_list(path, "meta/v1.OwnerReference", owners, &detail));
     }
@@ -193,9 +223,9 @@ fn validate_owner(owner: &OwnerReference, path: &FieldPath, errors: &mut FieldEr
             errors.push(FieldError::invalid(&path.child(name), value, "must not be empty"));
         }
     }
-    if owner.kind == "Event" && group.is_empty() {
-        let detail = format!("/{version}, Kind=Event is disallowed from being an owner");
-        errors.push(internal::invalid(path, "meta/v1.OwnerReference", owner, &detail));
+    if owner.kind == "Event" && group.is_empty() && version == "v1" {
+        let detail = "/v1, Kind=Event is disallowed from being an owner";
+        errors.push(internal::invalid(path, "meta/v1.OwnerReference", owner, detail));
     }
 }
 
@@ -211,9 +241,13 @@ fn validate_finalizers(names: &[String], path: &FieldPath, errors: &mut FieldErr
 }
 
 /// Finalizers of Kubernetes' own kinds are standard ones or belong to a domain.
-fn standard_finalizers(meta: &ObjectMeta, path: &FieldPath, errors: &mut FieldErrors) {
+fn standard_finalizers(meta: &ObjectMeta, info: &ResourceInfo, errors: &mut FieldErrors) {
+    if info.custom || LENIENT_GROUPS.contains(&info.group.as_str()) {
+        return;
+    }
+    let path = FieldPath::root("metadata").child("finalizers");
     for (i, name) in meta.finalizers.iter().flatten().enumerate() {
-        if qualified_name(name).is_empty() && !name.contains('/') && !is_standard_finalizer(name) {
+        if !name.contains('/') && !is_standard_finalizer(name) {
             let detail = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(FieldError::invalid(&path.index(i), name, detail));
         }
@@ -226,7 +260,7 @@ pub fn is_standard_finalizer(name: &str) -> bool {
 }
 
 /// Everything that is wrong with a change of metadata.
-pub fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
+fn validate_update(new: &ObjectMeta, old: &ObjectMeta) -> FieldErrors {
     let path = FieldPath::root("metadata");
     let mut errors = FieldErrors::new();
     if old.deletion_timestamp.is_some() {
@@ -302,6 +336,9 @@ mod tests {
             ]
         );
         assert_eq!(messages(finalizers("example.org/f")), [""; 0]);
+        let malformed = messages(finalizers("a b"));
+        assert!(malformed[0].starts_with("metadata.finalizers: Invalid value: \"a b\": name part must consist of"));
+        assert!(malformed[1].starts_with("metadata.finalizers[0]: Invalid value: \"a b\": name is neither a standard"));
         let owner = OwnerReference {
             api_version: "v1".into(),
             kind: "Pod".into(),
@@ -314,6 +351,16 @@ mod tests {
         let controller = OwnerReference { uid: "u".into(), controller: Some(true), ..owner };
         let two = ObjectMeta { owner_references: Some(vec![controller.clone(), controller]), ..ObjectMeta::default() };
         assert!(messages(two)[0].ends_with("Found \"true\" in references for Pod/p and Pod/p"));
+        let event = |version: &str| OwnerReference {
+            api_version: version.into(),
+            kind: "Event".into(),
+            name: "e".into(),
+            uid: "u".into(),
+            ..OwnerReference::default()
+        };
+        let owned = |owner| messages(ObjectMeta { owner_references: Some(vec![owner]), ..ObjectMeta::default() });
+        assert!(owned(event("v1"))[0].ends_with("/v1, Kind=Event is disallowed from being an owner"));
+        assert_eq!(owned(event("v2")), [""; 0]);
     }
 
     #[test]
@@ -329,6 +376,22 @@ mod tests {
                 .to_string()
                 .ends_with("found new finalizers []string{\"a.org/new\"}")
         );
+    }
+
+    #[test]
+    fn an_update_is_checked_as_often_as_upstream_does() {
+        use MetadataCheck::{Change, Whole};
+        let old = ObjectMeta { name: Some("a".into()), namespace: Some("n".into()), ..ObjectMeta::default() };
+        let labels = Some(BTreeMap::from([("a".to_owned(), "b c".to_owned())]));
+        let new = ObjectMeta { labels, ..old.clone() };
+        let table: [(&[MetadataCheck], usize); 4] = [(&[], 2), (&[Change], 3), (&[Change, Whole], 4), (&[Whole], 3)];
+        for (checks, count) in table {
+            let errors = validate_updated((&new, &old), &info(), checks, &|name, _| path_segment(name));
+            assert_eq!(errors.len(), count, "{checks:?}");
+        }
+        let new = ObjectMeta { labels: None, finalizers: Some(vec!["plain".into()]), ..new };
+        let found = |checks| validate_updated((&new, &old), &info(), checks, &|name, _| path_segment(name)).len();
+        assert_eq!((found(&[]), found(&[Change, Whole])), (0, 2), "only a kind's own checks know standard finalizers");
     }
 
     #[test]

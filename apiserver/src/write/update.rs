@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::claims::Claim;
+use super::metadata::MetadataCheck;
 use super::patch::{Patch, PatchType};
 use super::quota::{self, Charges};
 use super::{Change, Committed, Decision, Place, Stored, Wanted, commit, create, deletion, metadata, tracking};
@@ -205,10 +206,13 @@ impl Update<'_> {
 
     fn validate(&self, new: &dyn Object, old: &dyn Object) -> Result<(), ApiError> {
         let at = &self.at;
-        let mut errors = metadata::validate_named(new.metadata(), at.info());
-        let changes = metadata::validate_update(new.metadata(), old.metadata());
-        errors.extend(changes.clone());
-        errors.extend(changes);
+        let checks = match at.subresource {
+            Some(Subresource::Status | Subresource::Finalize) => &[MetadataCheck::Change],
+            Some(_) | None => at.strategy.metadata_on_update(),
+        };
+        let name_rule = |name: &str, prefix: bool| at.strategy.validate_name(name, prefix);
+        let metas = (new.metadata(), old.metadata());
+        let mut errors = metadata::validate_updated(metas, at.info(), checks, &name_rule);
         errors.extend(match at.subresource {
             Some(Subresource::Status) => at.strategy.validate_status_update(new, old),
             Some(Subresource::Finalize) | None => at.strategy.validate_update(new, old),
