@@ -62,6 +62,7 @@ mod storage_class;
 mod table;
 mod validating_admission_policy;
 mod volume_attributes_class;
+mod volume_sources;
 pub mod webhook_address;
 pub mod webhook_configuration;
 pub mod wire;
@@ -83,8 +84,8 @@ use crate::authn::User;
 use crate::cache::SelectableField;
 use crate::object::Object;
 use crate::write::managed_fields::{Node, sparse};
-
 use crate::write::metadata::MetadataCheck;
+
 /// A subresource that a kind serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subresource {
@@ -239,9 +240,9 @@ pub trait Kind: Send + Sync + 'static {
     const DELETE_COLLECTION: bool = true;
     /// Whether PUT works without a resourceVersion.
     const UNCONDITIONAL_UPDATE: bool = true;
-    /// See [`ResourceInfo::subresources`].
     /// What upstream's own check of an update of this kind looks at in the metadata, in its order.
     const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change];
+    /// See [`ResourceInfo::subresources`].
     const SUBRESOURCES: &'static [Subresource] = &[];
     /// See [`ResourceInfo::fields`].
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[];
@@ -290,13 +291,13 @@ pub trait Kind: Send + Sync + 'static {
     fn table_rank(_: &Self::Object) -> i64 {
         0
     }
-    /// Warnings for a create or update (`Warning: 299`), as upstream words them.
-    fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
-        Vec::new()
-    }
     /// Why and in what words a row of a Table shows something that has come to its end: a reason and a message.
     fn completion(_: &Self::Object) -> Option<(&'static str, &'static str)> {
         None
+    }
+    /// Warnings for a create or update (`Warning: 299`), as upstream words them.
+    fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
+        Vec::new()
     }
     /// Seconds that a deleted object has to end by itself, given the client's wish; none where objects go at once.
     fn grace_period(_: &Self::Object, _requested: Option<i64>) -> Option<i64> {
@@ -383,17 +384,21 @@ pub trait Strategy: Send + Sync + 'static {
     fn delete_collection(&self) -> bool;
     /// See [`Kind::UNCONDITIONAL_UPDATE`].
     fn unconditional_update(&self) -> bool;
-    /// Headings of the Table format.
     /// See [`Kind::METADATA_ON_UPDATE`].
     fn metadata_on_update(&self) -> &'static [MetadataCheck] {
         &[MetadataCheck::Change]
     }
+    /// Headings of the Table format.
     fn columns(&self) -> &[Column];
     /// Cells of one stored object.
     fn cells(&self, object: &dyn Object, now: Timestamp) -> Vec<Value>;
     /// See [`Kind::table_rank`].
     fn table_rank(&self, _object: &dyn Object) -> i64 {
         0
+    }
+    /// See [`Kind::completion`].
+    fn completion(&self, _object: &dyn Object) -> Option<(&'static str, &'static str)> {
+        None
     }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
@@ -403,10 +408,6 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_deletion(&self, object: &mut dyn Object) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
-    /// See [`Kind::completion`].
-    fn completion(&self, _object: &dyn Object) -> Option<(&'static str, &'static str)> {
-        None
-    }
     /// See [`Kind::reset_fields`].
     fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str];
     /// The type of the objects for field ownership and apply. A kind that was defined at run time keeps a

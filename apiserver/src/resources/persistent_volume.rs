@@ -1,5 +1,7 @@
 //! PersistentVolume: storage that exists. Its source never changes.
 
+mod source;
+
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::core::v1::{
@@ -7,13 +9,17 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::Value;
 
-use super::pod_spec::{SourceRef, host_path, node_selector};
+use super::pod_spec::{node_selector, old_labels_of_term};
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, internal};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, internal};
 
 /// See the module.
 pub struct PersistentVolume;
 
+/// The annotation that `storageClassName` replaced, of volumes and claims.
+pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+/// What is said of it.
+pub const OLD_CLASS: &str = "metadata.annotations[volume.beta.kubernetes.io/storage-class]: deprecated since v1.8; use \"storageClassName\" attribute instead";
 const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
 impl Kind for PersistentVolume {
@@ -21,6 +27,7 @@ impl Kind for PersistentVolume {
     const SHORT_NAMES: &'static [&'static str] = &["pv"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const RETURNS_DELETED: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         let status = object.status.get_or_insert_default();
@@ -55,12 +62,15 @@ impl Kind for PersistentVolume {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        validate_spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default(), name);
         errors
     }
 
+    /// Upstream says twice what is wrong with the volume itself.
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
+        errors.extend(errors.clone());
         let path = FieldPath::root("spec");
         let (mut new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         // A secret for growing may be named later.
@@ -69,10 +79,7 @@ impl Kind for PersistentVolume {
         {
             new.controller_expand_secret_ref = None;
         }
-        let sources = |spec: &PersistentVolumeSpec| -> Vec<(&'static str, Value)> {
-            SourceRef::of_persistent_volume(spec).into_iter().map(|source| (source.name, source.fields)).collect()
-        };
-        if sources(&new) != sources(&old) {
+        if source::of(&new) != source::of(&old) {
             let difference = internal::source_difference(&old, &new);
             let detail = format!("spec.persistentvolumesource is immutable after creation\n{difference}");
             errors.push(FieldError::forbidden(&path.child("persistentvolumesource"), detail));
@@ -88,6 +95,25 @@ impl Kind for PersistentVolume {
             errors.push(FieldError::forbidden(&path.child("volumeAttributesClassName"), detail));
         }
         errors
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let path = FieldPath::root("spec");
+        if new.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(CLASS_ANNOTATION)) {
+            warnings.push(OLD_CLASS.to_owned());
+        }
+        let Some(spec) = &new.spec else { return warnings };
+        if spec.persistent_volume_reclaim_policy.as_deref() == Some("Recycle") {
+            warnings.push("spec.persistentVolumeReclaimPolicy: The Recycle reclaim policy is deprecated. Instead, the recommended approach is to use dynamic provisioning.".to_owned());
+        }
+        let required = spec.node_affinity.as_ref().and_then(|affinity| affinity.required.as_ref());
+        let terms = path.child("nodeAffinity").child("required").child("nodeSelectorTerms");
+        for (i, term) in required.iter().flat_map(|selector| &selector.node_selector_terms).enumerate() {
+            old_labels_of_term(&mut warnings, &terms.index(i), term);
+        }
+        warnings.extend(source::warnings(&path, spec));
+        warnings
     }
 
     fn columns() -> Columns<Object> {
@@ -139,6 +165,8 @@ impl Kind for PersistentVolume {
                     .claim_ref
                     .map(|claim| format!("{}/{}", claim.namespace.unwrap_or_default(), claim.name.unwrap_or_default()));
                 let capacity = spec.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+                let annotations = object.metadata.annotations.as_ref();
+                let class = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).cloned().or(spec.storage_class_name);
                 vec![
                     printing::name(&object.metadata),
                     Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_else(|| "0".to_owned())),
@@ -146,7 +174,7 @@ impl Kind for PersistentVolume {
                     Value::from(spec.persistent_volume_reclaim_policy.unwrap_or_default()),
                     Value::from(phase),
                     Value::from(claim.unwrap_or_default()),
-                    Value::from(spec.storage_class_name.unwrap_or_default()),
+                    Value::from(class.unwrap_or_default()),
                     Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
                     Value::from(status.reason.unwrap_or_default()),
                     printing::age(&object.metadata, now),
@@ -176,7 +204,7 @@ pub fn access_mode_errors(errors: &mut FieldErrors, path: &FieldPath, modes: &[S
     }
 }
 
-fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpec) {
+fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpec, name: &str) {
     let modes = spec.access_modes.as_deref().unwrap_or_default();
     if modes.is_empty() {
         errors.push(FieldError::required(&path.child("accessModes"), ""));
@@ -190,13 +218,12 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
         errors.push(checks::unsupported(&path.child("capacity"), &spec.capacity, &["storage"]));
     }
     for (resource, amount) in &capacity {
-        let amount = checks::quantity(amount);
+        let (path, amount) = (path.child("capacity").key(resource), checks::quantity(amount));
+        if amount.value() < 0 {
+            errors.push(FieldError::invalid(&path, amount.value(), "must be a valid resource quantity"));
+        }
         if amount.is_zero() || amount.is_negative() {
-            errors.push(FieldError::invalid(
-                &path.child("capacity").key(resource),
-                amount.to_string(),
-                "must be greater than zero",
-            ));
+            errors.push(FieldError::invalid(&path, amount.to_string(), "must be greater than zero"));
         }
     }
     let policy = spec.persistent_volume_reclaim_policy.as_deref().unwrap_or_default();
@@ -209,7 +236,7 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
         Some(None) => errors.push(FieldError::required(&required, "must specify required node constraints")),
         None => {}
     }
-    source(errors, path, spec);
+    source::validate(errors, path, spec, name);
     let root = |source: &HostPathVolumeSource| source.path.split('/').all(|part| matches!(part, "" | "."));
     if spec.host_path.as_ref().is_some_and(root) && policy == "Recycle" {
         let detail = "may not be 'recycle' for a hostPath mount of '/'";
@@ -232,29 +259,6 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVo
             let detail = "has to be specified when using volumeAttributesClassName";
             errors.push(FieldError::required(&path.child("csi"), detail));
         }
-    }
-}
-
-fn source(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeSpec) {
-    let sources = SourceRef::of_persistent_volume(spec);
-    for (i, source) in sources.iter().enumerate() {
-        if i > 0 {
-            errors.push(FieldError::forbidden(&path.child(source.name), "may not specify more than 1 volume type"));
-            continue;
-        }
-        source.check_required(errors, path);
-        if let (Some(path_source), "hostPath") = (&spec.host_path, source.name) {
-            host_path(errors, &path.child("hostPath"), path_source);
-        }
-        if let (Some(csi), "csi") = (&spec.csi, source.name) {
-            checks::required(errors, &path.child("csi").child("volumeHandle"), &csi.volume_handle);
-        }
-        if source.name == "local" && spec.node_affinity.is_none() {
-            errors.push(FieldError::required(&path.child("nodeAffinity"), "Local volume requires node affinity"));
-        }
-    }
-    if sources.is_empty() {
-        errors.push(FieldError::required(path, "must specify a volume type"));
     }
 }
 

@@ -8,20 +8,20 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::api::core::v1::{TypedLocalObjectReference, TypedObjectReference};
 use serde_json::Value;
 
-use super::persistent_volume::{access_mode_errors, access_modes};
+use super::persistent_volume::{CLASS_ANNOTATION, OLD_CLASS, access_mode_errors, access_modes};
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, internal};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, internal, pod_spec};
 
 /// See the module.
 pub struct PersistentVolumeClaim;
-
-const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 impl Kind for PersistentVolumeClaim {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["pvc"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const RETURNS_DELETED: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] =
+        &[MetadataCheck::Whole, MetadataCheck::Change, MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         let status = object.status.get_or_insert_default();
@@ -33,12 +33,16 @@ impl Kind for PersistentVolumeClaim {
 
     fn prepare_for_create(object: &mut Object) {
         object.status = Some(PersistentVolumeClaimStatus { phase: Some("Pending".to_owned()), ..Default::default() });
-        agree_on_sources(object.spec.get_or_insert_default());
+        let spec = object.spec.get_or_insert_default();
+        drop_foreign_sources(spec, None);
+        agree_on_sources(spec);
     }
 
     fn prepare_for_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
-        agree_on_sources(new.spec.get_or_insert_default());
+        let spec = new.spec.get_or_insert_default();
+        drop_foreign_sources(spec, old.spec.as_ref());
+        agree_on_sources(spec);
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
@@ -51,8 +55,10 @@ impl Kind for PersistentVolumeClaim {
         errors
     }
 
+    /// Upstream says twice what is wrong with the claim itself.
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
+        errors.extend(errors.clone());
         let (now, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
         let mut base = before.clone();
         if before.volume_name.as_deref().unwrap_or_default().is_empty() {
@@ -87,6 +93,22 @@ impl Kind for PersistentVolumeClaim {
         errors
     }
 
+    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = FieldErrors::new();
+        status(&mut errors, new);
+        errors
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let annotations = new.metadata.annotations.as_ref();
+        let old = annotations.is_some_and(|annotations| annotations.contains_key(CLASS_ANNOTATION));
+        let mut warnings: Vec<String> = old.then(|| OLD_CLASS.to_owned()).into_iter().collect();
+        if let Some(spec) = &new.spec {
+            warnings.extend(pod_spec::claim_warnings(&FieldPath::root("spec"), spec));
+        }
+        warnings
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
@@ -117,14 +139,15 @@ impl Kind for PersistentVolumeClaim {
                 let deleted = object.metadata.deletion_timestamp.is_some();
                 let phase = if deleted { "Terminating".to_owned() } else { status.phase.unwrap_or_default() };
                 let bound = !volume.is_empty();
-                let capacity = status.capacity.as_ref().filter(|_| bound).and_then(|capacity| capacity.get("storage"));
+                let size = status.capacity.as_ref().and_then(|capacity| capacity.get("storage"));
+                let size = size.map_or("0", |amount| amount.0.as_str());
                 let annotations = object.metadata.annotations.as_ref();
                 let class = annotations.and_then(|a| a.get(CLASS_ANNOTATION)).cloned().or(spec.storage_class_name);
                 vec![
                     printing::name(&object.metadata),
                     Value::from(phase),
                     Value::from(volume),
-                    Value::from(capacity.map(|amount| amount.0.clone()).unwrap_or_default()),
+                    Value::from(if bound { size } else { "" }),
                     Value::from(if bound { access_modes(status.access_modes.as_deref()) } else { String::new() }),
                     Value::from(class.unwrap_or_default()),
                     Value::from(spec.volume_attributes_class_name.unwrap_or_else(|| "<unset>".to_owned())),
@@ -169,6 +192,83 @@ fn with_allowed_changes(errors: &mut FieldErrors, new: &Object, old: &Object) ->
 
 fn requested(spec: &PersistentVolumeClaimSpec) -> Option<api::Quantity> {
     spec.resources.as_ref()?.requests.as_ref()?.get("storage").map(checks::quantity)
+}
+
+/// What a controller can't say of a claim.
+fn status(errors: &mut FieldErrors, claim: &Object) {
+    const RESIZES: &[&str] = &[
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    let modes = claim.spec.as_ref().and_then(|spec| spec.access_modes.as_deref()).unwrap_or_default();
+    if modes.is_empty() {
+        errors.push(FieldError::required(&FieldPath::root("Spec").child("accessModes"), ""));
+    }
+    let path = FieldPath::root("status");
+    let status = claim.status.clone().unwrap_or_default();
+    let basic = |errors: &mut FieldErrors, path: &FieldPath, amount: &api::Quantity| {
+        if amount.value() < 0 {
+            errors.push(FieldError::invalid(path, amount.value(), "must be a valid resource quantity"));
+        }
+    };
+    for (resource, amount) in status.capacity.iter().flatten() {
+        basic(errors, &path.child("capacity").key(resource), &checks::quantity(amount));
+    }
+    let at = path.child("allocatedResourceStatus");
+    for (resource, resize) in status.allocated_resource_statuses.iter().flatten() {
+        allocated_resource(errors, &at, resource);
+        if !RESIZES.contains(&resize.as_str()) {
+            // Upstream shows the resource in place of what is not supported.
+            errors.push(checks::unsupported(&at, resource, RESIZES));
+        }
+    }
+    let at = path.child("allocatedResources");
+    for (resource, amount) in status.allocated_resources.iter().flatten() {
+        let before = errors.len();
+        allocated_resource(errors, &at, resource);
+        if errors.len() > before {
+            continue;
+        }
+        basic(errors, &at.key(resource), &checks::quantity(amount));
+        if errors.len() == before {
+            checks::resource_quantity(errors, &at.key(resource), "storage", amount);
+        }
+    }
+}
+
+/// Of Kubernetes' own resources a claim has only storage.
+fn allocated_resource(errors: &mut FieldErrors, path: &FieldPath, resource: &str) {
+    let wrong = names::qualified_name(resource);
+    if wrong.is_empty() && checks::is_native_resource(resource) && resource != "storage" {
+        errors.push(checks::unsupported(path, resource, &["storage"]));
+    }
+    errors.push_invalid(path, resource, wrong);
+}
+
+/// Of the oldest field only claims and snapshots count, and sources in other namespaces are off by default; what a claim
+/// already has stays.
+fn drop_foreign_sources(spec: &mut PersistentVolumeClaimSpec, old: Option<&PersistentVolumeClaimSpec>) {
+    let had_reference = old.is_some_and(|old| old.data_source_ref.is_some());
+    let foreign = |reference: &TypedObjectReference| reference.namespace.as_ref().is_some_and(|name| !name.is_empty());
+    if spec.data_source_ref.as_ref().is_some_and(foreign) && !had_reference {
+        spec.data_source_ref = None;
+    }
+    if spec.data_source_ref.is_some() || had_reference || old.is_some_and(|old| old.data_source.is_some()) {
+        return;
+    }
+    let known = |source: &TypedLocalObjectReference| {
+        let group = source.api_group.as_deref().unwrap_or_default();
+        matches!(
+            (group, source.kind.as_str()),
+            ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot")
+        )
+    };
+    if !spec.data_source.as_ref().is_some_and(known) {
+        spec.data_source = None;
+    }
 }
 
 /// `dataSource` and `dataSourceRef` say the same, unless the reference names a namespace.
@@ -315,6 +415,12 @@ mod tests {
     fn sources_are_mirrored() {
         let spec = claim(json!({"dataSource": {"kind": "PersistentVolumeClaim", "name": "b"}})).spec.expect("a spec");
         assert_eq!(spec.data_source_ref.map(|reference| reference.name), Some("b".to_owned()));
+        let spec =
+            claim(json!({"dataSource": {"apiGroup": "x.org", "kind": "Thing", "name": "b"}})).spec.expect("a spec");
+        assert_eq!((spec.data_source, spec.data_source_ref), (None, None), "the old field knows no other kinds");
+        let reference = json!({"apiGroup": "x.org", "kind": "Thing", "name": "b"});
+        let spec = claim(json!({"dataSourceRef": reference})).spec.expect("a spec");
+        assert_eq!(spec.data_source.map(|source| source.kind), Some("Thing".to_owned()));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use api::pods;
 use k8s_openapi::api::core::v1::{Pod as Object, PodCondition, PodIP, PodSpec, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-pub use self::annotations::annotations;
-use super::{Columns, Kind, Subresource, pod_spec};
+pub use self::annotations::{annotations, old_profiles, old_seccomp, profiles_agree};
+use super::{Columns, Kind, MetadataCheck, Subresource, pod_spec};
 
 /// See the module.
 pub struct Pod;
@@ -48,6 +48,7 @@ impl Kind for Pod {
     ];
     const GENERATION: bool = true;
     const RETURNS_DELETED: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         pod_spec::set_pod_defaults(object.spec.get_or_insert_default());
@@ -72,17 +73,15 @@ impl Kind for Pod {
             conditions: gated.then(|| vec![condition]),
             ..PodStatus::default()
         });
+        let spec = object.spec.get_or_insert_default();
+        pod_spec::drop_what_is_off(spec);
+        pod_spec::apply_label_keys(spec, object.metadata.labels.as_ref());
+        annotations::profiles_from_annotations(object.metadata.annotations.as_ref(), spec);
     }
 
     fn prepare_for_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
-        let gates = new.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
-        if gates.is_none_or(Vec::is_empty)
-            && let Some(found) = new.status.as_mut().and_then(|status| status.conditions.as_mut())
-        {
-            let gated = |c: &PodCondition| c.type_ == "PodScheduled" && c.reason.as_deref() == Some("SchedulingGated");
-            found.retain(|condition| !gated(condition));
-        }
+        pod_spec::drop_what_is_off(new.spec.get_or_insert_default());
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
@@ -90,8 +89,11 @@ impl Kind for Pod {
         new.metadata.deletion_timestamp.clone_from(&old.metadata.deletion_timestamp);
         new.metadata.owner_references.clone_from(&old.metadata.owner_references);
         let status = new.status.get_or_insert_default();
-        if status.qos_class.as_deref().unwrap_or_default().is_empty() {
-            status.qos_class = old.status.as_ref().and_then(|status| status.qos_class.clone());
+        if let Some(old) = &old.status {
+            if status.qos_class.as_deref().unwrap_or_default().is_empty() {
+                status.qos_class.clone_from(&old.qos_class);
+            }
+            status::keep_generations(status, old);
         }
     }
 
@@ -127,6 +129,7 @@ impl Kind for Pod {
             let detail = "cannot be set until all schedulingGates have been cleared";
             errors.push(FieldError::forbidden(&path.child("nodeName"), detail));
         }
+        profiles_agree(&mut errors, &path, object.metadata.annotations.as_ref(), &spec);
         errors
     }
 

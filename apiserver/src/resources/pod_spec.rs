@@ -13,6 +13,7 @@ mod security;
 mod system;
 mod volumes;
 mod warnings;
+mod windows;
 
 use std::collections::BTreeSet;
 
@@ -24,21 +25,45 @@ use k8s_openapi::api::core::v1::{
 
 pub use self::containers::images;
 pub use self::containers::validate_ephemeral;
-pub use self::defaults::{set_pod_defaults, set_template_defaults};
+pub use self::defaults::{drop_what_is_off, set_pod_defaults, set_template_defaults};
 pub use self::resources::{container_resource_name, requirements};
-pub use self::scheduling::{node_selector, taint_effect, toleration_list};
-pub use self::volumes::{SourceRef, host_path};
-pub use self::warnings::{template_warnings, warnings};
+pub use self::scheduling::{apply_label_keys, node_selector, taint_effect, toleration_list};
+pub use self::security::app_armor;
+pub use self::warnings::{claim_warnings, old_labels_of_term, pod_warnings, template_warnings};
 use super::{checks, internal, pod};
 
-/// All errors of a pod's spec.
-pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
-    let volumes = volumes::validate(errors, &path.child("volumes"), spec.volumes.as_deref().unwrap_or_default());
+/// Whose spec it is.
+#[derive(Clone, Copy, Debug)]
+pub enum Of<'a> {
+    /// A pod's, which has this name.
+    Pod(&'a str),
+    /// A template's: the names of its pods are not known yet.
+    Template,
+}
+
+impl<'a> Of<'a> {
+    /// The pod's name, if there is one.
+    fn pod(self) -> Option<&'a str> {
+        match self {
+            Of::Pod(name) => Some(name).filter(|name| !name.is_empty()),
+            Of::Template => None,
+        }
+    }
+
+    fn is_pod(self) -> bool {
+        matches!(self, Of::Pod(_))
+    }
+}
+
+/// All errors of a spec.
+pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, of: Of<'_>) {
+    let list = spec.volumes.as_deref().unwrap_or_default();
+    let volumes = volumes::validate(errors, &path.child("volumes"), list, of);
     claims(errors, &path.child("resourceClaims"), spec.resource_claims.as_deref().unwrap_or_default());
     containers::validate(errors, path, spec, &volumes);
     pod_resources(errors, path, spec);
     if spec.host_network == Some(true) {
-        containers::host_network_ports(errors, path, spec);
+        containers::host_network_ports(errors, path, spec, of);
     }
     checks::one_of(
         errors,
@@ -58,6 +83,7 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
     scheduling::gates(errors, &path.child("schedulingGates"), spec.scheduling_gates.as_deref().unwrap_or_default());
     let constraints = spec.topology_spread_constraints.as_deref().unwrap_or_default();
     scheduling::spread_constraints(errors, &path.child("topologySpreadConstraints"), constraints);
+    windows::host_processes(errors, path, spec);
     security::own_users(errors, path, spec);
     names_and_numbers(errors, path, spec);
     scheduling::toleration_list(errors, &path.child("tolerations"), spec.tolerations.as_deref().unwrap_or_default());
@@ -74,7 +100,8 @@ pub fn validate_template(errors: &mut FieldErrors, path: &FieldPath, template: &
     checks::annotations(errors, &path.child("annotations"), meta.annotations.as_ref());
     let spec = template.spec.clone().unwrap_or_default();
     pod::annotations(errors, &path.child("annotations"), meta.annotations.as_ref(), &spec);
-    validate(errors, &path.child("spec"), &spec);
+    validate(errors, &path.child("spec"), &spec, Of::Template);
+    pod::profiles_agree(errors, &path.child("spec"), meta.annotations.as_ref(), &spec);
     if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
         let path = path.child("spec").child("ephemeralContainers");
         errors.push(FieldError::forbidden(&path, "ephemeral containers not allowed in pod template"));

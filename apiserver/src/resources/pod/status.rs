@@ -1,11 +1,15 @@
 //! What a kubelet can't say of a pod. Entry point: [`validate`].
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod as Object, PodSpec};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod as Object, PodSpec, PodStatus};
 
 use super::annotations;
 use crate::resources::checks;
+
+const ID_MAX: i64 = i32::MAX as i64;
 
 /// All errors of a write to `/status`.
 pub fn validate(new: &Object, old: &Object) -> FieldErrors {
@@ -29,15 +33,78 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     let class = |class: &Option<String>| class.clone().unwrap_or_default();
     checks::immutable(&mut errors, &path.child("qosClass"), &class(&now.qos_class), &class(&before.qos_class));
     transitions(&mut errors, &path, new, old);
+    claims(&mut errors, &path.child("resourceClaimStatuses"), &spec, &now);
     let ips: Vec<&str> = now.pod_ips.iter().flatten().map(|address| address.ip.as_str()).collect();
-    addresses(&mut errors, &path.child("podIPs"), &ips);
+    addresses(&mut errors, &path.child("podIPs"), &ips, families_before_repetitions);
     let ips: Vec<&str> = now.host_ips.iter().flatten().map(|address| address.ip.as_str()).collect();
     if let Some(first) = ips.first().filter(|first| now.host_ip.as_deref().unwrap_or_default() != **first) {
         let detail = "must be equal to `hostIP`";
         errors.push(FieldError::invalid(&path.child("hostIPs").index(0).child("ip"), first, detail));
     }
-    addresses(&mut errors, &path.child("hostIPs"), &ips);
+    addresses(&mut errors, &path.child("hostIPs"), &ips, repetitions_before_families);
+    users(&mut errors, &path, &spec, &now);
     errors
+}
+
+/// What a client says without the generation it saw stays as old as it was; conditions of one type are taken in turn.
+pub fn keep_generations(new: &mut PodStatus, old: &PodStatus) {
+    let unset = |generation: Option<i64>| generation.unwrap_or_default() == 0;
+    if unset(new.observed_generation) {
+        new.observed_generation = old.observed_generation;
+    }
+    let mut taken: BTreeMap<String, usize> = BTreeMap::new();
+    for condition in new.conditions.iter_mut().flatten() {
+        let turn = taken.entry(condition.type_.clone()).or_default();
+        let mut before = old.conditions.iter().flatten().filter(|known| known.type_ == condition.type_);
+        let known = before.nth(*turn);
+        *turn += 1;
+        if let Some(known) = known.filter(|_| unset(condition.observed_generation)) {
+            condition.observed_generation = known.observed_generation;
+        }
+    }
+}
+
+/// The claims that were made for the pod are those it asks for.
+fn claims(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, status: &PodStatus) {
+    let mut taken = BTreeSet::new();
+    for (i, claim) in status.resource_claim_statuses.iter().flatten().enumerate() {
+        let path = path.index(i).child("name");
+        if !spec.resource_claims.iter().flatten().any(|known| known.name == claim.name) {
+            let detail = "must match the name of an entry in `spec.resourceClaims`";
+            errors.push(FieldError::invalid(&path, &claim.name, detail));
+        }
+        if !taken.insert(&claim.name) {
+            errors.push(FieldError::duplicate(&path, &claim.name));
+        }
+        if let Some(name) = &claim.resource_claim_name {
+            errors.push_invalid(&path, name, names::is_dns1123_subdomain(name));
+        }
+    }
+}
+
+/// Users of containers are of the pod's system, and possible ones.
+fn users(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, status: &PodStatus) {
+    let windows = spec.os.as_ref().is_some_and(|os| os.name == "windows");
+    let lists = [
+        ("containerStatuses", &status.container_statuses),
+        ("initContainerStatuses", &status.init_container_statuses),
+        ("ephemeralContainerStatuses", &status.ephemeral_container_statuses),
+    ];
+    for (list, statuses) in lists {
+        for (i, found) in statuses.iter().flatten().enumerate() {
+            let Some(user) = found.user.as_ref().and_then(|user| user.linux.as_ref()) else { continue };
+            let path = path.child(list).index(i).child("linux");
+            if windows {
+                errors.push(FieldError::forbidden(&path, "cannot be set for a windows pod"));
+                continue;
+            }
+            checks::in_range(errors, &path.child("uid"), user.uid, 0, ID_MAX);
+            checks::in_range(errors, &path.child("gid"), user.gid, 0, ID_MAX);
+            for (i, group) in user.supplemental_groups.iter().flatten().enumerate() {
+                checks::in_range(errors, &path.child("supplementalGroups").index(i), *group, 0, ID_MAX);
+            }
+        }
+    }
 }
 
 /// A container that has ended stays so, unless its pod starts it again.
@@ -72,16 +139,38 @@ fn restart_policy(spec: &PodSpec) -> &str {
     spec.restart_policy.as_deref().unwrap_or_default()
 }
 
-/// One of each family at most.
-fn addresses(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
+/// One of each family at most; `several` says in which order upstream looks at more than one.
+fn addresses(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    ips: &[&str],
+    several: fn(&mut FieldErrors, &FieldPath, &[&str]),
+) {
     for (i, ip) in ips.iter().enumerate() {
         checks::ip(errors, &path.index(i), ip);
     }
+    several(errors, path, ips);
+}
+
+fn families_before_repetitions(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
+    families(errors, path, ips);
+    repetitions(errors, path, ips);
+}
+
+fn repetitions_before_families(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
+    repetitions(errors, path, ips);
+    families(errors, path, ips);
+}
+
+fn families(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
     let second_family = ips.iter().filter(|ip| ip.contains(':')).count();
     if ips.len() > 2 || ips.len() == 2 && second_family != 1 {
         let shown: Vec<_> = ips.iter().map(|ip| serde_json::json!({"IP": ip})).collect();
         errors.push(FieldError::invalid(path, shown, "may specify no more than one IP for each IP family"));
     }
+}
+
+fn repetitions(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
     for (i, ip) in ips.iter().enumerate().filter(|(i, ip)| ips[..*i].contains(ip)) {
         errors.push(FieldError::duplicate(&path.index(i), serde_json::json!({"IP": ip})));
     }
@@ -118,6 +207,33 @@ mod tests {
         assert_eq!(
             validate(&with(&["10.0.0.1", "10.0.0.2"]), &old).to_string(),
             "status.podIPs: Invalid value: [{\"IP\":\"10.0.0.1\"},{\"IP\":\"10.0.0.2\"}]: may specify no more than one IP for each IP family"
+        );
+    }
+
+    #[test]
+    fn what_was_seen_stays_seen() {
+        let old = json!({"observedGeneration": 3, "conditions": [
+            {"type": "A", "status": "True", "observedGeneration": 1}, {"type": "A", "status": "True", "observedGeneration": 2}]});
+        let new = json!({"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"},
+            {"type": "A", "status": "False", "observedGeneration": 5}]});
+        let (old, mut new): (PodStatus, PodStatus) =
+            (serde_json::from_value(old).expect("a status"), serde_json::from_value(new).expect("a status"));
+        keep_generations(&mut new, &old);
+        let seen: Vec<_> = new.conditions.iter().flatten().map(|condition| condition.observed_generation).collect();
+        assert_eq!((new.observed_generation, seen), (Some(3), vec![Some(1), None, Some(5)]));
+    }
+
+    #[test]
+    fn claims_and_users() {
+        let old = pod("Always", json!({}));
+        let new = pod(
+            "Always",
+            json!({"resourceClaimStatuses": [{"name": "x"}], "containerStatuses": [{"name": "c", "image": "i",
+            "imageID": "", "ready": false, "restartCount": 0, "user": {"linux": {"uid": -1, "gid": 0}}}]}),
+        );
+        assert_eq!(
+            validate(&new, &old).to_string(),
+            "[status.resourceClaimStatuses[0].name: Invalid value: \"x\": must match the name of an entry in `spec.resourceClaims`, status.containerStatuses[0].linux.uid: Invalid value: -1: must be between 0 and 2147483647, inclusive]"
         );
     }
 }

@@ -17,7 +17,7 @@ pub fn whole(errors: &mut FieldErrors, pod: &Object) {
     let spec = pod.spec.as_ref().unwrap_or(&none);
     let meta = FieldPath::root("metadata").child("annotations");
     annotations::annotations(errors, &meta, pod.metadata.annotations.as_ref(), spec);
-    pod_spec::validate(errors, &path, spec);
+    pod_spec::validate(errors, &path, spec, pod_spec::Of::Pod(pod.metadata.name.as_deref().unwrap_or_default()));
     if spec.service_account_name.as_deref().unwrap_or_default().is_empty() {
         for (i, volume) in spec.volumes.iter().flatten().enumerate() {
             let sources = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
@@ -168,31 +168,45 @@ fn with_allowed_changes(errors: &mut FieldErrors, path: &FieldPath, new: &PodSpe
 
 /// Requirements on nodes may be added to; the spec gets the old ones back.
 fn node_affinity(errors: &mut FieldErrors, path: &FieldPath, spec: &mut PodSpec, old: &PodSpec) {
-    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
     let of = |spec: &PodSpec| spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.clone());
     let (now, before) = (of(spec), of(old));
     if now == before {
         return;
     }
-    let terms = |affinity: &Option<NodeAffinity>| {
-        let required = affinity.as_ref()?.required_during_scheduling_ignored_during_execution.as_ref()?;
+    node_requirements(errors, path, now.as_ref(), before.as_ref());
+    match &mut spec.affinity {
+        None => spec.affinity = before.map(|node| Affinity { node_affinity: Some(node), ..Affinity::default() }),
+        Some(affinity)
+            if old.affinity.is_none() && affinity.pod_affinity.is_none() && affinity.pod_anti_affinity.is_none() =>
+        {
+            spec.affinity = None;
+        }
+        Some(affinity) => affinity.node_affinity = before,
+    }
+}
+
+/// Where something is required already, only more can be.
+fn node_requirements(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    now: Option<&NodeAffinity>,
+    before: Option<&NodeAffinity>,
+) {
+    const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = |affinity: Option<&NodeAffinity>| {
+        let required = affinity?.required_during_scheduling_ignored_during_execution.as_ref()?;
         Some(required.node_selector_terms.clone())
     };
-    let (added, kept) = (terms(&now).unwrap_or_default(), terms(&before).unwrap_or_default());
+    let (added, kept) = (terms(now).unwrap_or_default(), terms(before).unwrap_or_default());
     let path = path.child("affinity").child("nodeAffinity").child(REQUIRED).child("nodeSelectorTerms");
     if !kept.is_empty() && kept.len() != added.len() {
         let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
         errors.push(internal::invalid_list(&path, "v1.NodeSelectorTerm", &added, detail));
-    } else {
-        for (i, (new, _)) in added.iter().zip(&kept).enumerate().filter(|(_, (new, old))| !only_added(new, old)) {
-            let detail = "only additions are allowed (no mutations or deletions)";
-            errors.push(internal::invalid(&path.index(i), "v1.NodeSelectorTerm", new, detail));
-        }
+        return;
     }
-    let affinity = spec.affinity.get_or_insert_default();
-    affinity.node_affinity = before;
-    if *affinity == Affinity::default() && old.affinity.is_none() {
-        spec.affinity = None;
+    for (i, (new, _)) in added.iter().zip(&kept).enumerate().filter(|(_, (new, old))| !only_added(new, old)) {
+        let detail = "only additions are allowed (no mutations or deletions)";
+        errors.push(internal::invalid(&path.index(i), "v1.NodeSelectorTerm", new, detail));
     }
 }
 

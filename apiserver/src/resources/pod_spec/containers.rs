@@ -7,7 +7,8 @@ use api::names;
 use api::pods;
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EphemeralContainer, PodSpec, VolumeDevice, VolumeMount};
 
-use super::{container_resource_name, env, probes, requirements, security};
+use super::{Of, container_resource_name, env, probes, requirements, security};
+use crate::resources::volume_sources::descending_path;
 use crate::resources::{checks, internal};
 
 /// Names of the valid volumes, and whether each is a claim (a block device can only be one).
@@ -32,7 +33,10 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volu
     for (i, container) in spec.containers.iter().enumerate() {
         let path = list.index(i);
         common(errors, &path, container, &of);
-        unique(errors, &path.child("name"), &container.name, &mut taken);
+        // Upstream takes a missing name for a name here, and so it does further on if it came up here.
+        if !taken.insert(container.name.clone()) {
+            errors.push(FieldError::duplicate(&path.child("name"), &container.name));
+        }
         probes::validate(errors, &path, container, grace);
         restart_policy(errors, &path, container);
     }
@@ -42,7 +46,11 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, volu
         let path = list.index(i);
         common(errors, &path, container, &of);
         restart_policy(errors, &path, container);
-        unique(errors, &path.child("name"), &container.name, &mut taken);
+        if taken.contains(&container.name) {
+            errors.push(FieldError::duplicate(&path.child("name"), &container.name));
+        } else if !container.name.is_empty() {
+            taken.insert(container.name.clone());
+        }
         host_port_conflicts(errors, &list, std::slice::from_ref(container));
         if pods::is_sidecar(container) {
             probes::validate(errors, &path, container, grace);
@@ -106,12 +114,12 @@ pub fn validate_ephemeral(errors: &mut FieldErrors, path: &FieldPath, new: &PodS
     }
 }
 
-/// On the host's network the host port is the container's port.
-pub fn host_network_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+/// On the host's network the host port is the container's port; a template may leave it out.
+pub fn host_network_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, of: Of<'_>) {
     for (i, container) in spec.containers.iter().enumerate() {
         for (j, port) in container.ports.iter().flatten().enumerate() {
             let host_port = port.host_port.unwrap_or_default();
-            if host_port != port.container_port {
+            if host_port != port.container_port && (of.is_pod() || host_port != 0) {
                 let path = path.child("containers").index(i).child("ports").index(j).child("hostPort");
                 errors.push(FieldError::invalid(
                     &path,
@@ -209,7 +217,7 @@ fn common(errors: &mut FieldErrors, path: &FieldPath, container: &Container, of:
     }
     let policy = container.termination_message_policy.as_deref().unwrap_or_default();
     let path_of_policy = path.child("terminationMessagePolicy");
-    checks::required_one_of(errors, &path_of_policy, policy, &["FallbackToLogsOnError", "File"]);
+    checks::required_one_of(errors, &path_of_policy, policy, &["File", "FallbackToLogsOnError"]);
     ports(errors, &path.child("ports"), container.ports.as_deref().unwrap_or_default());
     env::variables(errors, &path.child("env"), container.env.as_deref().unwrap_or_default());
     env::sources(errors, &path.child("envFrom"), container.env_from.as_deref().unwrap_or_default());
@@ -238,19 +246,17 @@ fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[ContainerPort]) {
             }
             errors.push_invalid(&path.child("name"), name, messages);
         }
-        let mut number = |field: &str, number: i32| {
+        let number = |errors: &mut FieldErrors, path: &FieldPath, number: i32| {
             for message in names::port_number(i64::from(number)) {
-                errors.push(FieldError::invalid(&path.child(field), number, message));
+                errors.push(FieldError::invalid(path, number, message));
             }
         };
-        if port.container_port != 0 {
-            number("containerPort", port.container_port);
+        match port.container_port {
+            0 => errors.push(FieldError::required(&path.child("containerPort"), "")),
+            container_port => number(errors, &path.child("containerPort"), container_port),
         }
-        if port.host_port.unwrap_or_default() != 0 {
-            number("hostPort", port.host_port.unwrap_or_default());
-        }
-        if port.container_port == 0 {
-            errors.push(FieldError::required(&path.child("containerPort"), ""));
+        if let Some(host_port) = port.host_port.filter(|port| *port != 0) {
+            number(errors, &path.child("hostPort"), host_port);
         }
         checks::protocol(errors, &path.child("protocol"), port.protocol.as_deref().unwrap_or_default());
     }
@@ -306,7 +312,7 @@ fn mounts(
         descending_path(errors, &path.child("subPath"), sub_path);
         if !sub_path_expr.is_empty() && !sub_path.is_empty() {
             let detail = "subPathExpr and subPath are mutually exclusive";
-            errors.push(FieldError::invalid(&path.child("subPathExpr"), sub_path_expr, detail));
+            errors.push(FieldError::invalid(&item.child("subPathExpr"), sub_path_expr, detail));
         }
         descending_path(errors, &path.child("subPathExpr"), sub_path_expr);
         if let Some(propagation) = &mount.mount_propagation {
@@ -349,50 +355,36 @@ fn block_devices(
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
     for (i, device) in devices.iter().enumerate() {
         let path = path.index(i);
-        checks::required(errors, &path.child("name"), &device.name);
-        if !names.insert(&device.name) {
-            errors.push(FieldError::invalid(&path.child("name"), &device.name, "must be unique"));
+        let (name_path, device_path) = (path.child("name"), path.child("devicePath"));
+        checks::required(errors, &name_path, &device.name);
+        if !device.name.is_empty() && !names.insert(&device.name) {
+            errors.push(FieldError::invalid(&name_path, &device.name, "must be unique"));
         }
         match volumes.get(&device.name) {
-            None => errors.push(FieldError::not_found(&path.child("name"), &device.name)),
+            None => errors.push(FieldError::not_found(&name_path, &device.name)),
             Some(false) => {
                 let detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
-                errors.push(FieldError::invalid(&path.child("name"), &device.name, detail));
+                errors.push(FieldError::invalid(&name_path, &device.name, detail));
             }
             Some(true) => {}
         }
-        checks::required(errors, &path.child("devicePath"), &device.device_path);
-        if !paths.insert(&device.device_path) {
-            errors.push(FieldError::invalid(&path.child("devicePath"), &device.device_path, "must be unique"));
+        checks::required(errors, &device_path, &device.device_path);
+        if paths.contains(&device.device_path) {
+            errors.push(FieldError::invalid(&device_path, &device.device_path, "must be unique"));
         }
-        let mut at_path = |detail: &str| {
-            errors.push(FieldError::invalid(&path.child("devicePath"), &device.device_path, detail));
-        };
         if device.device_path.split('/').any(|part| part == "..") {
-            at_path("can not contain backsteps ('..')");
-        }
-        if mounts.iter().any(|mount| mount.mount_path == device.device_path) {
-            at_path("must not already exist as a path in volumeMounts");
+            let detail = "can not contain backsteps ('..')";
+            errors.push(FieldError::invalid(&device_path, &device.device_path, detail));
+        } else {
+            paths.insert(&device.device_path);
         }
         if mounts.iter().any(|mount| mount.name == device.name) {
-            let detail = "must not already exist in volumeMounts";
-            errors.push(FieldError::invalid(&path.child("name"), &device.name, detail));
+            errors.push(FieldError::invalid(&name_path, &device.name, "must not already exist in volumeMounts"));
         }
-    }
-}
-
-/// A relative path that stays below where it starts.
-pub fn descending_path(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
-    if value.starts_with('/') {
-        errors.push(FieldError::invalid(path, value, "must be a relative path"));
-    }
-    no_backsteps(errors, path, value);
-}
-
-/// A path without `..`.
-pub fn no_backsteps(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
-    if value.split('/').any(|part| part == "..") {
-        errors.push(FieldError::invalid(path, value, "must not contain '..'"));
+        if mounts.iter().any(|mount| mount.mount_path == device.device_path) {
+            let detail = "must not already exist as a path in volumeMounts";
+            errors.push(FieldError::invalid(&device_path, &device.device_path, detail));
+        }
     }
 }
 
@@ -402,7 +394,9 @@ fn ephemeral(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, of: &Po
         let path = path.index(i);
         common(errors, &path, &as_container(container), of);
         trimmed_image(errors, &path, container.image.as_deref().unwrap_or_default());
-        unique(errors, &path.child("name"), &container.name, taken);
+        if !taken.insert(container.name.clone()) {
+            errors.push(FieldError::duplicate(&path.child("name"), &container.name));
+        }
         if let Some(target) = container.target_container_name.as_deref().filter(|target| !target.is_empty()) {
             let mut named = spec.containers.iter().chain(spec.init_containers.iter().flatten());
             if !named.any(|container| container.name == target) {

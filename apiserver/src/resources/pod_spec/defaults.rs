@@ -54,6 +54,23 @@ pub fn set_pod_defaults(spec: &mut PodSpec) {
     }
 }
 
+/// Forgets the fields of features that are off by default upstream.
+pub fn drop_what_is_off(spec: &mut PodSpec) {
+    for source in spec.volumes.iter_mut().flatten().filter_map(|volume| volume.projected.as_mut()) {
+        for source in source.sources.iter_mut().flatten() {
+            source.cluster_trust_bundle = None;
+        }
+    }
+    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
+        if let Some(lifecycle) = &mut container.lifecycle
+            && lifecycle.stop_signal.take().is_some()
+            && *lifecycle == Lifecycle::default()
+        {
+            container.lifecycle = None;
+        }
+    }
+}
+
 /// The deprecated `serviceAccount` always equals `serviceAccountName`.
 fn mirror_service_account(spec: &mut PodSpec) {
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());

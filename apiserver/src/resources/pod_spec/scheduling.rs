@@ -1,15 +1,14 @@
 //! Where a pod may run: affinity, tolerations, spreading, gates.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::core::v1::{
-    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSchedulingGate, Toleration,
-    TopologySpreadConstraint, WeightedPodAffinityTerm,
+    Affinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PodAffinityTerm, PodSchedulingGate, PodSpec,
+    Toleration, TopologySpreadConstraint, WeightedPodAffinityTerm,
 };
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
 use crate::resources::checks;
 
@@ -135,16 +134,37 @@ fn pod_affinity_term(errors: &mut FieldErrors, path: &FieldPath, term: &PodAffin
     }
     let (matching, other) =
         (term.match_label_keys.as_deref().unwrap_or_default(), term.mismatch_label_keys.as_deref().unwrap_or_default());
-    label_keys(errors, &path.child("matchLabelKeys"), matching, term.label_selector.as_ref());
-    label_keys(errors, &path.child("mismatchLabelKeys"), other, term.label_selector.as_ref());
-    for (i, key) in matching.iter().enumerate().filter(|(_, key)| other.contains(key)) {
-        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
-        errors.push(FieldError::invalid(&path.child("matchLabelKeys").index(i), key, detail));
-    }
+    keys_and_selector(errors, path, matching, other, term.label_selector.as_ref());
     if term.topology_key.is_empty() {
         errors.push(FieldError::required(&path.child("topologyKey"), "can not be empty"));
     }
     checks::label_key(errors, &path.child("topologyKey"), &term.topology_key);
+}
+
+/// Keys whose values in the pod's labels become part of the selector: none may stand there already.
+fn keys_and_selector(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    matching: &[String],
+    other: &[String],
+    selector: Option<&LabelSelector>,
+) {
+    label_keys(errors, &path.child("matchLabelKeys"), matching, selector);
+    label_keys(errors, &path.child("mismatchLabelKeys"), other, selector);
+    // By now the selector of a pod holds what was made of the keys, so that one of them stands there twice.
+    let labels = selector.and_then(|selector| selector.match_labels.as_ref());
+    let mut seen: BTreeSet<&str> = labels.into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+    for expression in selector.into_iter().flat_map(|selector| selector.match_expressions.iter().flatten()) {
+        let found = matching.iter().rposition(|key| *key == expression.key);
+        if let (Some(i), false) = (found, seen.insert(&expression.key)) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(i), &expression.key, detail));
+        }
+    }
+    for (i, key) in matching.iter().enumerate().filter(|(_, key)| other.contains(key)) {
+        let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+        errors.push(FieldError::invalid(&path.child("matchLabelKeys").index(i), key, detail));
+    }
 }
 
 fn label_keys(errors: &mut FieldErrors, path: &FieldPath, keys: &[String], selector: Option<&LabelSelector>) {
@@ -254,28 +274,83 @@ pub fn spread_constraints(errors: &mut FieldErrors, path: &FieldPath, constraint
                 checks::one_of(errors, &path.child(name), policy, &["Honor", "Ignore"]);
             }
         }
-        spread_label_keys(errors, &path.child("matchLabelKeys"), constraint);
+        let keys = constraint.match_label_keys.as_deref().unwrap_or_default();
+        keys_and_selector(errors, &path, keys, &[], constraint.label_selector.as_ref());
         checks::label_selector(errors, &path.child("labelSelector"), constraint.label_selector.as_ref());
     }
 }
 
-fn spread_label_keys(errors: &mut FieldErrors, path: &FieldPath, constraint: &TopologySpreadConstraint) {
-    let keys = constraint.match_label_keys.as_deref().unwrap_or_default();
-    if !keys.is_empty() && constraint.label_selector.is_none() {
-        errors.push(FieldError::forbidden(path, "must not be specified when labelSelector is not set"));
-    }
-    let selected = |key: &String| {
-        let selector = constraint.label_selector.as_ref();
-        selector.is_some_and(|selector| {
-            selector.match_labels.as_ref().is_some_and(|labels| labels.contains_key(key))
-                || selector.match_expressions.iter().flatten().any(|expression| expression.key == *key)
-        })
-    };
-    for (i, key) in keys.iter().enumerate() {
-        checks::label_key(errors, &path.index(i), key);
-        if selected(key) {
-            let detail = "exists in both matchLabelKeys and labelSelector";
-            errors.push(FieldError::invalid(&path.index(i), key, detail));
+/// Makes part of the selectors what the keys say of the pod's own labels, as upstream does when a pod is made.
+pub fn apply_label_keys(spec: &mut PodSpec, labels: Option<&BTreeMap<String, String>>) {
+    let Some(labels) = labels else { return };
+    let apply = |selector: &mut Option<LabelSelector>, keys: &Option<Vec<String>>, operator: &str| {
+        let Some(selector) = selector else { return };
+        for key in keys.iter().flatten() {
+            let Some(value) = labels.get(key) else { continue };
+            selector.match_expressions.get_or_insert_default().push(LabelSelectorRequirement {
+                key: key.clone(),
+                operator: operator.to_owned(),
+                values: Some(vec![value.clone()]),
+            });
         }
+    };
+    let (near, far) = match &mut spec.affinity {
+        Some(affinity) => (affinity.pod_affinity.as_mut(), affinity.pod_anti_affinity.as_mut()),
+        None => (None, None),
+    };
+    let near = near.into_iter().flat_map(|near| {
+        let preferred = near.preferred_during_scheduling_ignored_during_execution.iter_mut().flatten();
+        let required = near.required_during_scheduling_ignored_during_execution.iter_mut().flatten();
+        preferred.map(|weighted| &mut weighted.pod_affinity_term).chain(required)
+    });
+    let far = far.into_iter().flat_map(|far| {
+        let preferred = far.preferred_during_scheduling_ignored_during_execution.iter_mut().flatten();
+        let required = far.required_during_scheduling_ignored_during_execution.iter_mut().flatten();
+        preferred.map(|weighted| &mut weighted.pod_affinity_term).chain(required)
+    });
+    for term in near.chain(far) {
+        apply(&mut term.label_selector, &term.match_label_keys, "In");
+        apply(&mut term.label_selector, &term.mismatch_label_keys, "NotIn");
+    }
+    for constraint in spec.topology_spread_constraints.iter_mut().flatten() {
+        apply(&mut constraint.label_selector, &constraint.match_label_keys, "In");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys_become_part_of_selectors() {
+        let mut spec: PodSpec = serde_json::from_value(json!({"containers": [],
+            "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "z", "labelSelector": {}, "matchLabelKeys": ["a", "gone"], "mismatchLabelKeys": ["b"]}]}},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "z", "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": {"matchLabels": {"a": "1"}}, "matchLabelKeys": ["a"]}]}))
+        .expect("a spec");
+        let labels = BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
+        apply_label_keys(&mut spec, Some(&labels));
+        let value = serde_json::to_value(&spec).expect("json");
+        assert_eq!(
+            value.pointer("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution/0/labelSelector"),
+            Some(&json!({"matchExpressions": [{"key": "a", "operator": "In", "values": ["1"]},
+                {"key": "b", "operator": "NotIn", "values": ["2"]}]}))
+        );
+        let mut errors = FieldErrors::new();
+        let constraints = spec.topology_spread_constraints.unwrap_or_default();
+        spread_constraints(&mut errors, &FieldPath::root("s"), &constraints);
+        assert_eq!(
+            errors.to_string(),
+            "s[0][0]: Invalid value: \"a\": exists in both matchLabelKeys and labelSelector"
+        );
+    }
+
+    #[test]
+    fn a_spec_without_keys_stays_as_it_is() {
+        let mut spec = PodSpec::default();
+        apply_label_keys(&mut spec, Some(&BTreeMap::new()));
+        assert_eq!(spec, PodSpec::default());
     }
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use api::field::{FieldError, FieldErrors, FieldPath};
 use k8s_openapi::api::core::v1::{AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl};
 
-use super::containers::descending_path;
+use super::windows;
+use crate::resources::volume_sources::descending_path;
 use crate::resources::{checks, internal};
 
 const SYSCTL_MAX: usize = 253;
@@ -36,6 +37,7 @@ pub fn pod(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
         checks::one_of(errors, &path.child("fsGroupChangePolicy"), policy, &["Always", "OnRootMismatch"]);
     }
     seccomp(errors, &path.child("seccompProfile"), context.seccomp_profile.as_ref());
+    windows::options(errors, &path.child("windowsOptions"), context.windows_options.as_ref());
     app_armor(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
     if let Some(policy) = &context.supplemental_groups_policy {
         checks::one_of(errors, &path.child("supplementalGroupsPolicy"), policy, &["Merge", "Strict"]);
@@ -76,6 +78,7 @@ pub fn container(errors: &mut FieldErrors, path: &FieldPath, context: Option<&Se
     if context.allow_privilege_escalation == Some(false) {
         contradictions(errors, path, context);
     }
+    windows::options(errors, &path.child("windowsOptions"), context.windows_options.as_ref());
     app_armor(errors, &path.child("appArmorProfile"), context.app_armor_profile.as_ref());
 }
 
@@ -88,7 +91,7 @@ fn contradictions(errors: &mut FieldErrors, path: &FieldPath, context: &Security
         contradiction("`privileged` to true");
     }
     let added = context.capabilities.as_ref().and_then(|capabilities| capabilities.add.as_deref()).unwrap_or_default();
-    if added.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
+    for _ in added.iter().filter(|capability| *capability == "CAP_SYS_ADMIN") {
         contradiction("`capabilities.Add` CAP_SYS_ADMIN");
     }
 }
@@ -151,12 +154,15 @@ fn seccomp(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&SeccompP
     }
 }
 
-fn app_armor(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&AppArmorProfile>) {
+/// A profile of AppArmor.
+pub fn app_armor(errors: &mut FieldErrors, path: &FieldPath, profile: Option<&AppArmorProfile>) {
     let Some(profile) = profile else { return };
     let local = path.child("localhostProfile");
     match (profile.type_.as_str(), &profile.localhost_profile) {
-        ("Localhost", file) => {
-            let file = file.as_deref().unwrap_or_default();
+        ("Localhost", None) => {
+            errors.push(FieldError::required(&local, "must be set when AppArmor type is Localhost"));
+        }
+        ("Localhost", Some(file)) => {
             if file.trim() != file {
                 errors.push(FieldError::invalid(&local, file, "must not be padded with whitespace"));
             } else if file.is_empty() {

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 const FOR_WINDOWS: &str = "cannot be set for a windows pod";
 
-/// Every container's security context, by upstream's order: init containers, containers, ephemeral ones.
-fn contexts<'a>(path: &FieldPath, spec: &'a PodSpec) -> Vec<(FieldPath, &'a SecurityContext)> {
+/// Every container's security context with its path, in upstream's order: init containers, containers, ephemeral ones.
+pub fn containers<'a>(path: &FieldPath, spec: &'a PodSpec) -> Vec<(FieldPath, Option<&'a SecurityContext>)> {
     let init = spec.init_containers.iter().flatten().map(|container| container.security_context.as_ref());
     let main = spec.containers.iter().map(|container| container.security_context.as_ref());
     let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.security_context.as_ref());
@@ -15,7 +15,11 @@ fn contexts<'a>(path: &FieldPath, spec: &'a PodSpec) -> Vec<(FieldPath, &'a Secu
     let all = init.enumerate().map(at("initContainers"));
     let all = all.chain(main.enumerate().map(at("containers")));
     let all = all.chain(ephemeral.enumerate().map(at("ephemeralContainers")));
-    all.filter_map(|(list, i, context)| Some((path.child(list).index(i).child("securityContext"), context?))).collect()
+    all.map(|(list, i, context)| (path.child(list).index(i).child("securityContext"), context)).collect()
+}
+
+fn contexts<'a>(path: &FieldPath, spec: &'a PodSpec) -> Vec<(FieldPath, &'a SecurityContext)> {
+    containers(path, spec).into_iter().filter_map(|(path, context)| Some((path, context?))).collect()
 }
 
 /// No options of Windows.

@@ -12,7 +12,7 @@ fn spec(value: Value) -> PodSpec {
 fn found(value: Value) -> String {
     let mut errors = FieldErrors::new();
     let (path, spec) = (FieldPath::root("spec"), spec(value));
-    validate(&mut errors, &path, &spec);
+    validate(&mut errors, &path, &spec, Of::Pod("p"));
     images(&mut errors, &path, &spec);
     errors.to_string()
 }

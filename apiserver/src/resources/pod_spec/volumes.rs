@@ -5,117 +5,171 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::core::v1::{
-    ClusterTrustBundleProjection, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, PersistentVolumeSpec,
-    ProjectedVolumeSource, Volume,
+    AzureFileVolumeSource as AzureFile, CSIVolumeSource, CephFSVolumeSource as CephFs, CinderVolumeSource as Cinder,
+    ClusterTrustBundleProjection, ConfigMapVolumeSource as ConfigMapSource, DownwardAPIVolumeFile,
+    DownwardAPIVolumeSource as DownwardApi, EmptyDirVolumeSource as EmptyDir, EphemeralVolumeSource,
+    FlexVolumeSource as Flex, GitRepoVolumeSource as GitRepo, GlusterfsVolumeSource as Glusterfs, ISCSIVolumeSource,
+    ImageVolumeSource, KeyToPath, LocalObjectReference, PersistentVolumeClaimVolumeSource as Claim,
+    PhotonPersistentDiskVolumeSource as Photon, PortworxVolumeSource as Portworx, ProjectedVolumeSource,
+    RBDVolumeSource as Rbd, ScaleIOVolumeSource as ScaleIo, SecretVolumeSource as SecretSource,
+    StorageOSVolumeSource as StorageOs, Volume, VsphereVirtualDiskVolumeSource as Vsphere,
 };
-use serde::Serialize;
-use serde_json::Value;
 
-use super::containers::{Volumes, descending_path, no_backsteps};
-use super::env;
+use super::containers::Volumes;
+use super::{Of, env};
+use crate::resources::volume_sources::{self as shared, Iscsi, descending_path};
 use crate::resources::{checks, internal, persistent_volume_claim};
 
 const MAX_MODE: i32 = 0o777;
 const MIN_TOKEN_SECONDS: i64 = 10 * 60;
 const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 
-/// Upstream's order of the sources, by which "more than one" is decided.
-const SOURCES: &[&str] = &[
-    "emptyDir",
-    "hostPath",
-    "gitRepo",
-    "gcePersistentDisk",
-    "awsElasticBlockStore",
-    "secret",
-    "nfs",
-    "iscsi",
-    "glusterfs",
-    "flocker",
-    "persistentVolumeClaim",
-    "rbd",
-    "cinder",
-    "cephfs",
-    "quobyte",
-    "downwardAPI",
-    "fc",
-    "flexVolume",
-    "configMap",
-    "azureFile",
-    "vsphereVolume",
-    "photonPersistentDisk",
-    "portworxVolume",
-    "azureDisk",
-    "storageos",
-    "scaleIO",
-    "local",
-    "projected",
-    "csi",
-    "ephemeral",
-    "image",
+/// A type of volume: what it is called where it is one too many, and how it is checked, if the volume has it.
+struct Source {
+    refused: &'static str,
+    validate: fn(&mut FieldErrors, &FieldPath, &Volume, Of<'_>) -> Option<()>,
+    is_set: fn(&Volume) -> bool,
+}
+
+/// A row of [`SOURCES`]: the name, the field of the volume, and the check of the field's value.
+macro_rules! source {
+    ($refused:literal, $field:ident, $name:literal, $check:expr) => {
+        Source {
+            refused: $refused,
+            is_set: |volume| volume.$field.is_some(),
+            validate: |errors, path, volume, of| {
+                let source = volume.$field.as_ref()?;
+                let context = Context { volume, of, path };
+                ($check)(errors, &path.child($name), source, &context);
+                Some(())
+            },
+        }
+    };
+}
+
+/// What of its surroundings a source is checked against.
+struct Context<'a> {
+    volume: &'a Volume,
+    of: Of<'a>,
+    /// Of the volume.
+    path: &'a FieldPath,
+}
+
+/// Upstream's order of the sources, by which "more than one" is decided, with its names for them.
+const SOURCES: &[Source] = &[
+    source!("emptyDir", empty_dir, "emptyDir", |e: &mut _, p: &_, source: &EmptyDir, _: &_| empty_dir(e, p, source)),
+    source!("hostPath", host_path, "hostPath", |e: &mut _, p: &_, source: &_, _: &_| shared::host_path(e, p, source)),
+    source!("gitRepo", git_repo, "gitRepo", |e: &mut _, p: &FieldPath, source: &GitRepo, _: &_| {
+        checks::required(e, &p.child("repository"), &source.repository);
+        descending_path(e, &p.child("directory"), source.directory.as_deref().unwrap_or_default());
+    }),
+    source!("gcePersistentDisk", gce_persistent_disk, "persistentDisk", |e: &mut _, p: &_, source: &_, _: &_| {
+        shared::gce_disk(e, p, source);
+    }),
+    source!(
+        "awsElasticBlockStore",
+        aws_elastic_block_store,
+        "awsElasticBlockStore",
+        |e: &mut _, p: &_, s: &_, _: &_| {
+            shared::aws_disk(e, p, s);
+        }
+    ),
+    source!("secret", secret, "secret", |e: &mut _, p: &FieldPath, source: &SecretSource, _: &_| {
+        checks::required(e, &p.child("secretName"), source.secret_name.as_deref().unwrap_or_default());
+        files(e, p, source.default_mode, source.items.as_deref());
+    }),
+    source!("nfs", nfs, "nfs", |e: &mut _, p: &_, source: &_, _: &_| shared::nfs(e, p, source)),
+    source!("iscsi", iscsi, "iscsi", iscsi),
+    source!("glusterfs", glusterfs, "glusterfs", |e: &mut _, p: &_, source: &Glusterfs, _: &_| {
+        shared::glusterfs(e, p, &source.endpoints, &source.path);
+    }),
+    source!("flocker", flocker, "flocker", |e: &mut _, p: &_, source: &_, _: &_| shared::flocker(e, p, source)),
+    source!(
+        "persistentVolumeClaim",
+        persistent_volume_claim,
+        "persistentVolumeClaim",
+        |e: &mut _, p: &FieldPath, s: &Claim, _: &_| {
+            checks::required(e, &p.child("claimName"), &s.claim_name);
+        }
+    ),
+    source!("rbd", rbd, "rbd", |e: &mut _, p: &_, s: &Rbd, _: &_| shared::rbd(e, p, &s.monitors, &s.image)),
+    source!("cinder", cinder, "cinder", |e: &mut _, p: &FieldPath, source: &Cinder, _: &_| {
+        checks::required(e, &p.child("volumeID"), &source.volume_id);
+        named_secret(e, &p.child("secretRef"), source.secret_ref.as_ref());
+    }),
+    source!("cephFS", cephfs, "cephfs", |e: &mut FieldErrors, p: &FieldPath, source: &CephFs, _: &_| {
+        if source.monitors.is_empty() {
+            e.push(FieldError::required(&p.child("monitors"), ""));
+        }
+    }),
+    source!("quobyte", quobyte, "quobyte", |e: &mut _, p: &_, source: &_, _: &_| shared::quobyte(e, p, source)),
+    source!("downwarAPI", downward_api, "downwardAPI", |e: &mut _, p: &FieldPath, source: &DownwardApi, _: &_| {
+        mode(e, &p.child("defaultMode"), source.default_mode);
+        for file in source.items.iter().flatten() {
+            downward_file(e, p, file);
+        }
+    }),
+    source!("fc", fc, "fc", |e: &mut _, p: &_, source: &_, _: &_| shared::fibre_channel(e, p, source)),
+    source!("flexVolume", flex_volume, "flexVolume", |e: &mut _, p: &_, source: &Flex, _: &_| {
+        shared::flex(e, p, &source.driver, source.options.as_ref());
+    }),
+    source!("configMap", config_map, "configMap", |e: &mut _, p: &FieldPath, source: &ConfigMapSource, _: &_| {
+        checks::required(e, &p.child("name"), &source.name);
+        files(e, p, source.default_mode, source.items.as_deref());
+    }),
+    source!("azureFile", azure_file, "azureFile", |e: &mut _, p: &FieldPath, source: &AzureFile, _: &_| {
+        checks::required(e, &p.child("secretName"), &source.secret_name);
+        checks::required(e, &p.child("shareName"), &source.share_name);
+    }),
+    source!("vsphereVolume", vsphere_volume, "vsphereVolume", |e: &mut _, p: &FieldPath, source: &Vsphere, _: &_| {
+        checks::required(e, &p.child("volumePath"), &source.volume_path);
+    }),
+    source!(
+        "photonPersistentDisk",
+        photon_persistent_disk,
+        "photonPersistentDisk",
+        |e: &mut _, p: &FieldPath, s: &Photon, _: &_| {
+            checks::required(e, &p.child("pdID"), &s.pd_id);
+        }
+    ),
+    source!(
+        "portworxVolume",
+        portworx_volume,
+        "portworxVolume",
+        |e: &mut _, p: &FieldPath, source: &Portworx, _: &_| {
+            checks::required(e, &p.child("volumeID"), &source.volume_id);
+        }
+    ),
+    source!("azureDisk", azure_disk, "azureDisk", |e: &mut _, p: &_, source: &_, _: &_| shared::azure_disk(
+        e, p, source
+    )),
+    source!("storageos", storageos, "storageos", |e: &mut _, p: &FieldPath, source: &StorageOs, _: &_| {
+        shared::storage_os(e, p, source.volume_name.as_deref(), source.volume_namespace.as_deref());
+        named_secret(e, &p.child("secretRef"), source.secret_ref.as_ref());
+    }),
+    source!("projected", projected, "projected", |e: &mut _, p: &FieldPath, source: &ProjectedVolumeSource, _: &_| {
+        mode(e, &p.child("defaultMode"), source.default_mode);
+        projected(e, p, source);
+    }),
+    source!("scaleIO", scale_io, "scaleIO", |e: &mut _, p: &_, source: &ScaleIo, _: &_| {
+        shared::scale_io(e, p, &source.gateway, &source.system, source.volume_name.as_deref());
+    }),
+    source!("csi", csi, "csi", |e: &mut _, p: &_, source: &_, _: &_| csi(e, p, source)),
+    source!("ephemeral", ephemeral, "ephemeral", ephemeral),
+    source!("image", image, "image", image),
 ];
 
-/// A source of a volume: its field and its JSON.
-pub struct SourceRef {
-    /// For example `hostPath`.
-    pub name: &'static str,
-    /// Its fields.
-    pub fields: Value,
-}
-
-impl SourceRef {
-    /// The sources that are set, in upstream's order.
-    pub fn all(spec: &impl Serialize) -> Vec<Self> {
-        let mut spec = serde_json::to_value(spec).unwrap_or(Value::Null);
-        let set = |name: &&'static str| spec.get_mut(*name).map(|fields| Self { name, fields: fields.take() });
-        SOURCES.iter().filter_map(set).collect()
-    }
-
-    /// The sources of a PersistentVolume.
-    pub fn of_persistent_volume(spec: &PersistentVolumeSpec) -> Vec<Self> {
-        Self::all(spec)
-    }
-
-    /// The names of required fields that are empty.
-    pub fn check_required(&self, errors: &mut FieldErrors, path: &FieldPath) {
-        let required: &[&str] = match self.name {
-            "gcePersistentDisk" => &["pdName"],
-            "awsElasticBlockStore" | "cinder" => &["volumeID"],
-            "nfs" => &["server", "path"],
-            "iscsi" => &["targetPortal", "iqn"],
-            "glusterfs" => &["endpoints", "path"],
-            "persistentVolumeClaim" => &["claimName"],
-            "rbd" => &["image"],
-            "flexVolume" | "csi" => &["driver"],
-            "azureFile" => &["secretName", "shareName"],
-            "vsphereVolume" => &["volumePath"],
-            "azureDisk" => &["diskName", "diskURI"],
-            "photonPersistentDisk" => &["pdID"],
-            "portworxVolume" => &["volumeID"],
-            "gitRepo" => &["repository"],
-            "local" => &["path"],
-            "image" => &["reference"],
-            _ => &[],
-        };
-        for field in required {
-            let value = self.fields.get(field).and_then(Value::as_str).unwrap_or_default();
-            checks::required(errors, &path.child(self.name).child(field), value);
-        }
-        if self.name == "nfs" {
-            let value = self.fields.get("path").and_then(Value::as_str).unwrap_or_default();
-            if !value.starts_with('/') {
-                errors.push(FieldError::invalid(&path.child("nfs").child("path"), value, "must be an absolute path"));
-            }
-        }
-    }
-}
-
 /// All errors of the list; answers the volumes that are valid.
-pub fn validate(errors: &mut FieldErrors, path: &FieldPath, volumes: &[Volume]) -> Volumes {
+pub fn validate(errors: &mut FieldErrors, path: &FieldPath, volumes: &[Volume], of: Of<'_>) -> Volumes {
     let mut valid = BTreeMap::new();
+    let made = |claim: &str| {
+        let mut made = volumes.iter().filter(|volume| volume.ephemeral.is_some());
+        of.pod().is_some_and(|pod| made.any(|volume| claim == format!("{pod}-{}", volume.name)))
+    };
     for (i, volume) in volumes.iter().enumerate() {
         let path = path.index(i);
         let mut found = FieldErrors::new();
-        sources(&mut found, &path, volume);
+        sources(&mut found, &path, volume, of);
         if volume.name.is_empty() {
             found.push(FieldError::required(&path.child("name"), ""));
         } else {
@@ -129,91 +183,102 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, volumes: &[Volume]) 
             valid.insert(volume.name.clone(), claim);
         }
         errors.extend(found);
+        if let Some(claim) = volume.persistent_volume_claim.as_ref().filter(|claim| made(&claim.claim_name)) {
+            let detail = "must not reference a PVC that gets created for an ephemeral volume";
+            let path = path.child("persistentVolumeClaim").child("claimName");
+            errors.push(FieldError::invalid(&path, &claim.claim_name, detail));
+        }
     }
     valid
 }
 
-fn sources(errors: &mut FieldErrors, path: &FieldPath, volume: &Volume) {
-    let sources = SourceRef::all(volume);
-    for (i, source) in sources.iter().enumerate() {
-        if i > 0 {
-            errors.push(FieldError::forbidden(&path.child(source.name), "may not specify more than 1 volume type"));
-        } else {
-            source.check_required(errors, path);
-            one_source(errors, path, volume, source.name);
+fn sources(errors: &mut FieldErrors, path: &FieldPath, volume: &Volume, of: Of<'_>) {
+    let mut set = SOURCES.iter().filter(|source| (source.is_set)(volume));
+    match set.next() {
+        Some(first) => {
+            (first.validate)(errors, path, volume, of);
         }
+        None => errors.push(FieldError::required(path, "must specify a volume type")),
     }
-    if sources.is_empty() {
-        errors.push(FieldError::required(path, "must specify a volume type"));
+    for further in set {
+        errors.push(FieldError::forbidden(&path.child(further.refused), "may not specify more than 1 volume type"));
     }
 }
 
-fn one_source(errors: &mut FieldErrors, path: &FieldPath, volume: &Volume, name: &str) {
-    let path = path.child(name);
-    if let (Some(source), "emptyDir") = (&volume.empty_dir, name)
-        && source.size_limit.as_ref().is_some_and(|limit| checks::quantity(limit).is_negative())
-    {
-        errors
-            .push(FieldError::forbidden(&path.child("sizeLimit"), "SizeLimit field must be a valid resource quantity"));
-    }
-    if let (Some(source), "hostPath") = (&volume.host_path, name) {
-        host_path(errors, &path, source);
-    }
-    if let (Some(source), "secret") = (&volume.secret, name) {
-        checks::required(errors, &path.child("secretName"), source.secret_name.as_deref().unwrap_or_default());
-        mode(errors, &path.child("defaultMode"), source.default_mode);
-        items(errors, &path.child("items"), source.items.as_deref().unwrap_or_default());
-    }
-    if let (Some(source), "configMap") = (&volume.config_map, name) {
-        checks::required(errors, &path.child("name"), &source.name);
-        mode(errors, &path.child("defaultMode"), source.default_mode);
-        items(errors, &path.child("items"), source.items.as_deref().unwrap_or_default());
-    }
-    if let (Some(source), "downwardAPI") = (&volume.downward_api, name) {
-        mode(errors, &path.child("defaultMode"), source.default_mode);
-        for file in source.items.iter().flatten() {
-            downward_file(errors, &path, file);
-        }
-    }
-    if let (Some(source), "projected") = (&volume.projected, name) {
-        mode(errors, &path.child("defaultMode"), source.default_mode);
-        projected(errors, &path, source);
-    }
-    if let (Some(source), "ephemeral") = (&volume.ephemeral, name) {
-        let path = path.child("volumeClaimTemplate");
-        match &source.volume_claim_template {
-            None => errors.push(FieldError::required(&path, "")),
-            Some(template) => {
-                let meta = template.metadata.clone().unwrap_or_default();
-                checks::template_metadata(errors, &path.child("metadata"), &meta);
-                persistent_volume_claim::validate_spec(errors, &path.child("spec"), &template.spec);
-            }
-        }
-    }
-    if let (Some(source), "iscsi") = (&volume.iscsi, name) {
-        checks::in_range(errors, &path.child("lun"), source.lun, 0, 255);
-    }
-    if let (Some(source), "image") = (&volume.image, name) {
-        let policy = source.pull_policy.as_deref().unwrap_or_default();
-        checks::required_one_of(errors, &path.child("pullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
-    }
-    if let (Some(source), "gitRepo") = (&volume.git_repo, name) {
-        descending_path(errors, &path.child("directory"), source.directory.as_deref().unwrap_or_default());
+fn empty_dir(errors: &mut FieldErrors, path: &FieldPath, source: &EmptyDir) {
+    if source.size_limit.as_ref().is_some_and(|limit| checks::quantity(limit).is_negative()) {
+        let detail = "SizeLimit field must be a valid resource quantity";
+        errors.push(FieldError::forbidden(&path.child("sizeLimit"), detail));
     }
 }
 
-/// All errors of a `hostPath`.
-pub fn host_path(errors: &mut FieldErrors, path: &FieldPath, source: &HostPathVolumeSource) {
-    const TYPES: &[&str] =
-        &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
-    if source.path.is_empty() {
-        errors.push(FieldError::required(&path.child("path"), ""));
-        return;
+fn iscsi(errors: &mut FieldErrors, path: &FieldPath, source: &ISCSIVolumeSource, context: &Context<'_>) {
+    const MAX_TARGET: usize = 64;
+    checks::required(errors, &path.child("targetPortal"), &source.target_portal);
+    let common = Iscsi {
+        iqn: &source.iqn,
+        lun: source.lun,
+        authenticates: source.chap_auth_discovery == Some(true) || source.chap_auth_session == Some(true),
+        secret: source.secret_ref.as_ref().map(|secret| secret.name.as_str()),
+        initiator: source.initiator_name.as_deref(),
+        unknown_kind: "must be valid format starting with iqn, eui, or naa",
+    };
+    common.validate(errors, path);
+    common.validate_initiator(errors, path);
+    let name = &context.volume.name;
+    if source.initiator_name.is_some() && name.len() + 1 + source.target_portal.len() > MAX_TARGET {
+        let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+        errors.push(FieldError::invalid(&context.path.child("name"), name, detail));
     }
-    no_backsteps(errors, &path.child("path"), &source.path);
-    if let Some(kind) = &source.type_ {
-        checks::one_of(errors, &path.child("type"), kind, TYPES);
+}
+
+fn csi(errors: &mut FieldErrors, path: &FieldPath, source: &CSIVolumeSource) {
+    shared::csi_driver(errors, &path.child("driver"), &source.driver);
+    match source.node_publish_secret_ref.as_ref().map(|secret| secret.name.as_str()) {
+        None => {}
+        Some("") => errors.push(FieldError::required(&path.child("nodePublishSecretRef").child("name"), "")),
+        Some(name) => errors.push_invalid(&path.child("name"), name, names::is_dns1123_subdomain(name)),
     }
+}
+
+fn ephemeral(errors: &mut FieldErrors, path: &FieldPath, source: &EphemeralVolumeSource, context: &Context<'_>) {
+    let template_path = path.child("volumeClaimTemplate");
+    match &source.volume_claim_template {
+        None => errors.push(FieldError::required(&template_path, "")),
+        Some(template) => {
+            let meta = template.metadata.clone().unwrap_or_default();
+            checks::template_metadata(errors, &template_path.child("metadata"), &meta);
+            persistent_volume_claim::validate_spec(errors, &template_path.child("spec"), &template.spec);
+        }
+    }
+    let name = &context.volume.name;
+    if let Some(pod) = context.of.pod().filter(|_| !name.is_empty()) {
+        let claim = format!("{pod}-{name}");
+        for message in names::is_dns1123_subdomain(&claim) {
+            let detail = format!("PVC name {}: {message}", api::field::go_quote(&claim));
+            errors.push(FieldError::invalid(&context.path.child("name"), name, detail));
+        }
+    }
+}
+
+/// A template may leave the image to whoever makes pods of it.
+fn image(errors: &mut FieldErrors, path: &FieldPath, source: &ImageVolumeSource, context: &Context<'_>) {
+    if context.of.is_pod() {
+        checks::required(errors, &path.child("reference"), source.reference.as_deref().unwrap_or_default());
+    }
+    let policy = source.pull_policy.as_deref().unwrap_or_default();
+    checks::required_one_of(errors, &path.child("pullPolicy"), policy, &["Always", "IfNotPresent", "Never"]);
+}
+
+fn named_secret(errors: &mut FieldErrors, path: &FieldPath, secret: Option<&LocalObjectReference>) {
+    if let Some(secret) = secret {
+        checks::required(errors, &path.child("name"), &secret.name);
+    }
+}
+
+fn files(errors: &mut FieldErrors, path: &FieldPath, default_mode: Option<i32>, files: Option<&[KeyToPath]>) {
+    mode(errors, &path.child("defaultMode"), default_mode);
+    items(errors, &path.child("items"), files.unwrap_or_default());
 }
 
 /// A file mode.
