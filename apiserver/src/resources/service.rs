@@ -4,6 +4,7 @@
 mod columns;
 mod update;
 mod validate;
+mod warnings;
 
 use api::field::{FieldErrors, FieldPath};
 use api::names;
@@ -12,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{Columns, Kind, Subresource, name_or_prefix};
+use super::{Columns, Kind, MetadataCheck, Subresource, name_or_prefix};
 
 /// See the module.
 pub struct Service;
@@ -28,6 +29,7 @@ impl Kind for Service {
         &[("spec.clusterIP", &["/spec/clusterIP"]), ("spec.type", &["/spec/type"])];
     const CREATE_ON_UPDATE: bool = true;
     const RETURNS_DELETED: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         spec_defaults(object.spec.get_or_insert_default());
@@ -70,15 +72,15 @@ impl Kind for Service {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        validate::spec(&mut errors, &FieldPath::root("spec"), &object.spec.clone().unwrap_or_default());
+        validate::whole(&mut errors, object);
         errors
     }
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let (new, old) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        validate::change(&mut errors, &FieldPath::root("spec"), &new, &old);
-        validate::spec(&mut errors, &FieldPath::root("spec"), &new);
+        let (now, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+        validate::change(&mut errors, &FieldPath::root("spec"), &now, &before);
+        validate::whole(&mut errors, new);
         errors
     }
 
@@ -96,6 +98,10 @@ impl Kind for Service {
 
     fn columns() -> Columns<Object> {
         columns::columns()
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        warnings::warnings(new)
     }
 }
 

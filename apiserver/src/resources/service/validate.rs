@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{LoadBalancerStatus, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{LoadBalancerStatus, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{is_external, is_headless, kind};
@@ -13,8 +13,30 @@ use crate::resources::checks;
 
 const MAX_AFFINITY_SECONDS: i32 = 24 * 60 * 60;
 
-/// All errors of a spec, in upstream's order.
-pub fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+/// An annotation that asks for traffic to stay near, and its older name.
+pub const TOPOLOGY_MODE: &str = "service.kubernetes.io/topology-mode";
+/// See [`TOPOLOGY_MODE`].
+pub const TOPOLOGY_HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+const OF_BALANCERS: &str = "may only be used when `type` is 'LoadBalancer'";
+
+/// All errors of a Service, in upstream's order.
+pub fn whole(errors: &mut FieldErrors, service: &Service) {
+    let annotations = service.metadata.annotations.as_ref();
+    let annotation = |key: &str| annotations.and_then(|annotations| annotations.get(key));
+    let path = FieldPath::root("metadata").child("annotations");
+    if let (Some(mode), Some(hints)) = (annotation(TOPOLOGY_MODE), annotation(TOPOLOGY_HINTS))
+        && mode != hints
+    {
+        let detail = format!("must match annotations[{TOPOLOGY_HINTS}] when both are specified");
+        errors.push(FieldError::invalid(&path.key(TOPOLOGY_MODE), mode, detail));
+    }
+    let ranges = annotation(SOURCE_RANGES).map(|ranges| (path.key(SOURCE_RANGES), ranges.as_str()));
+    spec(errors, &FieldPath::root("spec"), &service.spec.clone().unwrap_or_default(), ranges);
+}
+
+/// `ranges` is the annotation that the field with the ranges of sources replaced.
+fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec, ranges: Option<(FieldPath, &str)>) {
     let ports = spec.ports.as_deref().unwrap_or_default();
     if ports.is_empty() && !is_headless(spec) && kind(spec) != "ExternalName" {
         errors.push(FieldError::required(&path.child("ports"), ""));
@@ -39,7 +61,7 @@ pub fn spec(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     let types = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
     checks::required_one_of(errors, &path.child("type"), kind(spec), &types);
     duplicate_ports(errors, &path.child("ports"), spec, ports);
-    source_ranges(errors, path, spec);
+    source_ranges(errors, path, spec, ranges);
     traffic_policies(errors, path, spec);
 }
 
@@ -57,6 +79,7 @@ pub fn change(errors: &mut FieldErrors, path: &FieldPath, new: &ServiceSpec, old
             "may not change once set",
         ));
     }
+    load_balancer_class(errors, path, new);
     let checked =
         |spec: &ServiceSpec| kind(spec) == "LoadBalancer" && spec.external_traffic_policy.as_deref() == Some("Local");
     if checked(new) && checked(old) && new.health_check_node_port != old.health_check_node_port {
@@ -329,31 +352,46 @@ fn duplicate_ports(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpe
     }
 }
 
-fn source_ranges(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+fn source_ranges(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    spec: &ServiceSpec,
+    annotation: Option<(FieldPath, &str)>,
+) {
     let ranges = spec.load_balancer_source_ranges.as_deref().unwrap_or_default();
     // Upstream's spelling.
     let path = path.child("LoadBalancerSourceRanges");
     if !ranges.is_empty() && kind(spec) != "LoadBalancer" {
-        errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
+        errors.push(FieldError::forbidden(&path, OF_BALANCERS));
     }
     for (i, range) in ranges.iter().enumerate() {
         checks::cidr(errors, &path.index(i), range.trim());
+    }
+    if let (Some((path, text)), true) = (annotation, ranges.is_empty()) {
+        if kind(spec) != "LoadBalancer" {
+            errors.push(FieldError::forbidden(&path, OF_BALANCERS));
+        }
+        for range in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
+            checks::cidr(errors, &path, range.trim());
+        }
+    }
+}
+
+fn load_balancer_class(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+    let Some(class) = &spec.load_balancer_class else { return };
+    let path = path.child("loadBalancerClass");
+    if kind(spec) == "LoadBalancer" {
+        errors.push_invalid(&path, class, names::qualified_name(class));
+    } else {
+        errors.push(FieldError::forbidden(&path, OF_BALANCERS));
     }
 }
 
 fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     if spec.allocate_load_balancer_node_ports.is_some() && kind(spec) != "LoadBalancer" {
-        let detail = "may only be used when `type` is 'LoadBalancer'";
-        errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), detail));
+        errors.push(FieldError::forbidden(&path.child("allocateLoadBalancerNodePorts"), OF_BALANCERS));
     }
-    if let Some(class) = &spec.load_balancer_class {
-        let path = path.child("loadBalancerClass");
-        if kind(spec) == "LoadBalancer" {
-            errors.push_invalid(&path, class, names::qualified_name(class));
-        } else {
-            errors.push(FieldError::forbidden(&path, "may only be used when `type` is 'LoadBalancer'"));
-        }
-    }
+    load_balancer_class(errors, path, spec);
     let external = spec.external_traffic_policy.as_deref().unwrap_or_default();
     let field = path.child("externalTrafficPolicy");
     if !is_external(spec) && !external.is_empty() {
@@ -362,9 +400,14 @@ fn traffic_policies(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSp
         checks::required_one_of(errors, &field, external, &["Cluster", "Local"]);
     }
     let health = spec.health_check_node_port.unwrap_or_default();
-    if health != 0 && !(kind(spec) == "LoadBalancer" && external == "Local") {
+    let health_path = path.child("healthCheckNodePort");
+    if kind(spec) == "LoadBalancer" && external == "Local" {
+        if health != 0 {
+            checks::port(errors, &health_path, &IntOrString::Int(health));
+        }
+    } else if health != 0 {
         let detail = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.push(FieldError::invalid(&path.child("healthCheckNodePort"), health, detail));
+        errors.push(FieldError::invalid(&health_path, health, detail));
     }
     let field = path.child("internalTrafficPolicy");
     match spec.internal_traffic_policy.as_deref() {
