@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node as Object, NodeSpec, Taint};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME, or_none, or_unknown};
-use super::{Columns, Kind, Subresource, checks, pod_spec};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, internal, pod_spec};
 
 /// See the module.
 pub struct Node;
@@ -22,6 +22,7 @@ impl Kind for Node {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Proxy, Subresource::Status];
     const FIELDS: &'static [(&'static str, &'static [&'static str])] =
         &[("spec.unschedulable", &["/spec/unschedulable", "false"])];
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
@@ -44,54 +45,35 @@ impl Kind for Node {
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let spec = object.spec.clone().unwrap_or_default();
-        // Upstream reports taints below metadata.
-        taints(&mut errors, &FieldPath::root("metadata").child("taints"), spec.taints.as_deref().unwrap_or_default());
+        taints(&mut errors, spec.taints.as_deref().unwrap_or_default());
         amounts(&mut errors, object);
-        let path = FieldPath::root("spec").child("podCIDRs");
-        let ranges = spec.pod_cidrs.as_deref().unwrap_or_default();
-        for (i, range) in ranges.iter().enumerate() {
-            checks::cidr(&mut errors, &path.index(i), range);
-        }
-        let v4 = ranges.iter().filter(|range| checks::parse_cidr(range).is_some_and(|(ip, _)| ip.is_ipv4())).count();
-        if errors.is_empty() && (v4 > 1 || ranges.len() - v4 > 1) {
-            errors.push(FieldError::invalid(&path, ranges, "may specify no more than one CIDR for each IP family"));
-        }
+        ranges(&mut errors, spec.pod_cidrs.as_deref().unwrap_or_default());
         errors
     }
 
+    /// Upstream looks at everything as if the node were new, and then at what changed.
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
-        let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec");
-        let (new_spec, old_spec) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
-        taints(
-            &mut errors,
-            &FieldPath::root("metadata").child("taints"),
-            new_spec.taints.as_deref().unwrap_or_default(),
-        );
-        amounts(&mut errors, new);
-        let known = old_spec.pod_cidrs.unwrap_or_default();
-        if !known.is_empty() && new_spec.pod_cidrs.unwrap_or_default() != known {
-            let detail = "node updates may not change podCIDR except from \"\" to valid";
-            errors.push(FieldError::forbidden(&path.child("podCIDRs"), detail));
-        }
-        let known = old_spec.provider_id.unwrap_or_default();
-        if !known.is_empty() && new_spec.provider_id.unwrap_or_default() != known {
-            let detail = "node updates may not change providerID except from \"\" to valid";
-            errors.push(FieldError::forbidden(&path.child("providerID"), detail));
-        }
+        let mut errors = Self::validate(new);
+        changes(&mut errors, new, old);
         errors
     }
 
-    fn validate_status_update(new: &Object, _old: &Object) -> FieldErrors {
+    fn validate_status_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let addresses = new.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
-        for (i, address) in addresses.iter().enumerate() {
-            if addresses[..i].contains(address) {
-                errors.push(FieldError::duplicate(&FieldPath::root("status").child("addresses").index(i), address));
-            }
-        }
-        amounts(&mut errors, new);
+        changes(&mut errors, new, old);
         errors
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let spec = new.spec.clone().unwrap_or_default();
+        let old = [
+            (spec.config_source.is_some(), "spec.configSource: the feature is removed"),
+            (
+                spec.external_id.is_some_and(|id| !id.is_empty()),
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes",
+            ),
+        ];
+        old.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).collect()
     }
 
     fn columns() -> Columns<Object> {
@@ -159,19 +141,52 @@ fn agree_on_ranges(spec: &mut NodeSpec) {
     }
 }
 
-fn taints(errors: &mut FieldErrors, path: &FieldPath, taints: &[Taint]) {
+/// Everything that is wrong with what changed, status included.
+fn changes(errors: &mut FieldErrors, new: &Object, old: &Object) {
+    amounts(errors, new);
+    let addresses = new.status.as_ref().and_then(|status| status.addresses.as_deref()).unwrap_or_default();
+    for (i, address) in addresses.iter().enumerate().filter(|(i, address)| addresses[..*i].contains(address)) {
+        let path = FieldPath::root("status").child("addresses").index(i);
+        let detail = internal::one_line("v1.NodeAddress", address);
+        errors.push(FieldError { kind: FieldErrorKind::Duplicate, path, value: None, detail });
+    }
+    let path = FieldPath::root("spec");
+    let (now, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
+    let (ranges, known) = (now.pod_cidrs.unwrap_or_default(), before.pod_cidrs.unwrap_or_default());
+    let changed = match known.len() {
+        0 => 0,
+        count if count != ranges.len() => 1,
+        _ => known.iter().zip(&ranges).filter(|(known, range)| known != range).count(),
+    };
+    for _ in 0..changed {
+        let detail = "node updates may not change podCIDR except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("podCIDRs"), detail));
+    }
+    let known = before.provider_id.unwrap_or_default();
+    if !known.is_empty() && now.provider_id.unwrap_or_default() != known {
+        let detail = "node updates may not change providerID except from \"\" to valid";
+        errors.push(FieldError::forbidden(&path.child("providerID"), detail));
+    }
+    taints(errors, now.taints.as_deref().unwrap_or_default());
+    if now.external_id.unwrap_or_default() != before.external_id.unwrap_or_default() {
+        errors.push(FieldError::forbidden(&path.child("externalID"), "may not be updated"));
+    }
+}
+
+/// Upstream reports taints below metadata.
+fn taints(errors: &mut FieldErrors, taints: &[Taint]) {
+    let path = FieldPath::root("metadata").child("taints");
     for (i, taint) in taints.iter().enumerate() {
         let path = path.index(i);
         let value = taint.value.as_deref().unwrap_or_default();
         checks::label_key(errors, &path.child("key"), &taint.key);
-        errors.push_invalid(&path.child("value"), value, names::label_value(value));
+        let wrong = names::label_value(value);
+        if !wrong.is_empty() {
+            errors.push(FieldError::invalid(&path.child("value"), value, wrong.join(";")));
+        }
         pod_spec::taint_effect(errors, &path.child("effect"), &taint.effect);
         if taints[..i].iter().any(|known| known.key == taint.key && known.effect == taint.effect) {
-            let (key, effect) = (&taint.key, &taint.effect);
-            let added =
-                taint.time_added.as_ref().map_or("null".to_owned(), |at| format!("{:?}", printing::seconds(at)));
-            let shown =
-                format!("{{\"Key\":\"{key}\",\"Value\":\"{value}\",\"Effect\":\"{effect}\",\"TimeAdded\":{added}}}");
+            let shown = internal::one_line("v1.Taint", taint);
             let detail = format!("{shown}: taints must be unique by key and effect pair");
             errors.push(FieldError { kind: FieldErrorKind::Duplicate, path, value: None, detail });
         }
@@ -183,21 +198,42 @@ fn amounts(errors: &mut FieldErrors, object: &Object) {
     for (field, amounts) in [("capacity", &status.capacity), ("allocatable", &status.allocatable)] {
         for (resource, amount) in amounts.iter().flatten() {
             let path = FieldPath::root("status").child(field).child(resource);
-            // A defaulted allocatable repeats what is wrong with the capacity.
-            if field == "allocatable"
-                && status.capacity.as_ref().and_then(|capacity| capacity.get(resource)) == Some(amount)
-            {
-                continue;
-            }
-            checks::resource_name(errors, &path, resource);
             checks::resource_quantity(errors, &path, resource, amount);
         }
     }
 }
 
+/// Ranges for pods: valid ones, one of each family at most.
+fn ranges(errors: &mut FieldErrors, ranges: &[String]) {
+    let path = FieldPath::root("spec").child("podCIDRs");
+    for (i, range) in ranges.iter().enumerate() {
+        checks::cidr(errors, &path.index(i), range);
+    }
+    if ranges.len() < 2 {
+        return;
+    }
+    let parsed: Vec<_> = ranges.iter().map(|range| checks::parse_cidr(range)).collect();
+    if let Some(i) = parsed.iter().position(Option::is_none) {
+        let range = api::field::go_quote(&ranges[i]);
+        let detail = format!(
+            "invalid PodCIDRs. failed to check with dual stack with error:failed to parse cidr value:{range} with error:invalid CIDR address: {}",
+            ranges[i]
+        );
+        errors.push(FieldError::internal(&path, detail));
+    }
+    let fourth = parsed.iter().flatten().filter(|(ip, _)| ip.is_ipv4()).count();
+    let both = parsed.iter().all(Option::is_some) && (1..ranges.len()).contains(&fourth);
+    if !both || ranges.len() > 2 {
+        errors.push(FieldError::invalid(&path, ranges, "may specify no more than one CIDR for each IP family"));
+    }
+    for (i, range) in ranges.iter().enumerate().filter(|(i, range)| ranges[..*i].contains(range)) {
+        errors.push(FieldError::duplicate(&path.index(i), range));
+    }
+}
+
 fn status_word(object: &Object) -> String {
     let conditions = object.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    let word = match conditions.iter().find(|condition| condition.type_ == "Ready") {
+    let word = match conditions.iter().rev().find(|condition| condition.type_ == "Ready") {
         Some(ready) if ready.status == "True" => "Ready",
         Some(_) => "NotReady",
         None => "Unknown",
@@ -251,7 +287,12 @@ mod tests {
                 "spec.podCIDRs[0]: Invalid value: \"nine\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
             ),
             (
-                json!({"status": {"capacity": {"cpu": "-1"}}}),
+                json!({"spec": {"podCIDRs": ["10.0.0.0/24", "10.0.0.0/24"]}}),
+                "[spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.0.0.0/24\"]: may specify no more than one CIDR for each IP family, spec.podCIDRs[1]: Duplicate value: \"10.0.0.0/24\"]",
+            ),
+            (json!({"spec": {"podCIDRs": ["10.0.0.0/24", "2001:db8::/64"]}}), "[]"),
+            (
+                json!({"status": {"capacity": {"cpu": "-1"}, "allocatable": {"moons": "1"}}}),
                 "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
             ),
         ];
@@ -262,6 +303,13 @@ mod tests {
             (node(json!({"spec": {"podCIDR": "10.0.0.0/24"}})), node(json!({"spec": {"podCIDR": "10.0.1.0/24"}})));
         let message = "spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid";
         assert_eq!(Node::validate_update(&new, &old).to_string(), message);
+        let address = json!({"type": "InternalIP", "address": "10.0.0.1"});
+        let twice = node(json!({"status": {"addresses": [address, address]}}));
+        let message = "status.addresses[1]: Duplicate value: {\"Type\":\"InternalIP\",\"Address\":\"10.0.0.1\"}";
+        assert_eq!(
+            Node::validate_status_update(&twice, &old).to_string().split(", spec").next(),
+            Some(&*format!("[{message}"))
+        );
     }
 
     #[test]
