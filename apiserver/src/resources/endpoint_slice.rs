@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice as O
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks};
+use super::{Columns, Kind, MetadataCheck, checks};
 
 /// See the module.
 pub struct EndpointSlice;
@@ -16,10 +16,13 @@ pub struct EndpointSlice;
 const MAX_ENDPOINTS: usize = 1000;
 const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
+const MAX_TOPOLOGY: usize = 16;
+const MAX_HINTS: usize = 8;
 
 impl Kind for EndpointSlice {
     type Object = Object;
     const GENERATION: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         for port in object.ports.iter_mut().flatten() {
@@ -38,10 +41,10 @@ impl Kind for EndpointSlice {
         let path = FieldPath::root("endpoints");
         if endpoints.len() > MAX_ENDPOINTS {
             errors.push(FieldError::too_many(&path, endpoints.len(), MAX_ENDPOINTS));
-            return errors;
-        }
-        for (i, found) in endpoints.iter().enumerate() {
-            endpoint(&mut errors, &path.index(i), found, &object.address_type);
+        } else {
+            for (i, found) in endpoints.iter().enumerate() {
+                endpoint(&mut errors, &path.index(i), found, &object.address_type);
+            }
         }
         ports(&mut errors, &FieldPath::root("ports"), object.ports.as_deref().unwrap_or_default());
         errors
@@ -74,8 +77,10 @@ impl Kind for EndpointSlice {
         Columns {
             columns,
             cells: |object, now| {
-                let ports =
-                    object.ports.iter().flatten().map(|port| port.port.map_or("*".to_owned(), |port| port.to_string()));
+                let ports = object.ports.iter().flatten().map(|port| {
+                    let number = port.port.map(|number| number.to_string());
+                    number.or_else(|| port.name.clone()).unwrap_or_else(|| "*".to_owned())
+                });
                 let addresses =
                     object.endpoints.iter().flatten().flat_map(|endpoint| endpoint.addresses.iter().cloned());
                 vec![
@@ -94,6 +99,7 @@ fn first(all: Vec<String>) -> String {
     const SHOWN: usize = 3;
     match all.len() {
         0 => "<unset>".to_owned(),
+        1 if all[0].is_empty() => "<unset>".to_owned(),
         count if count > SHOWN => format!("{} + {} more...", all[..SHOWN].join(","), count - SHOWN),
         _ => all.join(","),
     }
@@ -117,15 +123,65 @@ fn endpoint(errors: &mut FieldErrors, path: &FieldPath, endpoint: &Endpoint, kin
                 }
                 checks::endpoint_ip(errors, &list.index(i), address);
             }
-            "FQDN" => errors.push_invalid(&list.index(i), address, names::is_dns1123_subdomain(address)),
+            "FQDN" => full_name(errors, &list.index(i), address),
             _ => {}
         }
     }
     if let Some(node) = &endpoint.node_name {
         errors.push_invalid(&path.child("nodeName"), node, names::is_dns1123_subdomain(node));
     }
+    let topology = endpoint.deprecated_topology.as_ref();
+    let topology_path = path.child("deprecatedTopology");
+    if topology.is_some_and(|labels| labels.len() > MAX_TOPOLOGY) {
+        let count = topology.map_or(0, |labels| labels.len());
+        errors.push(FieldError::too_many(&topology_path, count, MAX_TOPOLOGY));
+    }
+    checks::labels(errors, &topology_path, topology);
     if let Some(host) = &endpoint.hostname {
         errors.push_invalid(&path.child("hostname"), host, names::is_dns1123_label(host));
+    }
+    if let Some(hints) = &endpoint.hints {
+        let zones = hints.for_zones.iter().flatten().map(|zone| zone.name.as_str()).collect::<Vec<_>>();
+        self::hints(errors, &path.child("hints").child("forZones"), &zones, names::label_value);
+        let nodes = hints.for_nodes.iter().flatten().map(|node| node.name.as_str()).collect::<Vec<_>>();
+        self::hints(errors, &path.child("hints").child("forNodes"), &nodes, names::is_dns1123_subdomain);
+    }
+}
+
+/// Who is to use an endpoint: few, and each once.
+fn hints(errors: &mut FieldErrors, path: &FieldPath, found: &[&str], rule: fn(&str) -> Vec<String>) {
+    if found.len() > MAX_HINTS {
+        errors.push(FieldError::too_many(path, found.len(), MAX_HINTS));
+        return;
+    }
+    for (i, name) in found.iter().enumerate() {
+        let path = path.index(i).child("name");
+        if found[..i].contains(name) {
+            errors.push(FieldError::duplicate(&path, name));
+        }
+        errors.push_invalid(&path, name, rule(name));
+    }
+}
+
+/// A name of at least two labels; a dot may follow.
+fn full_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
+    if name.is_empty() {
+        errors.push(FieldError::required(path, ""));
+        return;
+    }
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let wrong = names::is_dns1123_subdomain(name);
+    if !wrong.is_empty() {
+        errors.push(FieldError::invalid(path, name, wrong.join(",")));
+    } else if !name.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(FieldError::invalid(path, name, detail));
+    } else {
+        let long =
+            name.split('.').map(|label| (label, names::is_dns1123_label(label))).find(|(_, wrong)| !wrong.is_empty());
+        if let Some((label, wrong)) = long {
+            errors.push(FieldError::invalid(path, label, wrong.join(",")));
+        }
     }
 }
 
@@ -175,6 +231,14 @@ mod tests {
                 "endpoints[0].addresses: Required value: must contain at least 1 address",
             ),
             (
+                json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a"]}, {"addresses": ["a.b."]}]}),
+                "endpoints[0].addresses[0]: Invalid value: \"a\": should be a domain with at least two segments separated by dots",
+            ),
+            (
+                json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"], "hints": {"forZones": [{"name": "z"}, {"name": "z"}]}}]}),
+                "endpoints[0].hints.forZones[1].name: Duplicate value: \"z\"",
+            ),
+            (
                 json!({"addressType": "IPv4", "ports": [{"port": 1}, {"port": 2}]}),
                 "ports[1].name: Duplicate value: \"\"",
             ),
@@ -196,5 +260,11 @@ mod tests {
         );
         let row = (EndpointSlice::columns().cells)(&object, k8s_openapi::jiff::Timestamp::UNIX_EPOCH);
         assert_eq!(row, ["s", "IPv4", "80", "10.0.0.1", "<unknown>"]);
+        let ports = |ports| {
+            let object = slice(json!({"addressType": "IPv4", "endpoints": [], "ports": ports}));
+            (EndpointSlice::columns().cells)(&object, k8s_openapi::jiff::Timestamp::UNIX_EPOCH)[2].clone()
+        };
+        assert_eq!(ports(json!([{"name": "http"}, {"port": 1}])), "http,1");
+        assert_eq!(ports(json!([{"name": ""}])), "<unset>");
     }
 }

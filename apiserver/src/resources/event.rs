@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Event as Object;
 use serde_json::{Map, Value};
 
 use super::printing::{self, NAME};
-use super::{Column, Columns, Kind, ServedAs, checks};
+use super::{Column, Columns, Kind, MetadataCheck, ServedAs, checks};
 
 /// The kind of core/v1.
 pub struct CoreEvent;
@@ -39,11 +39,17 @@ impl Kind for CoreEvent {
     ];
     const TTL: Option<Duration> = Some(TTL);
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[];
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         common(&mut errors, object, "reportingComponent");
         errors
+    }
+
+    /// Whatever can stand in a path.
+    fn validate_name(name: &str, _prefix: bool) -> Vec<String> {
+        names::path_segment(name)
     }
 
     fn columns() -> Columns<Object> {
@@ -79,6 +85,7 @@ impl Kind for Event {
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         common(&mut errors, object, "reportingController");
+        series(&mut errors, object);
         if object.event_time.is_none() {
             errors.push(FieldError::required(&FieldPath::root("eventTime"), ""));
         }
@@ -101,31 +108,52 @@ impl Kind for Event {
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        if old.event_time.is_none() {
-            common(&mut errors, new, "reportingController");
-            return errors;
+        common(&mut errors, new, "reportingController");
+        if new.series != old.series {
+            series(&mut errors, new);
         }
-        let texts = [
-            ("reason", &new.reason, &old.reason),
-            ("message", &new.message, &old.message),
-            ("type", &new.type_, &old.type_),
-            ("action", &new.action, &old.action),
-            ("reportingController", &new.reporting_component, &old.reporting_component),
-            ("reportingInstance", &new.reporting_instance, &old.reporting_instance),
-        ];
-        let (path, shown) = (FieldPath::root("involvedObject"), "v1.ObjectReference");
-        checks::immutable_as(&mut errors, &path, shown, &new.involved_object, &old.involved_object);
-        for (field, new, old) in texts {
-            let (new, old) = (new.as_deref().unwrap_or_default(), old.as_deref().unwrap_or_default());
-            checks::immutable(&mut errors, &FieldPath::root(field), &new, &old);
-        }
-        checks::immutable(&mut errors, &FieldPath::root("eventTime"), &new.event_time, &old.event_time);
-        checks::immutable_as(&mut errors, &FieldPath::root("related"), shown, &new.related, &old.related);
+        fixed(&mut errors, new, old);
         errors
     }
 
     fn columns() -> Columns<Object> {
         columns()
+    }
+}
+
+/// What was said stays said; upstream looks at the reason twice.
+fn fixed(errors: &mut FieldErrors, new: &Object, old: &Object) {
+    let text = |errors: &mut FieldErrors, field: &str, new: &Option<String>, old: &Option<String>| {
+        let (new, old) = (new.as_deref().unwrap_or_default(), old.as_deref().unwrap_or_default());
+        checks::immutable(errors, &FieldPath::root(field), &new, &old);
+    };
+    let root = FieldPath::root;
+    let reference = "v1.ObjectReference";
+    checks::immutable_as(errors, &root("involvedObject"), reference, &new.involved_object, &old.involved_object);
+    text(errors, "reason", &new.reason, &old.reason);
+    text(errors, "message", &new.message, &old.message);
+    let (now, before) = (new.source.clone().unwrap_or_default(), old.source.clone().unwrap_or_default());
+    checks::immutable_as(errors, &root("source"), "v1.EventSource", &now, &before);
+    checks::immutable(errors, &root("firstTimestamp"), &new.first_timestamp, &old.first_timestamp);
+    checks::immutable(errors, &root("lastTimestamp"), &new.last_timestamp, &old.last_timestamp);
+    checks::immutable(errors, &root("count"), &new.count.unwrap_or_default(), &old.count.unwrap_or_default());
+    text(errors, "reason", &new.reason, &old.reason);
+    text(errors, "type", &new.type_, &old.type_);
+    checks::immutable(errors, &root("eventTime"), &new.event_time, &old.event_time);
+    text(errors, "action", &new.action, &old.action);
+    checks::immutable_as(errors, &root("related"), reference, &new.related, &old.related);
+    text(errors, "reportingController", &new.reporting_component, &old.reporting_component);
+    text(errors, "reportingInstance", &new.reporting_instance, &old.reporting_instance);
+}
+
+/// A series has more than one event, and a last one.
+fn series(errors: &mut FieldErrors, event: &Object) {
+    let Some(series) = &event.series else { return };
+    if series.count.unwrap_or_default() < 2 {
+        errors.push(FieldError::invalid(&FieldPath::root("series.count"), "", "should be at least 2"));
+    }
+    if series.last_observed_time.is_none() {
+        errors.push(FieldError::required(&FieldPath::root("series.lastObservedTime"), ""));
     }
 }
 
@@ -170,8 +198,6 @@ fn translate(event: Value, api_version: &str, direction: fn(Pair) -> Pair) -> Va
 
 /// What both versions ask for; `controller` is how this version names the reporting component.
 fn common(errors: &mut FieldErrors, object: &Object, controller: &str) {
-    const LONG: usize = 128;
-    const MESSAGE: usize = 1024;
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
     let involved = object.involved_object.namespace.as_deref().unwrap_or_default();
     // Objects without a namespace are reported in the default namespace (and, by the new API, in kube-system).
@@ -181,9 +207,16 @@ fn common(errors: &mut FieldErrors, object: &Object, controller: &str) {
         let path = FieldPath::root("involvedObject").child("namespace");
         errors.push(FieldError::invalid(&path, involved, "does not match event.namespace"));
     }
-    if object.event_time.is_none() {
-        return;
+    if object.event_time.is_some() {
+        of_the_new_kind(errors, object, controller);
     }
+    errors.push_invalid(&FieldPath::root("namespace"), namespace, names::is_dns1123_subdomain(namespace));
+}
+
+/// Events with a time of their own say who reports what.
+fn of_the_new_kind(errors: &mut FieldErrors, object: &Object, controller: &str) {
+    const LONG: usize = 128;
+    const MESSAGE: usize = 1024;
     let reporter = object.reporting_component.as_deref().unwrap_or_default();
     checks::required(errors, &FieldPath::root(controller), reporter);
     errors.push_invalid(&FieldPath::root(controller), reporter, names::qualified_name(reporter));
