@@ -8,7 +8,7 @@ use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{LimitRange as Object, LimitRangeItem};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Wire;
 
-use super::{Columns, Kind, checks, pod_spec, printing};
+use super::{Columns, Kind, MetadataCheck, checks, pod_spec, printing};
 
 /// See the module.
 pub struct LimitRange;
@@ -17,6 +17,7 @@ impl Kind for LimitRange {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["limits"];
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         for limit in object.spec.iter_mut().flat_map(|spec| &mut spec.limits).filter(|limit| limit.type_ == "Container")
@@ -82,7 +83,6 @@ fn resources(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem)
             errors.push(FieldError::forbidden(&path.child(field), "may not be specified when `type` is 'Pod'"));
         }
     }
-    name(errors, "maxLimitRequestRatio", &limit.max_limit_request_ratio);
     let has = |amounts: &Option<BTreeMap<String, Wire>>| {
         amounts.as_ref().is_some_and(|amounts| amounts.contains_key("storage"))
     };
@@ -90,6 +90,7 @@ fn resources(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem)
         let detail = "either minimum or maximum storage value is required, but neither was provided";
         errors.push(FieldError::required(&path.child("limits"), detail));
     }
+    name(errors, "maxLimitRequestRatio", &limit.max_limit_request_ratio);
 }
 
 /// For each resource: min <= default request <= default <= max.
@@ -126,20 +127,31 @@ fn amounts(errors: &mut FieldErrors, path: &FieldPath, limit: &LimitRangeItem) {
             let detail = format!("ratio {ratio} is less than 1");
             errors.push(FieldError::invalid(&path.child("maxLimitRequestRatio").key(key), ratio.to_string(), detail));
         }
-        if let (Some(ratio), Some(min), Some(max)) = (ratio, min, max)
-            && min.milli_value() > 0
-        {
-            let bound = max.milli_value() as f64 / min.milli_value() as f64;
-            if ratio.milli_value() as f64 / 1000.0 > bound {
+        if let (Some(ratio), Some(min), Some(max)) = (ratio, min, max) {
+            let (given, bound) = ratios(ratio, min, max);
+            if given > bound {
                 let detail = format!("ratio {ratio} is greater than max/min = {bound:.6}");
-                errors.push(FieldError::invalid(
-                    &path.child("maxLimitRequestRatio").key(key),
-                    ratio.to_string(),
-                    detail,
-                ));
+                let path = path.child("maxLimitRequestRatio").key(key);
+                errors.push(FieldError::invalid(&path, ratio.to_string(), detail));
             }
         }
+        let commits = checks::is_native_resource(key) && !checks::is_huge_pages(key);
+        if let (Some(request), Some(default), false) = (request, default, commits)
+            && request != default
+        {
+            let detail = format!("default value {default} must equal to defaultRequest value {request} in {key}");
+            errors.push(FieldError::invalid(&path.child("defaultRequest").key(key), request.to_string(), detail));
+        }
     }
+}
+
+/// The ratio that is given and the one that the bounds allow, in thousandths where numbers are small enough for that.
+fn ratios(ratio: Quantity, min: Quantity, max: Quantity) -> (f64, f64) {
+    const MAX: i64 = i64::MAX / 1000;
+    if [ratio, min, max].iter().all(|amount| amount.value() < MAX) {
+        return (ratio.milli_value() as f64 / 1000.0, max.milli_value() as f64 / min.milli_value() as f64);
+    }
+    (ratio.value() as f64, max.value() as f64 / min.value() as f64)
 }
 
 #[cfg(test)]

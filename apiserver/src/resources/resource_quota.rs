@@ -127,7 +127,7 @@ impl Kind for ResourceQuota {
                 let status = object.status.clone().unwrap_or_default();
                 let (hard, used) = (status.hard.unwrap_or_default(), status.used.unwrap_or_default());
                 let shown = |limits: bool| {
-                    let amounts = hard.iter().filter(|(resource, _)| resource.starts_with("limits") == limits);
+                    let amounts = hard.iter().filter(|(resource, _)| resource.starts_with("limits.") == limits);
                     let text = amounts.map(|(resource, hard)| {
                         let used = used.get(resource).map_or("0", |used| used.0.as_str());
                         format!("{resource}: {used}/{}", hard.0)
@@ -142,11 +142,13 @@ impl Kind for ResourceQuota {
 
 fn quota_resource(errors: &mut FieldErrors, path: &FieldPath, resource: &str) {
     checks::resource_name(errors, path, resource);
-    let standard =
-        STANDARD.contains(&resource) || checks::is_huge_pages(resource) || resource.starts_with("requests.hugepages-");
-    if !resource.contains('/') && !standard {
+    if !resource.contains('/') && !is_standard(resource) {
         errors.push(FieldError::invalid(path, resource, "must be a standard resource for quota"));
     }
+}
+
+fn is_standard(resource: &str) -> bool {
+    STANDARD.contains(&resource) || checks::is_huge_pages(resource) || resource.starts_with("requests.hugepages-")
 }
 
 /// Whether a scope can count a standard resource.
@@ -164,7 +166,7 @@ fn counts(scope: &str, resource: &str) -> bool {
 /// The standard resources of a quota that a scope can't count.
 fn uncounted<'a>(spec: &'a ResourceQuotaSpec, scope: &str) -> impl Iterator<Item = &'a str> {
     let hard = spec.hard.iter().flatten().map(|(resource, _)| resource.as_str());
-    hard.filter(move |resource| STANDARD.contains(resource) && !counts(scope, resource))
+    hard.filter(move |resource| is_standard(resource) && !counts(scope, resource))
 }
 
 fn conflicting(scopes: &[&str]) -> usize {

@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::config_map::MAX_DATA;
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks};
+use super::{Columns, Kind, MetadataCheck, checks};
+use crate::http::body::json;
 
 /// See the module.
 pub struct Secret;
@@ -18,6 +19,7 @@ const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 impl Kind for Secret {
     type Object = Object;
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("type", &["/type"])];
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Change, MetadataCheck::Whole];
 
     fn set_defaults(object: &mut Object) {
         if object.type_.as_deref().unwrap_or_default().is_empty() {
@@ -137,7 +139,12 @@ fn typed_keys(errors: &mut FieldErrors, object: &Object, path: &FieldPath) {
             missing("username");
             missing("password");
         }
-        "kubernetes.io/ssh-auth" => missing("ssh-privatekey"),
+        "kubernetes.io/ssh-auth" => {
+            // An empty key is none.
+            if value("ssh-privatekey").is_none_or(|key| key.0.is_empty()) {
+                errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
+            }
+        }
         "kubernetes.io/tls" => {
             missing("tls.crt");
             missing("tls.key");
@@ -154,10 +161,19 @@ fn json_value(errors: &mut FieldErrors, path: &FieldPath, key: &str, value: Opti
         errors.push(FieldError::required(&path, ""));
         return;
     };
-    if let Err(error) = serde_json::from_slice::<serde_json::Map<String, Value>>(&value.0) {
-        let detail = if error.is_eof() { "unexpected end of JSON input".to_owned() } else { error.to_string() };
-        errors.push(FieldError::invalid(&path, "<secret contents redacted>", detail));
-    }
+    let what = match json::parse(&value.0).map(|parsed| parsed.value) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Err(detail) => {
+            errors.push(FieldError::invalid(&path, "<secret contents redacted>", detail));
+            return;
+        }
+        Ok(Value::Array(_)) => "array",
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+    };
+    let detail = format!("json: cannot unmarshal {what} into Go value of type map[string]interface {{}}");
+    errors.push(FieldError::invalid(&path, "<secret contents redacted>", detail));
 }
 
 #[cfg(test)]
@@ -187,6 +203,18 @@ mod tests {
             (
                 json!({"type": "kubernetes.io/dockerconfigjson", "stringData": {".dockerconfigjson": "{"}}),
                 "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": unexpected end of JSON input",
+            ),
+            (
+                json!({"type": "kubernetes.io/dockercfg", "stringData": {".dockercfg": "[]"}}),
+                "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": json: cannot unmarshal array into Go value of type map[string]interface {}",
+            ),
+            (
+                json!({"type": "kubernetes.io/dockercfg", "stringData": {".dockercfg": "hello"}}),
+                "data[.dockercfg]: Invalid value: \"<secret contents redacted>\": invalid character 'h' looking for beginning of value",
+            ),
+            (
+                json!({"type": "kubernetes.io/ssh-auth", "stringData": {"ssh-privatekey": ""}}),
+                "data[ssh-privatekey]: Required value",
             ),
             (
                 json!({"type": "kubernetes.io/service-account-token"}),
