@@ -286,20 +286,6 @@ fn agree_on_sources(spec: &mut PersistentVolumeClaimSpec) {
     }
 }
 
-/// Upstream's warnings of a claim's spec: amounts of storage are whole bytes.
-pub fn spec_warnings(path: &FieldPath, spec: &PersistentVolumeClaimSpec) -> Vec<String> {
-    let resources = spec.resources.clone().unwrap_or_default();
-    let mut warnings = Vec::new();
-    for (name, amounts) in [("requests", resources.requests), ("limits", resources.limits)] {
-        let amount = amounts.as_ref().and_then(|amounts| amounts.get("storage")).map(checks::quantity);
-        if let Some(amount) = amount.filter(|amount| !amount.is_integer()) {
-            let path = path.child("resources").child(name).key("storage");
-            warnings.push(format!("{path}: fractional byte value \"{amount}\" is invalid, must be an integer"));
-        }
-    }
-    warnings
-}
-
 /// All errors of a claim's spec.
 pub fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &PersistentVolumeClaimSpec) {
     let modes = spec.access_modes.as_deref().unwrap_or_default();

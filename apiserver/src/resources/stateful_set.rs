@@ -150,7 +150,7 @@ impl Kind for StatefulSet {
             let path = path.child("volumeClaimTemplates").index(i);
             // Upstream's paths differ, and one is not that of the field.
             let path = if old.is_some() { path.child("Spec") } else { path };
-            warnings.extend(claim.spec.iter().flat_map(|spec| persistent_volume_claim::spec_warnings(&path, spec)));
+            warnings.extend(claim.spec.iter().flat_map(|spec| pod_spec::claim_warnings(&path, spec)));
         }
         if spec.revision_history_limit.is_some_and(|limit| limit < 0) {
             warnings.push("spec.revisionHistoryLimit: a negative value retains all historical revisions; a value >= 0 is recommended".to_owned());
