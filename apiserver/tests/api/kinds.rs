@@ -173,3 +173,47 @@ async fn kinds_of_storage_and_devices_are_kept_and_printed() {
     let claim = created(&server, claims, json!({"metadata": {"name": "c"}, "spec": device})).await;
     assert_eq!(claim.body["spec"]["devices"]["requests"][0]["exactly"]["count"], 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_row_says_that_a_pod_has_ended() {
+    let server = Server::start().await;
+    for (phase, message) in [
+        ("Running", None),
+        ("Failed", Some("The pod failed.")),
+        ("Succeeded", Some("The pod has completed successfully.")),
+    ] {
+        let path = format!("{PODS}/{}", phase.to_lowercase());
+        created(&server, PODS, pod(&phase.to_lowercase())).await;
+        let status = server.patch("merge", &format!("{path}/status"), &json!({"status": {"phase": phase}})).await;
+        assert_eq!(status.status, 200, "{}", status.text);
+        let row = server.send("GET", &path, &[TABLE], "").await.body["rows"][0].clone();
+        let expected = message
+            .map(|message| json!([{"type": "Completed", "status": "True", "reason": phase, "message": message}]));
+        assert_eq!(row.get("conditions"), expected.as_ref(), "{phase}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_condition_without_a_time_is_read_and_then_refused() {
+    let server = Server::start().await;
+    let path = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    created(&server, path, json!({"metadata": {"name": "b"}, "spec": {"selector": {}, "minAvailable": 1}})).await;
+    let condition = json!({"type": "DisruptionAllowed", "status": "True", "reason": "R", "message": ""});
+    let refused =
+        server.patch("merge", &format!("{path}/b/status"), &json!({"status": {"conditions": [condition]}})).await;
+    let message = "PodDisruptionBudget.policy \"b\" is invalid: status.conditions[0].lastTransitionTime: Required value: must be set";
+    assert_eq!(refused.error(), (422, message));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_finalizer_of_a_namespace_has_its_place_once_the_namespace_is_there() {
+    let server = Server::start().await;
+    let wrong = |name: &str| json!({"metadata": {"name": name}, "spec": {"finalizers": ["a.io/b", "nonsense"]}});
+    let detail = "Invalid value: \"nonsense\": name is neither a standard finalizer name nor is it fully qualified";
+    let refused = server.ask("POST", "/api/v1/namespaces", &wrong("n")).await;
+    let message = format!("Namespace \"n\" is invalid: spec.finalizers: {detail}");
+    assert_eq!(refused.error(), (422, message.as_str()));
+    let refused = server.ask("PUT", "/api/v1/namespaces/default/finalize", &wrong("default")).await;
+    let message = format!("Namespace \"default\" is invalid: spec.finalizers[1]: {detail}");
+    assert_eq!(refused.error(), (422, message.as_str()));
+}
