@@ -111,13 +111,13 @@ impl Requirement {
         Ok(Self { key: key.to_owned(), operator, values })
     }
 
-    /// Whether the labels fulfil it.
-    pub fn matches(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
+    /// Whether a label with this value, or none, fulfils it.
+    pub fn matches(&self, value: Option<&str>) -> bool {
         let listed = || value.is_some_and(|v| self.values.contains(v));
-        let number = |text: Option<&String>| text.and_then(|t| t.parse::<i64>().ok());
+        let number = |text: Option<&str>| text.and_then(|t| t.parse::<i64>().ok());
         let compare = |test: fn(i64, i64) -> bool| {
-            number(value).zip(number(self.values.first())).is_some_and(|(label, bound)| test(label, bound))
+            let bound = number(self.values.first().map(String::as_str));
+            number(value).zip(bound).is_some_and(|(label, bound)| test(label, bound))
         };
         match self.operator {
             Operator::In | Operator::Equals | Operator::DoubleEquals => listed(),
@@ -221,7 +221,12 @@ impl LabelSelector {
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &Labels) -> bool {
-        !self.nothing && self.requirements.iter().all(|r| r.matches(labels))
+        self.matches_by(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether an object is selected whose labels this looks up.
+    pub fn matches_by<'a>(&self, labels: impl Fn(&str) -> Option<&'a str>) -> bool {
+        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(labels(&requirement.key)))
     }
 
     /// The same for the optional labels of an object's metadata.

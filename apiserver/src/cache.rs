@@ -7,6 +7,7 @@
 mod entry;
 mod event;
 mod extract;
+mod labels;
 mod resource;
 mod ring;
 mod selection;
@@ -30,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::entry::Entry;
 pub use self::event::{Event, EventKind};
+pub use self::labels::Labels;
 pub use self::resource::{Expired, ResourceCache, ResourceSpec, SelectableField, Shown, WatchFrom};
 pub use self::selection::Selection;
 pub use self::snapshot::Snapshot;

@@ -15,6 +15,7 @@ pub mod cache;
 pub mod cel;
 pub mod component_statuses;
 pub mod definitions;
+mod draft;
 pub mod flow_control;
 pub mod http;
 pub mod metrics;

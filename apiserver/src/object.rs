@@ -20,6 +20,10 @@ pub trait Object: Any + Send + Sync {
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     /// The object as JSON text that begins with `kind` and `apiVersion`: see [`encode`].
     fn to_bytes(&self) -> Vec<u8>;
+    /// Shows [`Object::to_bytes`] to somebody who does not keep it.
+    fn inspect(&self, look: &mut dyn FnMut(&[u8])) {
+        look(&self.to_bytes());
+    }
     /// The object as a JSON value, `apiVersion` and `kind` included.
     fn to_value(&self) -> Value;
     /// As [`Object::to_value`], but with the empty lists that the client sent and that are not stored.
@@ -59,8 +63,13 @@ where
         wire::encode(T::API_VERSION, T::KIND, self)
     }
 
+    fn inspect(&self, look: &mut dyn FnMut(&[u8])) {
+        wire::inspect(T::API_VERSION, T::KIND, self, look);
+    }
+
     fn to_value(&self) -> Value {
         let mut value = serde_json::to_value(self).expect("API types always serialize");
+        wire::packed::unpack(value.get_mut("metadata"));
         wire::canonical(T::API_VERSION, T::KIND, &mut value);
         value
     }
@@ -76,6 +85,7 @@ where
     fn assign(&mut self, mut value: Value) -> Result<(), String> {
         wire::accept(T::API_VERSION, T::KIND, &mut value).map_err(|error| error.to_string())?;
         *self = serde_json::from_value(value).map_err(|error| format!("json: {error}"))?;
+        wire::packed::pack(self.metadata_mut());
         Ok(())
     }
 
@@ -113,6 +123,28 @@ pub fn encode(value: &Value) -> Vec<u8> {
     text
 }
 
+/// Where the members of `metadata` begin in text that [`encode`] or [`Object::to_bytes`] made; found without reading the rest.
+pub fn metadata_at(text: &[u8]) -> Option<usize> {
+    let rest = past_string(text.strip_prefix(b"{\"kind\":")?)?;
+    let rest = past_string(rest.strip_prefix(b",\"apiVersion\":")?)?;
+    let members = rest.strip_prefix(b",\"metadata\":{")?;
+    Some(text.len() - members.len())
+}
+
+/// What follows a string in which nothing is escaped.
+fn past_string(text: &[u8]) -> Option<&[u8]> {
+    let rest = text.strip_prefix(b"\"")?;
+    let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+    (rest[end] == b'"').then_some(&rest[end + 1..])
+}
+
+/// The text of a stored object with a resourceVersion; none where its metadata are not found.
+pub fn with_version(stored: &[u8], version: &str) -> Option<Vec<u8>> {
+    let (head, tail) = stored.split_at(metadata_at(stored)?);
+    let end: &[u8] = if tail.starts_with(b"}") { b"\"" } else { b"\"," };
+    Some([head, b"\"resourceVersion\":\"", version.as_bytes(), end, tail].concat())
+}
+
 /// The concrete type behind an object, if it is `T`.
 pub fn downcast<T: 'static>(object: &dyn Object) -> Option<&T> {
     object.as_any().downcast_ref()
@@ -121,4 +153,25 @@ pub fn downcast<T: 'static>(object: &dyn Object) -> Option<&T> {
 /// The concrete type behind an object, if it is `T`, to be changed.
 pub fn downcast_mut<T: 'static>(object: &mut dyn Object) -> Option<&mut T> {
     object.as_any_mut().downcast_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_version_is_put_into_the_metadata() {
+        for meta in [json!({}), json!({"name": "x", "labels": {"a": "\"metadata\":{"}})] {
+            let mut object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": {"metadata": {}}});
+            let with = with_version(&encode(&object), "7").expect("the metadata are found");
+            object["metadata"]["resourceVersion"] = json!("7");
+            assert_eq!(serde_json::from_slice::<Value>(&with).expect("it is JSON"), object);
+        }
+        for text in
+            [r#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#, r#"{"kind":"a\"b","apiVersion":"v1","metadata":{}}"#]
+        {
+            assert_eq!(with_version(text.as_bytes(), "7"), None);
+        }
+    }
 }

@@ -425,7 +425,9 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// Whether nothing differs that counts for `metadata.generation`: for built-in kinds everything but metadata and status.
     fn same_desired(&self, new: &dyn Object, old: &dyn Object) -> bool {
-        sparse::same_desired(&old.to_bytes(), &new.to_bytes())
+        let mut same = false;
+        old.inspect(&mut |old| new.inspect(&mut |new| same = sparse::same_desired(old, new)));
+        same
     }
     /// As errors name the kind of an object.
     fn group_kind_of(&self, _object: &dyn Object) -> GroupKind {

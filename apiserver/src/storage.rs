@@ -168,6 +168,11 @@ pub trait Storage: Send + Sync + 'static {
         at: Option<Revision>,
     ) -> Result<Listed, StorageError>;
 
+    /// Whether a read is a call to another process: then writers begin with what the cache holds.
+    fn is_remote(&self) -> bool {
+        false
+    }
+
     /// Compare-and-swap of one key.
     async fn commit(&self, key: &str, expect: Expect, write: Write) -> Result<Outcome, StorageError>;
 

@@ -34,7 +34,7 @@ use crate::admission::{self, Attributes, Context, Operation, Other, Rounds};
 use crate::audit::Annotations;
 use crate::authn::User;
 use crate::http::options::Options;
-use crate::object::{Object, encode};
+use crate::object::{self, Object, encode};
 use crate::read::storage_error;
 use crate::resources::{ResourceInfo, Stamp, Strategy, Subresource, custom};
 use crate::storage::{Expect, KeyValue, Outcome, Write};
@@ -226,6 +226,16 @@ impl<'a> Place<'a> {
         admission::validate(&self.server.admission, attributes, object, self.server.lookup.as_ref()).await
     }
 
+    /// What the cache holds under a key, where asking the store takes longer and the cache shows objects as they are stored.
+    async fn cached(&self, key: &str) -> Option<Stored> {
+        if !self.server.storage.is_remote() || self.info().custom {
+            return None;
+        }
+        let entry = self.server.cache.resource(&self.info().key_prefix())?.get(key)?;
+        let item = KeyValue { key: key.to_owned(), value: entry.stored().clone(), revision: entry.revision };
+        Stored::decode(self.strategy, item).await.ok()
+    }
+
     /// What is stored under a key now.
     async fn read(&self, key: &str) -> Result<Option<Stored>, ApiError> {
         let (found, _) = self.server.storage.get(key).await.map_err(storage_error)?;
@@ -284,45 +294,107 @@ pub struct Committed {
     pub created: bool,
     /// Whether it was removed.
     pub removed: bool,
+    /// What is stored now, where that is what the object looks like.
+    stored: Option<Bytes>,
+}
+
+impl Committed {
+    /// The object as text.
+    pub fn to_bytes(&self) -> Bytes {
+        let version = self.object.metadata().resource_version.as_deref().unwrap_or_default();
+        let stored = self.stored.as_ref().and_then(|stored| object::with_version(stored, version));
+        stored.unwrap_or_else(|| self.object.to_bytes()).into()
+    }
 }
 
 /// Makes a change true.
 pub async fn commit(at: &Place<'_>, key: &str, change: &mut dyn Change) -> Result<Committed, ApiError> {
-    let mut current = at.read(key).await?;
-    for _ in 0..MAX_ATTEMPTS {
-        let (object, write) = match change.decide(current.as_ref()).await? {
-            Decision::Unchanged => match current {
-                Some(stored) => return Ok(Committed { object: stored.object, created: false, removed: false }),
-                None => return Err(at.not_found()),
-            },
-            Decision::Write(object) => {
-                let value = stored_form(at.strategy, object).await?;
-                if current.as_ref().is_some_and(|stored| stored.bytes == value.1) {
-                    let object = current.map_or(value.0, |stored| stored.object);
-                    return Ok(Committed { object, created: false, removed: false });
-                }
-                (value.0, Write::Put { value: value.1, ttl: at.strategy.ttl() })
+    let Some(cached) = at.cached(key).await else {
+        let current = at.read(key).await?;
+        return commit_on(at, key, current, change).await;
+    };
+    // What the cache holds is nearly always what is stored. Only a write that the store took is true then; whatever else came out
+    // is decided again on what is stored, unless that is the same.
+    match step(at, key, Some(&cached), change).await {
+        Ok(Step::Done(committed)) if !at.dry_run => Ok(committed),
+        Ok(Step::Raced(current)) => commit_on(at, key, current, change).await,
+        outcome => {
+            let current = at.read(key).await?;
+            if current.as_ref().is_some_and(|current| current.revision == cached.revision) {
+                return match outcome? {
+                    Step::Done(committed) => Ok(committed),
+                    Step::Same | Step::Raced(_) => unchanged(at, current),
+                };
             }
-            Decision::Remove(object) => (object, Write::Delete),
-        };
-        let removed = matches!(write, Write::Delete);
-        let expect = current.as_ref().map_or(Expect::Absent, |stored| Expect::Revision(stored.revision));
-        let created = current.is_none();
-        if at.dry_run {
-            return Ok(dry_run(object, current.as_ref(), removed));
+            commit_on(at, key, current, change).await
         }
-        match at.server.storage.commit(key, expect, write).await.map_err(storage_error)? {
-            Outcome::Committed(revision) => {
-                at.server.written.note(&at.info().storage_prefix, revision);
-                let mut object = object;
-                object.metadata_mut().resource_version = Some(revision.to_string());
-                return Ok(Committed { object, created, removed });
-            }
-            Outcome::Conflict(None) => current = None,
-            Outcome::Conflict(Some(item)) => current = Some(Stored::decode(at.strategy, item).await?),
+    }
+}
+
+/// As [`commit`], given what is stored, or was a moment ago.
+pub async fn commit_on(
+    at: &Place<'_>,
+    key: &str,
+    mut current: Option<Stored>,
+    change: &mut dyn Change,
+) -> Result<Committed, ApiError> {
+    for _ in 0..MAX_ATTEMPTS {
+        match step(at, key, current.as_ref(), change).await? {
+            Step::Done(committed) => return Ok(committed),
+            Step::Same => return unchanged(at, current),
+            Step::Raced(now) => current = now,
         }
     }
     Err(ApiError::conflict(&at.info().group_resource(), at.name, api::error::MODIFIED))
+}
+
+/// How one attempt ended.
+enum Step {
+    /// It is true.
+    Done(Committed),
+    /// There is nothing to change.
+    Same,
+    /// Somebody else was faster, and this is there now.
+    Raced(Option<Stored>),
+}
+
+fn unchanged(at: &Place<'_>, current: Option<Stored>) -> Result<Committed, ApiError> {
+    match current {
+        Some(stored) => Ok(Committed { object: stored.object, created: false, removed: false, stored: None }),
+        None => Err(at.not_found()),
+    }
+}
+
+async fn step(at: &Place<'_>, key: &str, current: Option<&Stored>, change: &mut dyn Change) -> Result<Step, ApiError> {
+    let (mut object, write) = match change.decide(current).await? {
+        Decision::Unchanged => return Ok(Step::Same),
+        Decision::Write(object) => {
+            let (object, value) = stored_form(at.strategy, object).await?;
+            if current.is_some_and(|stored| stored.bytes == value) {
+                return Ok(Step::Same);
+            }
+            (object, Write::Put { value, ttl: at.strategy.ttl() })
+        }
+        Decision::Remove(object) => (object, Write::Delete),
+    };
+    let (removed, text) = match &write {
+        Write::Put { value, .. } => (false, Some(value.clone())),
+        Write::Delete => (true, None),
+    };
+    if at.dry_run {
+        return Ok(Step::Done(dry_run(object, current, removed)));
+    }
+    let expect = current.map_or(Expect::Absent, |stored| Expect::Revision(stored.revision));
+    Ok(match at.server.storage.commit(key, expect, write).await.map_err(storage_error)? {
+        Outcome::Committed(revision) => {
+            at.server.written.note(&at.info().storage_prefix, revision);
+            object.metadata_mut().resource_version = Some(revision.to_string());
+            let stored = text.filter(|_| at.strategy.conversion().is_none());
+            Step::Done(Committed { object, created: current.is_none(), removed, stored })
+        }
+        Outcome::Conflict(None) => Step::Raced(None),
+        Outcome::Conflict(Some(item)) => Step::Raced(Some(Stored::decode(at.strategy, item).await?)),
+    })
 }
 
 /// The object without resourceVersion, and its bytes.
@@ -342,5 +414,5 @@ async fn stored_form(
 /// What a write would have answered.
 fn dry_run(mut object: Box<dyn Object>, current: Option<&Stored>, removed: bool) -> Committed {
     object.metadata_mut().resource_version = current.map(|stored| stored.revision.to_string());
-    Committed { object, created: current.is_none(), removed }
+    Committed { object, created: current.is_none(), removed, stored: None }
 }

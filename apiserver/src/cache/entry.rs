@@ -6,9 +6,9 @@
 use std::sync::Arc;
 
 use api::names::Revision;
-use api::selector::Labels;
 use bytes::Bytes;
 
+use super::labels::Labels;
 use super::resource::Resource;
 use crate::storage::KeyValue;
 
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(entry.field("spec.nodeName"), Some("n"));
         assert_eq!(entry.field("metadata.name"), Some("a"));
         assert_eq!(entry.field("spec.unknown"), None);
-        assert_eq!(entry.labels["app"], "x");
+        assert_eq!(entry.labels.get("app"), Some("x"));
         assert_eq!(
             entry.at(Revision(9)).json(),
             r#"{"metadata":{"resourceVersion":"9","labels":{"app":"x"}},"spec":{"nodeName":"n"}}"#

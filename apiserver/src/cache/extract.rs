@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use api::selector::Labels;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::labels::Labels;
 use super::resource::SelectableField;
 
 /// The paths of selectable fields as a tree, each with the slot that its value goes to.

@@ -52,7 +52,7 @@ impl Selection {
                 .requirements()
                 .iter()
                 .all(|wanted| (entry.field(&wanted.field).unwrap_or_default() == wanted.value) == wanted.equal)
-            && self.labels.matches(&entry.labels)
+            && self.labels.matches_by(|key| entry.labels.get(key))
     }
 
     /// The namespace that the request's path names.

@@ -64,18 +64,19 @@ impl Snapshot {
                 let keys = index.range((Arc::clone(&value), none)..).take_while(move |(found, _)| *found == value);
                 Box::new(keys.filter_map(|(_, key)| self.objects.get(key)).filter(behind).filter(matching))
             }
-            _ => match selection.namespace() {
-                Some(namespace) => {
-                    let within = format!("{}{namespace}/", self.prefix);
-                    Box::new(
-                        self.from(&within, after)
-                            .take_while(move |entry| entry.key.starts_with(&within))
-                            .filter(behind)
-                            .filter(matching),
-                    )
-                }
-                None => Box::new(self.from(&self.prefix, after).filter(behind).filter(matching)),
-            },
+            // These begin behind the key or at it, and are all in the namespace: nothing is left to be asked of most of them.
+            _ => {
+                let within = selection
+                    .namespace()
+                    .map_or_else(|| self.prefix.to_string(), |namespace| format!("{}{namespace}/", self.prefix));
+                let all = !selection.has_selectors();
+                Box::new(
+                    self.from(&within, after)
+                        .skip_while(move |entry| after == Some(&*entry.key))
+                        .take_while(move |entry| entry.key.starts_with(&within))
+                        .filter(move |entry| all || selection.matches(entry)),
+                )
+            }
         }
     }
 

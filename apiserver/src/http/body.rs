@@ -206,6 +206,11 @@ pub fn findings_of(strategy: &dyn Strategy, value: &Value) -> Vec<String> {
     strict::findings(ty, &Ordered::from(value))
 }
 
+/// Whether a type has all fields of a value.
+pub fn is_known(ty: &'static schema::Type, value: &Value) -> bool {
+    strict::is_known(ty, value)
+}
+
 /// Repeated fields of a patch's text.
 pub fn duplicates_of(bytes: &[u8]) -> Vec<String> {
     Ordered::parse(bytes).map(|ordered| strict::findings(None, &ordered)).unwrap_or_default()

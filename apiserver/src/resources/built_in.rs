@@ -46,7 +46,9 @@ impl<K: Kind> BuiltIn<K> {
     fn decode_null_times(&self, bytes: &[u8]) -> Option<K::Object> {
         let mut value = serde_json::from_slice(bytes).ok()?;
         wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value).ok()?;
-        serde_json::from_value(value).ok()
+        let mut object: K::Object = serde_json::from_value(value).ok()?;
+        wire::packed::pack(Object::metadata_mut(&mut object));
+        Some(object)
     }
 
     fn malformed(&self, error: &str) -> ApiError {
@@ -98,14 +100,17 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value)
             .map_err(|error| self.malformed(&error.to_string()))?;
         match serde_json::from_value::<K::Object>(value) {
-            Ok(object) => Ok(Box::new(object)),
+            Ok(mut object) => {
+                wire::packed::pack(Object::metadata_mut(&mut object));
+                Ok(Box::new(object))
+            }
             Err(error) => Err(self.malformed(&format!("json: {error}"))),
         }
     }
 
     fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError> {
         // Times that were never set are stored as null, which not every type can hold; few objects have any.
-        let read = serde_json::from_slice::<K::Object>(bytes)
+        let read = wire::packed::decode::<K::Object>(bytes)
             .map_err(|error| error.to_string())
             .or_else(|error| self.decode_null_times(bytes).ok_or(error));
         match read {

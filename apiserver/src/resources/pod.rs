@@ -58,7 +58,7 @@ impl Kind for Pod {
     }
 
     fn prepare_for_create(object: &mut Object) {
-        let spec = object.spec.clone().unwrap_or_default();
+        let spec = object.spec.get_or_insert_default();
         let gated = spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty());
         let condition = PodCondition {
             type_: "PodScheduled".to_owned(),
@@ -69,7 +69,7 @@ impl Kind for Pod {
         };
         object.status = Some(PodStatus {
             phase: Some("Pending".to_owned()),
-            qos_class: Some(pods::qos_class(&spec).as_str().to_owned()),
+            qos_class: Some(pods::qos_class(spec).as_str().to_owned()),
             conditions: gated.then(|| vec![condition]),
             ..PodStatus::default()
         });
@@ -119,7 +119,8 @@ impl Kind for Pod {
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
-        let spec = object.spec.clone().unwrap_or_default();
+        let none = PodSpec::default();
+        let spec = object.spec.as_ref().unwrap_or(&none);
         update::whole(&mut errors, object);
         if spec.ephemeral_containers.as_ref().is_some_and(|containers| !containers.is_empty()) {
             errors.push(FieldError::forbidden(&path.child("ephemeralContainers"), "cannot be set on create"));

@@ -17,12 +17,13 @@ pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// Up to here every whole number is a float of its own.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+pub mod packed;
 mod read;
 mod restore;
 mod write;
 pub use read::{DecodeError, accept};
 pub use restore::restore_error;
-pub use write::encode;
+pub use write::{encode, inspect};
 
 /// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
 pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {

@@ -230,6 +230,10 @@ impl Storage for Etcd {
         Ok(listed)
     }
 
+    fn is_remote(&self) -> bool {
+        true
+    }
+
     async fn commit(&self, key: &str, expect: Expect, write: Write) -> Result<Outcome, StorageError> {
         let mut answer = self.transact(key, expect, &write).await;
         if matches!(answer, Err(Failure::NoLease)) {

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::claims::Claim;
 use super::quota::{self, Charges};
-use super::{Change, Committed, Decision, Place, Stored, commit, metadata, tracking};
+use super::{Change, Committed, Decision, Place, Stored, commit, commit_on, metadata, tracking};
 use crate::admission::Operation;
 use crate::object::Object;
 
@@ -35,7 +35,12 @@ pub async fn create(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<Commi
 async fn create_named(at: &Place<'_>, object: Box<dyn Object>) -> Result<Committed, ApiError> {
     let (object, claim, charges) = prepare(at, object).await?;
     let name = object.metadata().name.clone().unwrap_or_default();
-    let committed = commit(at, &at.key(&name), &mut Insert { at: *at, object: Some(object) }).await;
+    let (key, mut insert) = (at.key(&name), Insert { at: *at, object: Some(object) });
+    let committed = match at.dry_run {
+        true => commit(at, &key, &mut insert).await,
+        // The store knows whether the name is taken.
+        false => commit_on(at, &key, None, &mut insert).await,
+    };
     let stored = committed.is_ok() && !at.dry_run;
     claim.settle(stored).await;
     charges.settle(stored).await;
@@ -93,15 +98,12 @@ struct Insert<'a> {
 #[async_trait]
 impl Change for Insert<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
-        let resource = self.at.info().group_resource();
-        // Asked again, it finds what was faster: the object is needed once.
-        match (current, self.object.take()) {
-            (Some(stored), _) => {
-                let name = stored.metadata().name.as_deref().unwrap_or_default();
-                Err(metadata::name_taken(&resource, name, stored.metadata().deletion_timestamp.is_some()))
-            }
-            (None, Some(object)) => Ok(Decision::Write(object)),
-            (None, None) => Ok(Decision::Unchanged),
+        if let Some(stored) = current {
+            let resource = self.at.info().group_resource();
+            let name = stored.metadata().name.as_deref().unwrap_or_default();
+            return Err(metadata::name_taken(&resource, name, stored.metadata().deletion_timestamp.is_some()));
         }
+        // Asked again, it finds what was faster: the object is needed once.
+        Ok(self.object.take().map_or(Decision::Unchanged, Decision::Write))
     }
 }

@@ -11,6 +11,7 @@ pub mod entries;
 pub mod fields;
 pub mod shape;
 pub mod sparse;
+mod text;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 pub mod json;
 mod shown;
+pub mod sparse;
 mod strategic;
 
 use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind};

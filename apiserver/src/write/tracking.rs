@@ -220,7 +220,11 @@ fn differing(kind: &KindAt<'_>, stored: &Stored, managed: &Managed, new: &dyn Ob
     let plain = strategy.served_as().is_none()
         && schema::of(&kind.version, &strategy.info().kind).is_some()
         && managed.entries().iter().all(|entry| entry.version == kind.version);
-    if plain { sparse::differing(&stored.bytes, &new.to_bytes()) } else { None }
+    let mut found = None;
+    if plain {
+        new.inspect(&mut |new| found = sparse::differing(&stored.bytes, new));
+    }
+    found
 }
 
 /// As [`track`] for an object that is only answered, and that is not of the place's kind (a TokenRequest).

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::claims::Claim;
 use super::metadata::MetadataCheck;
-use super::patch::{Patch, PatchType};
+use super::patch::{Patch, PatchType, sparse};
 use super::quota::{self, Charges};
 use super::{Change, Committed, Decision, Place, Stored, Wanted, commit, create, deletion, metadata, tracking};
 use crate::admission::Operation;
@@ -112,20 +112,10 @@ impl Update<'_> {
                 }
                 object.clone_object()
             }
-            Replacement::Patch(patch) => {
-                let patched = patch.apply(at.strategy, served_form(at, stored.object.as_ref()))?;
-                at.warnings.extend(patched.warnings);
-                if !at.info().custom {
-                    check_type(&at, patch, &patched.value)?;
-                }
-                // The message shows the value, which is made once more for it: a copy would cost every patch that decodes.
-                decode_value(at.strategy, patched.value).map_err(|error| {
-                    match patch.apply(at.strategy, served_form(at, stored.object.as_ref())) {
-                        Ok(again) => patch.undecodable(at.strategy, &again.value, error),
-                        Err(error) => error,
-                    }
-                })?
-            }
+            Replacement::Patch(patch) => match sparse::apply(patch, at.strategy, stored) {
+                Some(patched) => patched,
+                None => patched(&at, patch, stored)?,
+            },
             Replacement::Apply(wanted) => tracking::applied(&at, Some(stored), wanted)?,
         };
         if !matches!(self.replacement, Replacement::Apply(_)) {
@@ -226,6 +216,22 @@ impl Update<'_> {
         }
         Ok(())
     }
+}
+
+/// The whole object with the changes of a patch.
+fn patched(at: &Place<'_>, patch: &Patch, stored: &Stored) -> Result<Box<dyn Object>, ApiError> {
+    let patched = patch.apply(at.strategy, served_form(*at, stored.object.as_ref()))?;
+    at.warnings.extend(patched.warnings);
+    if !at.info().custom {
+        check_type(at, patch, &patched.value)?;
+    }
+    // The message shows the value, which is made once more for it: a copy would cost every patch that decodes.
+    decode_value(at.strategy, patched.value).map_err(|error| {
+        match patch.apply(at.strategy, served_form(*at, stored.object.as_ref())) {
+            Ok(again) => patch.undecodable(at.strategy, &again.value, error),
+            Err(error) => error,
+        }
+    })
 }
 
 /// The object as this place's version serves it.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::embedded;
 use crate::object::{Object, encode};
+use crate::resources::wire::packed;
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -21,7 +22,9 @@ impl Instance {
     /// Takes an object apart; the error is what Go's decoder says about its metadata.
     pub fn new(mut value: Value) -> Result<Self, String> {
         let meta = value.as_object_mut().and_then(|fields| fields.remove("metadata")).unwrap_or_default();
-        Ok(Self { meta: embedded::typed(meta)?, content: value })
+        let mut meta = embedded::typed(meta)?;
+        packed::pack(&mut meta);
+        Ok(Self { meta, content: value })
     }
 
     /// The kind that it says it is.
@@ -59,7 +62,9 @@ impl Object for Instance {
     fn to_value(&self) -> Value {
         let mut value = self.content.clone();
         if let Value::Object(fields) = &mut value {
-            fields.insert("metadata".to_owned(), embedded::canonical(&self.meta));
+            let mut meta = embedded::canonical(&self.meta);
+            packed::unpack(Some(&mut meta));
+            fields.insert("metadata".to_owned(), meta);
         }
         value
     }

@@ -4,31 +4,26 @@
 //! out are taken back, those that Go always writes are put in. Invariant: the text is that of [`super::canonical`], `kind` and
 //! `apiVersion` first.
 
-use std::cell::RefCell;
-
 use serde::ser::{Error as _, Impossible, Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 use serde_json::{Error, Map, Value};
 
 use super::super::schema::{self, Field, Presence, Shape, Type};
 use super::{ZERO_TIME, canonical_struct, zero};
-
-thread_local! {
-    /// Where objects are written before their size is known; kept, so that it does not grow anew for each.
-    static DRAFT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-/// A larger draft is not kept.
-const KEPT: usize = 256 * 1024;
+use crate::draft;
 
 /// The object as text that begins with `kind` and `apiVersion`, in memory of just its size.
 pub fn encode<T: Serialize>(api_version: &str, kind: &str, object: &T) -> Vec<u8> {
-    let mut out = DRAFT.take();
-    out.clear();
-    write(&mut out, api_version, kind, object);
-    let text = out.as_slice().to_vec();
-    if out.capacity() <= KEPT {
-        DRAFT.set(out);
-    }
+    let mut text = Vec::new();
+    inspect(api_version, kind, object, &mut |draft| text = draft.to_vec());
     text
+}
+
+/// As [`encode`], for somebody who only looks at the text.
+pub fn inspect<T: Serialize>(api_version: &str, kind: &str, object: &T, look: &mut dyn FnMut(&[u8])) {
+    draft::with(|out| {
+        write(out, api_version, kind, object);
+        look(out);
+    });
 }
 
 fn write<T: Serialize>(out: &mut Vec<u8>, api_version: &str, kind: &str, object: &T) {
@@ -38,7 +33,7 @@ fn write<T: Serialize>(out: &mut Vec<u8>, api_version: &str, kind: &str, object:
     text(out, api_version);
     let ty = schema::of(api_version, kind);
     let form = ty.map_or(Form::Unknown, Form::Type);
-    object.serialize(Writer { out, form, top: true }).expect("API types always serialize");
+    object.serialize(Writer { out, form, part: Part::Object }).expect("API types always serialize");
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {
@@ -71,12 +66,35 @@ impl Form {
     }
 }
 
+/// Where in the object a value is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// The object itself, whose head is written already.
+    Object,
+    /// In its metadata.
+    Metadata,
+    /// The text of `fieldsV1` in its metadata (see [`super::packed`]).
+    Packed,
+    /// Anywhere else.
+    Rest,
+}
+
+impl Part {
+    fn of_field(self, name: &str) -> Self {
+        match (self, name) {
+            (Self::Object, "metadata") => Self::Metadata,
+            (Self::Metadata, "fieldsV1") => Self::Packed,
+            (Self::Metadata, _) => Self::Metadata,
+            (Self::Object | Self::Packed | Self::Rest, _) => Self::Rest,
+        }
+    }
+}
+
 /// Appends one value.
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
     form: Form,
-    /// The object itself, whose head is written already.
-    top: bool,
+    part: Part,
 }
 
 impl Writer<'_> {
@@ -111,6 +129,10 @@ impl<'a> Serializer for Writer<'a> {
     );
 
     fn serialize_str(self, value: &str) -> Result<(), Error> {
+        if self.part == Part::Packed {
+            self.out.extend_from_slice(value.as_bytes());
+            return Ok(());
+        }
         match self.form {
             Form::Shape(Shape::Time) if value == ZERO_TIME => self.serialize_unit(),
             Form::Unknown | Form::Type(_) | Form::Shape(_) => self.plain(value),
@@ -161,7 +183,7 @@ impl<'a> Serializer for Writer<'a> {
 
     fn serialize_seq(self, _: Option<usize>) -> Result<Items<'a>, Error> {
         self.out.push(b'[');
-        Ok(Items { out: self.out, inner: self.form.inner(), first: true })
+        Ok(Items { out: self.out, inner: self.form.inner(), part: self.part, first: true })
     }
 
     fn serialize_map(self, _: Option<usize>) -> Result<Entries<'a>, Error> {
@@ -177,10 +199,11 @@ impl<'a> Serializer for Writer<'a> {
             Form::Type(ty) => &ty.fields,
             Form::Unknown | Form::Shape(_) => &[],
         };
-        if !self.top {
+        let head = self.part == Part::Object;
+        if !head {
             self.out.push(b'{');
         }
-        Ok(Fields { out: self.out, expected, first: !self.top, top: self.top })
+        Ok(Fields { out: self.out, expected, first: !head, part: self.part })
     }
 
     fn serialize_tuple(self, _: usize) -> Result<Self::SerializeTuple, Error> {
@@ -220,6 +243,7 @@ fn foreign() -> Error {
 struct Items<'a> {
     out: &'a mut Vec<u8>,
     inner: Form,
+    part: Part,
     first: bool,
 }
 
@@ -229,7 +253,7 @@ impl SerializeSeq for Items<'_> {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         comma(self.out, &mut self.first);
-        value.serialize(Writer { out: self.out, form: self.inner, top: false })
+        value.serialize(Writer { out: self.out, form: self.inner, part: self.part })
     }
 
     fn end(self) -> Result<(), Error> {
@@ -258,7 +282,7 @@ impl SerializeMap for Entries<'_> {
         match self {
             Self::Map { out, first, .. } => {
                 comma(out, first);
-                key.serialize(Writer { out, form: Form::Unknown, top: false })
+                key.serialize(Writer { out, form: Form::Unknown, part: Part::Rest })
             }
             Self::Struct { name, .. } => {
                 let Value::String(key) = serde_json::to_value(key)? else { return Err(foreign()) };
@@ -272,7 +296,7 @@ impl SerializeMap for Entries<'_> {
         match self {
             Self::Map { out, inner, .. } => {
                 out.push(b':');
-                value.serialize(Writer { out, form: *inner, top: false })
+                value.serialize(Writer { out, form: *inner, part: Part::Rest })
             }
             Self::Struct { fields, name, .. } => {
                 fields.insert(std::mem::take(name), serde_json::to_value(value)?);
@@ -301,7 +325,7 @@ struct Fields<'a> {
     /// Fields of the schema that have not come yet.
     expected: &'static [Field],
     first: bool,
-    top: bool,
+    part: Part,
 }
 
 impl Fields<'_> {
@@ -341,7 +365,7 @@ impl SerializeStruct for Fields<'_> {
     type Error = Error;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Error> {
-        if self.top && matches!(name, "kind" | "apiVersion") {
+        if self.part == Part::Object && matches!(name, "kind" | "apiVersion") {
             return Ok(());
         }
         let field = self.next(name);
@@ -349,7 +373,7 @@ impl SerializeStruct for Fields<'_> {
         self.name(name);
         let start = self.out.len();
         let form = field.map_or(Form::Unknown, |field| Form::of(&field.shape));
-        value.serialize(Writer { out: self.out, form, top: false })?;
+        value.serialize(Writer { out: self.out, form, part: self.part.of_field(name) })?;
         let Some(field) = field else { return Ok(()) };
         let written = &self.out[start..];
         match field.presence {

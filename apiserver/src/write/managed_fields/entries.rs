@@ -2,11 +2,11 @@
 //!
 //! Invariant: no two entries have the same [`Manager`].
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
 
 use super::fields::{Fields, Held};
+use crate::resources::wire::packed;
 
 const APPLY: &str = "Apply";
 const UPDATE: &str = "Update";
@@ -84,15 +84,15 @@ pub struct Managed {
 impl Managed {
     /// Reads the entries of a stored object.
     pub fn decode(entries: Vec<ManagedFieldsEntry>) -> Result<Self, EntryError> {
-        Self::read(entries, |json| json.is_object().then_some(Held::unread(json)))
+        Self::read(entries, Held::unread)
     }
 
     /// Reads the entries of an object that a client sent.
     pub fn decode_foreign(entries: Vec<ManagedFieldsEntry>) -> Result<Self, EntryError> {
-        Self::read(entries, |json| Fields::from_foreign_json(json).map(Held::from))
+        Self::read(entries, |text| Fields::from_foreign_json(serde_json::from_str(&text).ok()?).map(Held::from))
     }
 
-    fn read(entries: Vec<ManagedFieldsEntry>, fields_of: fn(Value) -> Option<Held>) -> Result<Self, EntryError> {
+    fn read(entries: Vec<ManagedFieldsEntry>, fields_of: fn(String) -> Option<Held>) -> Result<Self, EntryError> {
         let mut managed = Self::default();
         for (at, entry) in entries.into_iter().enumerate() {
             let applies = match entry.operation.as_deref() {
@@ -107,7 +107,7 @@ impl Managed {
                 Some(other) => return Err(EntryError::FieldsType(at, other.to_owned())),
             }
             let fields = match entry.fields_v1 {
-                Some(FieldsV1(value)) => fields_of(value).ok_or(EntryError::Fields)?,
+                Some(fields) => fields_of(packed::text(fields)).ok_or(EntryError::Fields)?,
                 None => Held::from(Fields::default()),
             };
             let manager = Manager {
@@ -238,7 +238,7 @@ impl Entry {
         ManagedFieldsEntry {
             api_version: some(self.version),
             fields_type: Some(FIELDS_V1.to_owned()),
-            fields_v1: Some(FieldsV1(self.fields.into_json())),
+            fields_v1: Some(packed::of_text(self.fields.into_text())),
             manager: some(self.manager.name),
             operation: Some(if self.manager.applies { APPLY } else { UPDATE }.to_owned()),
             subresource: some(self.manager.subresource),
@@ -250,7 +250,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a timestamp")
@@ -265,7 +265,11 @@ mod tests {
         }
         managed.grant(Manager::applier("a", ""), "v1", Fields::of_paths(["data.a"]), at(0));
         managed.cap();
-        let entries = serde_json::to_value(managed.encode()).expect("entries serialize");
+        let mut entries = serde_json::to_value(managed.encode()).expect("entries serialize");
+        for entry in entries.as_array_mut().into_iter().flatten() {
+            let text = entry["fieldsV1"].as_str().expect("fields are text");
+            entry["fieldsV1"] = serde_json::from_str(text).expect("it is JSON");
+        }
         let names: Vec<&str> =
             entries.as_array().into_iter().flatten().filter_map(|entry| entry["manager"].as_str()).collect();
         assert_eq!(names, ["a", "ancient-changes", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10", "m11"]);

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::element;
+use super::{element, text};
 
 /// Says that a field which has fields below it is itself in the set.
-const SELF: &str = ".";
+pub(super) const SELF: &str = ".";
 
 /// A set of fields below one field, and whether that field is in the set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -175,135 +175,81 @@ impl Fields {
         Some(set)
     }
 
-    /// As `fieldsV1`.
-    pub fn into_json(self) -> Value {
-        let mut entries = Map::new();
-        for (element, child) in self.below {
-            entries.insert(element, child.into_member_json());
-        }
-        Value::Object(entries)
+    /// Reads the text of `fieldsV1`; see [`Fields::from_json`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::from_json(serde_json::from_str(text).ok()?)
     }
 
-    /// As a part of `fieldsV1`, which says whether the field itself is in the set.
-    fn into_member_json(self) -> Value {
-        let member = self.member && !self.below.is_empty();
-        let mut json = self.into_json();
-        if let (Value::Object(fields), true) = (&mut json, member) {
-            fields.insert(SELF.to_owned(), Value::Object(Map::new()));
-        }
-        json
+    /// As `fieldsV1`.
+    #[cfg(test)]
+    pub fn into_json(self) -> Value {
+        serde_json::from_str(&text::write(&self)).expect("what is written can be read")
     }
 }
 
 /// The fields of an entry, which are only read when somebody needs to know them.
 #[derive(Clone, Debug)]
 pub struct Held {
-    /// Not read yet: as `fieldsV1`, known to be well formed.
-    json: Option<Value>,
+    /// Not read yet: as `fieldsV1`.
+    text: Option<String>,
     set: Fields,
 }
 
 impl Held {
-    /// The fields of `fieldsV1`, to be read later; it must be well formed.
-    pub fn unread(json: Value) -> Self {
-        Self { json: Some(json), set: Fields::default() }
+    /// The fields of `fieldsV1`, to be read later; none if they are malformed at first sight.
+    pub fn unread(text: String) -> Option<Self> {
+        text.starts_with('{').then(|| Self { text: Some(text), set: Fields::default() })
     }
 
     /// As a set.
     pub fn read(&self) -> Cow<'_, Fields> {
-        match &self.json {
-            Some(json) => Cow::Owned(Fields::from_json(json.clone()).unwrap_or_default()),
+        match &self.text {
+            Some(text) => Cow::Owned(Fields::from_text(text).unwrap_or_default()),
             None => Cow::Borrowed(&self.set),
         }
     }
 
     /// As a set that can be changed.
     pub fn set(&mut self) -> &mut Fields {
-        if let Some(json) = self.json.take() {
-            self.set = Fields::from_json(json).unwrap_or_default();
+        if let Some(text) = self.text.take() {
+            self.set = Fields::from_text(&text).unwrap_or_default();
         }
         &mut self.set
     }
 
     /// See [`Fields::subtract`].
     pub fn subtract(&mut self, taken: &Fields) {
-        match &mut self.json {
-            Some(Value::Object(entries)) if taken.below.is_empty() || entries.is_empty() => {}
-            Some(Value::Object(entries)) => {
-                subtract_below(entries, taken);
-            }
-            Some(_) | None => self.set().subtract(taken),
+        if taken.below.is_empty() && self.text.is_some() {
+            return;
+        }
+        match self.text.as_deref().map(|text| text::subtract(text, taken)) {
+            Some(Ok(left)) => self.text = Some(left),
+            Some(Err(_)) | None => self.set().subtract(taken),
         }
     }
 
     /// See [`Fields::union`]; neither set may have its root in it.
     pub fn union(&mut self, other: Fields) {
-        match &mut self.json {
-            Some(Value::Object(entries)) => union_below(entries, other),
-            Some(_) | None => self.set().union(other),
+        match self.text.as_deref().map(|text| text::union(text, &other)) {
+            Some(Ok(sum)) => self.text = Some(sum),
+            Some(Err(_)) | None => self.set().union(other),
         }
     }
 
     /// See [`Fields::is_empty`].
     pub fn is_empty(&self) -> bool {
-        match &self.json {
-            Some(json) => json.as_object().is_none_or(Map::is_empty),
-            None => self.set.is_empty(),
-        }
+        self.text.as_deref().map_or(self.set.is_empty(), |text| text == "{}")
     }
 
     /// As `fieldsV1`.
-    pub fn into_json(self) -> Value {
-        self.json.unwrap_or_else(|| self.set.into_json())
-    }
-}
-
-/// Takes fields out of the entries below a field.
-fn subtract_below(entries: &mut Map<String, Value>, taken: &Fields) {
-    for (element, taken) in &taken.below {
-        if let Some(Value::Object(child)) = entries.get_mut(element)
-            && !subtract_json(child, taken)
-        {
-            entries.remove(element);
-        }
-    }
-}
-
-/// [`Fields::subtract`] on `fieldsV1` as it is: false if nothing is left.
-fn subtract_json(entries: &mut Map<String, Value>, taken: &Fields) -> bool {
-    let member = (entries.is_empty() || entries.remove(SELF).is_some()) && !taken.member;
-    subtract_below(entries, taken);
-    if entries.is_empty() {
-        return member;
-    }
-    if member {
-        entries.insert(SELF.to_owned(), Value::Object(Map::new()));
-    }
-    true
-}
-
-/// Adds fields to the entries below a field.
-fn union_below(entries: &mut Map<String, Value>, added: Fields) {
-    for (element, added) in added.below {
-        match entries.get_mut(&element) {
-            Some(Value::Object(child)) => union_json(child, added),
-            Some(_) | None => drop(entries.insert(element, added.into_member_json())),
-        }
-    }
-}
-
-/// [`Fields::union`] on `fieldsV1` as it is.
-fn union_json(entries: &mut Map<String, Value>, added: Fields) {
-    let member = entries.is_empty() || entries.remove(SELF).is_some() || added.member;
-    union_below(entries, added);
-    if member && !entries.is_empty() {
-        entries.insert(SELF.to_owned(), Value::Object(Map::new()));
+    pub fn into_text(self) -> String {
+        self.text.unwrap_or_else(|| text::write(&self.set))
     }
 }
 
 impl From<Fields> for Held {
     fn from(set: Fields) -> Self {
-        Self { json: None, set }
+        Self { text: None, set }
     }
 }
 
@@ -329,19 +275,23 @@ mod tests {
             json!({"f:a": {"f:b": {}}, "f:c": {}}),
             json!({"f:a": {"f:b": {"f:x": {}}, "f:y": {}}}),
             json!({"f:a": {".": {}, "f:b": {".": {}, "f:x": {}}}, "f:e": {}}),
+            json!({"f:a": {"k:{\"name\":\"x\\n\"}": {".": {}, "f:name": {}}, "v:\"y\"": {}}}),
+            json!({"f:a": {"k:{\"name\":\"x\\n\"}": {"f:name": {}, "f:z": {}}}}),
         ];
         for text in &texts {
             for other in &texts {
-                let (mut held, mut whole) = (Held::unread(text.clone()), set(text.clone()));
+                let unread = || Held::unread(text.to_string()).expect("it is well formed");
+                let (mut held, mut whole) = (unread(), set(text.clone()));
                 held.subtract(&set(other.clone()));
                 whole.subtract(&set(other.clone()));
-                assert!(held.json.is_some());
+                assert!(held.text.is_some());
                 assert_eq!(held.is_empty(), whole.is_empty());
-                assert_eq!(held.into_json(), whole.into_json(), "{text} without {other}");
-                let (mut held, mut whole) = (Held::unread(text.clone()), set(text.clone()));
+                assert_eq!(held.into_text(), whole.into_json().to_string(), "{text} without {other}");
+                let (mut held, mut whole) = (unread(), set(text.clone()));
                 held.union(set(other.clone()));
                 whole.union(set(other.clone()));
-                assert_eq!(held.into_json(), whole.into_json(), "{text} with {other}");
+                assert!(held.text.is_some());
+                assert_eq!(held.into_text(), whole.into_json().to_string(), "{text} with {other}");
             }
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn owners(managed: &Managed) -> Value {
         if *applies {
             who = format!("{who} applied");
         }
-        owners.insert(who, entry.fields.clone().into_json());
+        owners.insert(who, entry.fields.read().into_owned().into_json());
     }
     Value::Object(owners)
 }
