@@ -7,7 +7,7 @@
 pub mod admission_policy;
 pub mod api_service;
 mod built_in;
-mod certificate_signing_request;
+pub mod certificate_signing_request;
 mod checks;
 pub mod component_status;
 mod config_map;

@@ -8,13 +8,13 @@ use api::field::go_quote;
 use api::well_known::groups;
 use async_trait::async_trait;
 use k8s_openapi::api::certificates::v1::CertificateSigningRequest;
-use x509_parser::prelude::FromDer as _;
 
 use super::{Attributes, Lookup, Operation, Plugin};
 use crate::authn::User;
 use crate::authz::{self, Authorizers, Decision, Target};
 use crate::object::{Object, downcast};
 use crate::resources::Subresource;
+use crate::resources::certificate_signing_request::read_request;
 
 const GROUP: &str = "certificates.k8s.io";
 const PLURAL: &str = "certificatesigningrequests";
@@ -120,12 +120,11 @@ impl Plugin for CertificateSubjectRestriction {
 
 /// The organizations of the subject that a PEM request names; validation has refused what is none.
 fn organizations(pem: &[u8]) -> Vec<String> {
-    let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(pem) else { return Vec::new() };
-    let Ok((_, request)) = x509_parser::certification_request::X509CertificationRequest::from_der(&pem.contents) else {
-        return Vec::new();
-    };
-    let subject = &request.certification_request_info.subject;
-    subject.iter_organization().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect()
+    let named = read_request(pem, |request| {
+        let subject = &request.certification_request_info.subject;
+        subject.iter_organization().filter_map(|name| name.as_str().ok()).map(str::to_owned).collect()
+    });
+    named.unwrap_or_default()
 }
 
 #[cfg(test)]

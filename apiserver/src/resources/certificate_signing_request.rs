@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use self::check::By;
+pub use self::check::read_request;
 use super::printing::{self, AGE, NAME};
 use super::{Columns, Kind, Stamp, Subresource};
 

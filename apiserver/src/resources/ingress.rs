@@ -81,6 +81,14 @@ impl Kind for Ingress {
         errors
     }
 
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let annotated = new.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CLASS_ANNOTATION));
+        let named = new.spec.as_ref().is_some_and(|spec| spec.ingress_class_name.is_some());
+        let warning =
+            format!("annotation \"{CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead");
+        if old.is_none() && annotated && !named { vec![warning] } else { Vec::new() }
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
@@ -413,6 +421,19 @@ mod tests {
         for (spec, message) in table {
             assert_eq!(found(spec), message);
         }
+    }
+
+    #[test]
+    fn the_annotation_of_the_class_is_old() {
+        let meta = json!({"annotations": {"kubernetes.io/ingress.class": "a"}});
+        let object: Object = serde_json::from_value(json!({"metadata": meta, "spec": {}})).expect("an ingress");
+        let warning =
+            "annotation \"kubernetes.io/ingress.class\" is deprecated, please use 'spec.ingressClassName' instead";
+        assert_eq!(Ingress::warnings(&object, None), [warning]);
+        assert!(Ingress::warnings(&object, Some(&object)).is_empty());
+        let mut named = object;
+        named.spec.as_mut().expect("a spec").ingress_class_name = Some("a".to_owned());
+        assert!(Ingress::warnings(&named, None).is_empty());
     }
 
     #[test]

@@ -116,6 +116,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn conditions_of_a_status_have_a_time() {
+        let condition = json!({"type": "Ready", "status": "True", "reason": "R"});
+        let mut value = json!({"status": {"conditions": [condition], "currentHealthy": -1}});
+        crate::resources::wire::accept("policy/v1", "PodDisruptionBudget", &mut value).expect("well formed");
+        let object: Object = serde_json::from_value(value).expect("a budget");
+        assert_eq!(
+            PodDisruptionBudget::validate_status_update(&object, &object).to_string(),
+            "[status.conditions[0].lastTransitionTime: Required value: must be set, status.currentHealthy: Invalid value: -1: must be greater than or equal to 0]"
+        );
+    }
+
+    #[test]
     fn what_is_refused() {
         let table = [
             (

@@ -6,6 +6,7 @@ use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use base64::Engine as _;
 use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Object, CertificateSigningRequestCondition};
+use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
 use crate::resources::checks;
@@ -57,7 +58,7 @@ pub fn all(object: &Object) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let path = FieldPath::root("spec");
     let spec = &object.spec;
-    if let Err(why) = request(&spec.request.0) {
+    if let Err(why) = read_request(&spec.request.0, |_| ()) {
         let shown = base64::engine::general_purpose::STANDARD.encode(&spec.request.0);
         errors.push(FieldError::invalid(&path.child("request"), shown, why));
     }
@@ -150,15 +151,15 @@ fn conditions(errors: &mut FieldErrors, list: &FieldPath, conditions: &[Certific
     }
 }
 
-fn request(bytes: &[u8]) -> Result<(), String> {
+/// Reads a request in PEM; the error is what upstream says of one that is none.
+pub fn read_request<T>(bytes: &[u8], read: impl FnOnce(&X509CertificationRequest<'_>) -> T) -> Result<T, String> {
     const NOT_PEM: &str = "PEM block type must be CERTIFICATE REQUEST";
     let (_, block) = x509_parser::pem::parse_x509_pem(bytes).map_err(|_| NOT_PEM.to_owned())?;
     if block.label != "CERTIFICATE REQUEST" {
         return Err(NOT_PEM.to_owned());
     }
-    x509_parser::certification_request::X509CertificationRequest::from_der(&block.contents)
-        .map(|_| ())
-        .map_err(|error| error.to_string())
+    let (_, request) = X509CertificationRequest::from_der(&block.contents).map_err(|error| error.to_string())?;
+    Ok(read(&request))
 }
 
 fn certificate(bytes: &[u8]) -> Result<(), String> {
