@@ -217,3 +217,59 @@ async fn a_wrong_finalizer_of_a_namespace_has_its_place_once_the_namespace_is_th
     let message = format!("Namespace \"default\" is invalid: spec.finalizers[1]: {detail}");
     assert_eq!(refused.error(), (422, message.as_str()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn autoscalers_have_two_faces() {
+    const NEW: &str = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers";
+    const OLD: &str = "/apis/autoscaling/v1/namespaces/default/horizontalpodautoscalers";
+    let server = Server::start().await;
+    let target = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"});
+    let pods = json!({"metric": {"name": "m"}, "target": {"type": "AverageValue", "averageValue": "5"}});
+    let spec = json!({"maxReplicas": 3, "scaleTargetRef": target, "metrics": [{"type": "Pods", "pods": pods}], "behavior": {}});
+    created(&server, NEW, json!({"metadata": {"name": "h"}, "spec": spec})).await;
+    let old = server.get(&format!("{OLD}/h")).await.body;
+    let annotations = &old["metadata"]["annotations"];
+    assert_eq!(
+        annotations["autoscaling.alpha.kubernetes.io/metrics"],
+        r#"[{"type":"Pods","pods":{"metricName":"m","targetAverageValue":"5"}}]"#
+    );
+    let behavior = annotations["autoscaling.alpha.kubernetes.io/behavior"].as_str().expect("a text");
+    assert!(behavior.starts_with(r#"{"ScaleUp":{"StabilizationWindowSeconds":0,"SelectPolicy":"Max","Policies":["#));
+    let percent = json!({"spec": {"targetCPUUtilizationPercentage": 30}});
+    let written = server.patch("merge", &format!("{OLD}/h"), &percent).await;
+    assert_eq!((written.status.as_u16(), &written.body["spec"]["targetCPUUtilizationPercentage"]), (200, &json!(30)));
+    let new = server.get(&format!("{NEW}/h")).await.body;
+    assert_eq!(new["spec"]["metrics"][0], json!({"type": "Pods", "pods": pods}));
+    assert_eq!(new["spec"]["metrics"][1]["resource"]["target"]["averageUtilization"], 30);
+    assert_eq!(new["spec"]["behavior"]["scaleUp"]["policies"].as_array().map(Vec::len), Some(2));
+    assert!(new["metadata"]["annotations"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn jobs_end_once_and_workloads_count_changes() {
+    const JOBS: &str = "/apis/batch/v1/namespaces/default/jobs";
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+    let server = Server::start().await;
+    let pod = |policy: &str| json!({"spec": {"restartPolicy": policy, "containers": [{"name": "c", "image": "i"}]}});
+    created(&server, JOBS, json!({"metadata": {"name": "j"}, "spec": {"template": pod("Never")}})).await;
+    let ended = json!({"status": {"conditions": [{"type": "Failed", "status": "True"}]}});
+    let refused = server.patch("merge", &format!("{JOBS}/j/status"), &ended).await;
+    let message = "Job.batch \"j\" is invalid: [status.conditions: Invalid value: cannot set Failed=True condition without the FailureTarget=true condition, status.startTime: Required value: startTime is required for finished job]";
+    assert_eq!(refused.error(), (422, message));
+    let wrong = server.patch("merge", &format!("{JOBS}/j"), &json!({"spec": {"backoffLimit": -1}})).await;
+    // Upstream looks at the spec twice; the message tells it once.
+    assert_eq!(wrong.body["details"]["causes"].as_array().map(Vec::len), Some(2));
+
+    let mut template = pod("Always");
+    template["metadata"] = json!({"labels": {"a": "b"}});
+    let spec = json!({"selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let made = created(&server, DEPLOYMENTS, json!({"metadata": {"name": "d.d"}, "spec": spec})).await;
+    assert!(
+        made.warnings()[0].contains("a DNS label is recommended: [must not contain dots]"),
+        "{:?}",
+        made.warnings()
+    );
+    let noted = json!({"metadata": {"annotations": {"a": "b"}}});
+    let noted = server.patch("merge", &format!("{DEPLOYMENTS}/d.d"), &noted).await;
+    assert_eq!((&noted.body["metadata"]["generation"], noted.warnings().len()), (&json!(2), 0));
+}
