@@ -32,6 +32,12 @@ pub enum SelectorError {
     /// A matchExpressions entry has an operator that does not exist.
     #[error("{0:?} is not a valid label selector operator")]
     Operator(String),
+    /// A backslash stands before something that needs none.
+    #[error("invalid field selector: invalid escape sequence: {0}")]
+    Escape(String),
+    /// A value has a character that needs a backslash; upstream shows its number.
+    #[error("invalid field selector: unescaped character in value: {0}")]
+    Unescaped(u32),
     /// A field selector is malformed.
     #[error("invalid selector: '{selector}'; can't understand '{term}'")]
     Field {

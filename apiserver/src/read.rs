@@ -199,7 +199,9 @@ async fn wait_for(server: &ApiServer, revision: Revision) -> Result<(), ApiError
 pub fn parse_version(text: &str) -> Result<Revision, String> {
     Revision::parse(text).ok_or_else(|| {
         let quoted = api::field::go_quote(text);
-        format!("resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: invalid syntax")
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let why = if digits { "value out of range" } else { "invalid syntax" };
+        format!("resourceVersion: Invalid value: {quoted}: strconv.ParseUint: parsing {quoted}: {why}")
     })
 }
 

@@ -31,7 +31,7 @@ impl FieldSelector {
             }
             let bad = || SelectorError::Field { selector: query.to_owned(), term: term.to_owned() };
             let (field, equal, value) = split_term(term).ok_or_else(bad)?;
-            let value = unescape(value).ok_or_else(bad)?;
+            let value = unescape(value)?;
             requirements.push(FieldRequirement { field: field.to_owned(), equal, value });
         }
         Ok(Self { requirements })
@@ -96,20 +96,22 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     at.map(|(i, length, equal)| (&term[..i], equal, &term[i + length..]))
 }
 
-fn unescape(value: &str) -> Option<String> {
+fn unescape(value: &str) -> Result<String, SelectorError> {
     let mut plain = String::with_capacity(value.len());
     let mut characters = value.chars();
     while let Some(c) = characters.next() {
         match c {
-            '\\' => match characters.next()? {
-                c @ ('\\' | ',' | '=') => plain.push(c),
-                _ => return None,
+            '\\' => match characters.next() {
+                Some(c @ ('\\' | ',' | '=')) => plain.push(c),
+                other => {
+                    return Err(SelectorError::Escape(other.map_or_else(|| "\\".to_owned(), |c| format!("\\{c}"))));
+                }
             },
-            ',' | '=' => return None,
+            ',' | '=' => return Err(SelectorError::Unescaped(u32::from(c))),
             c => plain.push(c),
         }
     }
-    Some(plain)
+    Ok(plain)
 }
 
 #[cfg(test)]
@@ -129,7 +131,14 @@ mod tests {
         };
         assert!(selector.matches(field));
         assert_eq!(FieldSelector::parse(&selector.to_string()), Ok(selector));
-        let error = FieldSelector::parse("a").expect_err("no operator");
-        assert_eq!(error.to_string(), "invalid selector: 'a'; can't understand 'a'");
+        let table = [
+            ("a", "invalid selector: 'a'; can't understand 'a'"),
+            ("a=b=c", "invalid field selector: unescaped character in value: 61"),
+            ("a=\\b", "invalid field selector: invalid escape sequence: \\b"),
+            ("a=b\\", "invalid field selector: invalid escape sequence: \\"),
+        ];
+        for (query, message) in table {
+            assert_eq!(FieldSelector::parse(query).expect_err(query).to_string(), message, "{query}");
+        }
     }
 }

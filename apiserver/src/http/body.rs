@@ -222,8 +222,7 @@ pub fn findings_of_operations(bytes: &[u8]) -> Vec<String> {
     found.into_iter().map(|finding| format!("json patch {finding}")).collect()
 }
 
-/// Reads `DeleteOptions` or another small body that is no object of a kind; none if the body is empty. Upstream never classified what
-/// can go wrong here.
+/// Reads `DeleteOptions` or another small body that is no object of a kind; none if the body is empty.
 pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<Option<Value>, ApiError> {
     if bytes.is_empty() {
         return Ok(None);
@@ -234,16 +233,16 @@ pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<O
             Some(problem) => Err(problem),
         }
     });
-    let mut value = read.map_err(ApiError::unclassified)?;
+    let mut value = read.map_err(ApiError::bad_request)?;
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     if !matches!(text("kind"), "") && text("kind") != kind {
-        return Err(ApiError::unclassified(format!(
+        return Err(ApiError::bad_request(format!(
             "no kind \"{}\" is registered for version \"{}\" in scheme \"pkg/apis/meta/internalversion/scheme/register.go:27\"",
             text("kind"),
             text("apiVersion")
         )));
     }
-    wire::accept("meta/v1", kind, &mut value).map_err(|why| ApiError::unclassified(why.to_string()))?;
+    wire::accept("meta/v1", kind, &mut value).map_err(|why| ApiError::bad_request(why.to_string()))?;
     Ok(Some(value))
 }
 

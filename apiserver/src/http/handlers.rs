@@ -197,7 +197,12 @@ impl From<ListError> for Failure {
 
 impl Call {
     async fn answer(self, body: Body, form: Accepted) -> Response {
-        let Some(at) = self.info.resource.clone() else { return self.plain(form) };
+        let Some(at) = self.info.resource.clone() else {
+            if self.info.path.starts_with("/openid/") || self.info.path.starts_with("/.well-known/") {
+                self.server.tokens.ready().await;
+            }
+            return self.plain(form);
+        };
         let answered = self.resource(&at, body).await;
         self.finish(answered, form)
     }

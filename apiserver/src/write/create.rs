@@ -16,8 +16,10 @@ const NAME_ATTEMPTS: usize = 8;
 pub async fn create(at: &Place<'_>, mut object: Box<dyn Object>) -> Result<Committed, ApiError> {
     metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
     metadata::wipe(object.metadata_mut());
+    metadata::single_owners(object.metadata_mut(), at.warnings, false);
     tracking::track(at, None, object.as_mut())?;
     at.admit(Operation::Create, Some(object.as_mut()), None).await?;
+    metadata::single_owners(object.metadata_mut(), at.warnings, true);
     let generated = object.metadata().name.as_deref().unwrap_or_default().is_empty();
     if !generated {
         return create_named(at, object).await;

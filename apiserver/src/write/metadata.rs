@@ -10,6 +10,7 @@ use api::{ApiError, GroupResource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use process::{Clock, Rng};
 
+use super::Warnings;
 use crate::resources::{ResourceInfo, internal};
 
 /// Generated names keep this much of their prefix: with the suffix they are DNS labels.
@@ -309,6 +310,29 @@ pub fn name_taken(resource: &GroupResource, name: &str, being_deleted: bool) -> 
         error.message = format!("object is being deleted: {}", error.message);
     }
     error
+}
+
+/// Takes away owners that stand twice and warns of them; `late` is after the mutating plugins.
+pub fn single_owners(meta: &mut ObjectMeta, warnings: &Warnings, late: bool) {
+    let Some(owners) = meta.owner_references.as_mut() else { return };
+    let mut single: Vec<OwnerReference> = Vec::with_capacity(owners.len());
+    let mut repeated = Vec::new();
+    for owner in std::mem::take(owners) {
+        if single.contains(&owner) {
+            repeated.push(owner.uid);
+        } else {
+            single.push(owner);
+        }
+    }
+    *owners = single;
+    if !repeated.is_empty() {
+        let when = if late { " after mutating admission happens" } else { "" };
+        warnings.add(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject \
+             such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: [{}]",
+            repeated.join(" ")
+        ));
+    }
 }
 
 #[cfg(test)]

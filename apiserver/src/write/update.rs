@@ -96,6 +96,7 @@ impl Update<'_> {
             Replacement::Object(_) | Replacement::Patch(_) => return Err(at.not_found()),
         };
         at.admit(Operation::Create, Some(object.as_mut()), None).await?;
+        metadata::single_owners(object.metadata_mut(), at.warnings, true);
         let (object, claim, charges) = create::prepare(&at, object).await?;
         (self.claim, self.charges) = (claim, charges);
         Ok(Decision::Write(object))
@@ -110,7 +111,9 @@ impl Update<'_> {
                 if uid.as_deref().is_some_and(|uid| !uid.is_empty()) && *uid != stored.metadata().uid {
                     return Err(uid_conflict(&at, uid, stored.metadata().uid.as_deref().unwrap_or_default()));
                 }
-                object.clone_object()
+                let mut new = object.clone_object();
+                metadata::single_owners(new.metadata_mut(), at.warnings, false);
+                new
             }
             Replacement::Patch(patch) => match sparse::apply(patch, at.strategy, stored) {
                 Some(patched) => patched,
@@ -128,6 +131,7 @@ impl Update<'_> {
 
     async fn admitted(&self, mut new: Box<dyn Object>, stored: &Stored) -> Result<Box<dyn Object>, ApiError> {
         self.at.admit(Operation::Update, Some(new.as_mut()), Some(stored.object.as_ref())).await?;
+        metadata::single_owners(new.metadata_mut(), self.at.warnings, true);
         self.check_version(new.as_ref(), stored)?;
         Ok(new)
     }

@@ -243,7 +243,7 @@ async fn some_kinds_are_replaced_without_a_version() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn delete_options_that_can_not_be_read_count_as_the_servers_mistake() {
+async fn delete_options_must_be_such() {
     let server = Server::start().await;
     let one = format!("{MAPS}/a");
     let table = [
@@ -256,7 +256,29 @@ async fn delete_options_that_can_not_be_read_count_as_the_servers_mistake() {
     ];
     for (body, message) in table {
         let answer = server.send("DELETE", &one, &[("content-type", "application/json")], body).await;
-        assert_eq!(answer.status, 500, "{}", answer.text);
+        assert_eq!(answer.status, 400, "{}", answer.text);
         assert!(answer.error().1.starts_with(message), "{}", answer.text);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn owners_that_stand_twice_are_told_once() {
+    let server = Server::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+    let other = json!({"apiVersion": "v1", "kind": "Pod", "name": "q", "uid": "u"});
+    let body = json!({"metadata": {"name": "a", "ownerReferences": [owner, other, owner]}});
+    let made = server.ask("POST", MAPS, &body).await;
+    assert_eq!(made.body["metadata"]["ownerReferences"].as_array().map(Vec::len), Some(2), "{}", made.text);
+    let warning = "299 - \".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: [u]\"";
+    assert_eq!(made.warnings(), [warning]);
+    let patched = server.patch("merge", &format!("{MAPS}/a"), &body).await;
+    assert_eq!(patched.warnings(), [warning.replace("entries;", "entries after mutating admission happens;")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn versions_out_of_range_are_said_to_be() {
+    let server = Server::start().await;
+    let answer = server.get(&format!("{MAPS}?resourceVersion=99999999999999999999")).await;
+    let why = "invalid resource version: resourceVersion: Invalid value: \"99999999999999999999\": strconv.ParseUint: parsing \"99999999999999999999\": value out of range";
+    assert_eq!(answer.error(), (400, why));
 }

@@ -44,7 +44,8 @@ impl Call {
             ["api" | "apis", ..] => self.discovery(&parts),
             [".well-known", "openid-configuration"] => {
                 check_accept(&self.parts.headers, JSON_TYPE)?;
-                let document = tokens::discovery::configuration(&self.server.tokens, &self.server.advertised());
+                let server = format!("https://{}", self.server.advertised());
+                let document = tokens::discovery::configuration(&self.server.tokens, &server);
                 Ok(answer::value(200, Accepted::JSON, &document))
             }
             ["openid", "v1", "jwks"] => self.key_set(),
