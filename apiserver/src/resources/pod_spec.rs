@@ -29,7 +29,7 @@ pub use self::defaults::{drop_what_is_off, set_pod_defaults, set_template_defaul
 pub use self::resources::{container_resource_name, requirements};
 pub use self::scheduling::{apply_label_keys, node_selector, taint_effect, toleration_list};
 pub use self::security::app_armor;
-pub use self::warnings::{claim_warnings, old_labels_of_term, pod_warnings, template_warnings};
+pub use self::warnings::{claim_warnings, old_label, old_labels_of_term, pod_warnings, template_warnings};
 use super::{checks, internal, pod};
 
 /// Whose spec it is.

@@ -47,6 +47,12 @@ impl Kind for RuntimeClass {
         errors
     }
 
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let selector = new.scheduling.iter().filter_map(|scheduling| scheduling.node_selector.as_ref()).flatten();
+        let messages = selector.filter_map(|(label, _)| pod_spec::old_label(label));
+        messages.map(|message| format!("scheduling.nodeSelector: {message}")).collect()
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
@@ -109,5 +115,8 @@ mod tests {
         for (fields, message) in table {
             assert_eq!(RuntimeClass::validate(&class(fields)).to_string(), message);
         }
+        let old = class(json!({"scheduling": {"nodeSelector": {"beta.kubernetes.io/os": "linux", "a": "b"}}}));
+        let warning = "scheduling.nodeSelector: deprecated since v1.14; use \"kubernetes.io/os\" instead";
+        assert_eq!(RuntimeClass::warnings(&old, None), [warning]);
     }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::storage::v1::StorageClass as Object;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks};
+use super::{Columns, Kind, checks, pod_spec};
 
 /// See the module.
 pub struct StorageClass;
@@ -81,6 +81,18 @@ impl Kind for StorageClass {
         let path = FieldPath::root("volumeBindingMode");
         checks::immutable(&mut errors, &path, &new.volume_binding_mode, &old.volume_binding_mode);
         errors
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (i, term) in new.allowed_topologies.iter().flatten().enumerate() {
+            let path = FieldPath::root("allowedTopologies").index(i).child("matchLabelExpressions");
+            for (i, expression) in term.match_label_expressions.iter().flatten().enumerate() {
+                let message = pod_spec::old_label(&expression.key);
+                warnings.extend(message.map(|message| format!("{}: {message}", path.index(i).child("key"))));
+            }
+        }
+        warnings
     }
 
     fn columns() -> Columns<Object> {
@@ -175,6 +187,11 @@ mod tests {
             StorageClass::validate(&class(json!({"provisioner": "p", "allowedTopologies": terms}))).to_string(),
             "[allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\", allowedTopologies[2].matchLabelExpressions[0].values[1]: Duplicate value: \"c\"]"
         );
+        let key = "failure-domain.beta.kubernetes.io/zone";
+        let terms = json!([{"matchLabelExpressions": [{"key": key, "values": ["a"]}]}]);
+        let zoned = class(json!({"provisioner": "p", "allowedTopologies": terms}));
+        let warning = "allowedTopologies[0].matchLabelExpressions[0].key: deprecated since v1.17; use \"topology.kubernetes.io/zone\" instead";
+        assert_eq!(StorageClass::warnings(&zoned, None), [warning]);
         let (old, new) = (
             class(json!({"provisioner": "p", "parameters": {"a": "b"}})),
             class(json!({"provisioner": "p", "parameters": {"a": "c"}})),
