@@ -21,6 +21,7 @@ use crate::cache::{Cache, ResourceSpec};
 use crate::flow_control::FlowControl;
 use crate::http::health::{Check, Checks};
 use crate::http::openapi::Documents;
+use crate::metrics::Requests;
 use crate::resources::{ResourceInfo, Resources, table};
 use crate::service_ip::{Cidr, CidrError, Services};
 use crate::storage::{self, Storage};
@@ -95,6 +96,8 @@ pub struct ApiServer {
     pub aggregation: Remotes,
     /// Counters and times.
     pub metrics: Registry,
+    /// Those of requests.
+    pub requests: Arc<Requests>,
     /// Behind `/livez` and `/readyz`.
     pub checks: Checks,
     /// What is remembered of the OpenAPI documents.
@@ -139,6 +142,7 @@ impl ApiServer {
             rng,
             tokens,
             webhooks,
+            requests: Requests::new(&metrics),
             metrics,
             audit,
             aggregation: Remotes::default(),

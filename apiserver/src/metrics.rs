@@ -3,14 +3,19 @@
 //!
 //! Invariant: labels come from what is served, never from what a client makes up, so that the number of series is bounded.
 
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::body::Body;
 use axum::response::Response;
 use http_body_util::BodyExt;
-use process::metrics::{Gauge, Registry};
+use process::metrics::{Counter, Gauge, Histogram, Registry};
 use tokio::time::Instant;
 
 use crate::ApiServer;
 use crate::http::request_info::RequestInfo;
+use crate::resources::Strategy;
 use crate::view::prefix;
 
 const REQUESTS: &str = "apiserver_request_total";
@@ -25,9 +30,54 @@ const BOUNDS: &[f64] = &[
     45.0, 60.0,
 ];
 
+/// What is counted of requests, found without putting its labels together for each of them.
+pub struct Requests {
+    registry: Registry,
+    read_only: Gauge,
+    mutating: Gauge,
+    /// By a hash of the labels and of the answer's code.
+    known: Mutex<BTreeMap<u64, (Histogram, Counter)>>,
+}
+
+impl Requests {
+    /// None yet.
+    pub fn new(registry: &Registry) -> Arc<Self> {
+        let running = |kind| registry.gauge(INFLIGHT, "Requests that are being answered.", &[("request_kind", kind)]);
+        let (read_only, mutating) = (running("readOnly"), running("mutating"));
+        Arc::new(Self { registry: registry.clone(), read_only, mutating, known: Mutex::default() })
+    }
+
+    /// How long requests with these labels took, and how many were answered so.
+    fn answered(&self, labels: &Labels, code: u16) -> (Histogram, Counter) {
+        let mut hasher = DefaultHasher::new();
+        (labels.pairs(), code).hash(&mut hasher);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = known.entry(hasher.finish()).or_insert_with(|| {
+            let pairs = labels.pairs();
+            let seconds = self.registry.histogram(SECONDS, "How long requests took, in seconds.", &pairs, BOUNDS);
+            (seconds, self.count(&pairs, code))
+        });
+        made.clone()
+    }
+
+    fn count(&self, pairs: &[(&str, &str)], code: u16) -> Counter {
+        let code = code.to_string();
+        let pairs: Vec<_> = pairs.iter().copied().chain([("code", code.as_str())]).collect();
+        self.registry.counter(REQUESTS, "Requests by verb, resource and answer.", &pairs)
+    }
+
+    fn running(&self, labels: &Labels) -> Gauge {
+        if labels.is_stream() {
+            let help = "Watches and other streams that are open.";
+            return self.registry.gauge(LONG_RUNNING, help, &labels.pairs());
+        }
+        if matches!(labels.verb, "GET" | "LIST") { self.read_only.clone() } else { self.mutating.clone() }
+    }
+}
+
 /// A request that is being answered.
 pub struct Observed {
-    registry: Registry,
+    requests: Arc<Requests>,
     labels: Labels,
     started: Instant,
     running: Running,
@@ -37,11 +87,9 @@ pub struct Observed {
 struct Running(Gauge);
 
 struct Labels {
-    verb: String,
-    group: String,
-    version: String,
-    resource: String,
-    subresource: String,
+    verb: &'static str,
+    row: Option<Arc<dyn Strategy>>,
+    subresource: &'static str,
     scope: &'static str,
 }
 
@@ -61,20 +109,18 @@ impl Drop for Running {
 impl Observed {
     /// A request begins.
     pub fn begin(server: &ApiServer, info: &RequestInfo) -> Self {
-        let registry = server.metrics.clone();
+        let requests = Arc::clone(&server.requests);
         let labels = Labels::of(server, info);
-        let running = Running::new(labels.gauge(&registry));
-        Self { registry, labels, started: Instant::now(), running }
+        let running = Running::new(requests.running(&labels));
+        Self { requests, labels, started: Instant::now(), running }
     }
 
     /// The answer is there. A stream goes on counting as long as somebody reads it.
     pub fn end(self, response: Response) -> Response {
-        let Self { registry, labels, started, running } = self;
-        let code = response.status().as_u16().to_string();
-        let mut pairs = labels.pairs().to_vec();
+        let Self { requests, labels, started, running } = self;
+        let code = response.status().as_u16();
         if labels.is_stream() {
-            pairs.push(("code", &code));
-            registry.counter(REQUESTS, "Requests by verb, resource and answer.", &pairs).increment();
+            requests.count(&labels.pairs(), code).increment();
             return response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
                     let _counts = &running;
@@ -82,9 +128,9 @@ impl Observed {
                 }))
             });
         }
-        registry.histogram(SECONDS, "How long requests took, in seconds.", &pairs, BOUNDS).observe(started.elapsed());
-        pairs.push(("code", &code));
-        registry.counter(REQUESTS, "Requests by verb, resource and answer.", &pairs).increment();
+        let (seconds, count) = requests.answered(&labels, code);
+        seconds.observe(started.elapsed());
+        count.increment();
         response
     }
 }
@@ -96,53 +142,35 @@ impl Labels {
             .as_ref()
             .and_then(|at| Some((at, server.resources.find(&at.group, &at.version, &at.resource)?)));
         let Some((at, row)) = served else {
-            return Self {
-                verb: verb(info.verb, "").to_owned(),
-                group: String::new(),
-                version: String::new(),
-                resource: String::new(),
-                subresource: String::new(),
-                scope: "",
-            };
+            return Self { verb: verb(info.verb, ""), row: None, subresource: "", scope: "" };
         };
-        let known = row.info().subresources.iter().any(|sub| sub.as_str() == at.subresource);
-        let subresource = if known { at.subresource.clone() } else { String::new() };
+        let known = row.info().subresources.iter().map(|sub| sub.as_str()).find(|sub| *sub == at.subresource);
+        let subresource = known.unwrap_or_default();
         let scope = match (at.named, at.namespace.is_empty()) {
             (true, _) => "resource",
             (false, false) => "namespace",
             (false, true) => "cluster",
         };
-        Self {
-            verb: verb(info.verb, &subresource).to_owned(),
-            group: at.group.clone(),
-            version: at.version.clone(),
-            resource: at.resource.clone(),
-            subresource,
-            scope,
-        }
+        Self { verb: verb(info.verb, subresource), row: Some(row), subresource, scope }
     }
 
     fn pairs(&self) -> [(&'static str, &str); 6] {
+        let [group, version, resource] = self.row.as_ref().map_or([""; 3], |row| {
+            let info = row.info();
+            [info.group.as_str(), &info.version, &info.plural]
+        });
         [
-            ("verb", &self.verb),
-            ("group", &self.group),
-            ("version", &self.version),
-            ("resource", &self.resource),
-            ("subresource", &self.subresource),
+            ("verb", self.verb),
+            ("group", group),
+            ("version", version),
+            ("resource", resource),
+            ("subresource", self.subresource),
             ("scope", self.scope),
         ]
     }
 
     fn is_stream(&self) -> bool {
-        matches!(self.verb.as_str(), "WATCH" | "CONNECT")
-    }
-
-    fn gauge(&self, registry: &Registry) -> Gauge {
-        if self.is_stream() {
-            return registry.gauge(LONG_RUNNING, "Watches and other streams that are open.", &self.pairs());
-        }
-        let kind = if matches!(self.verb.as_str(), "GET" | "LIST") { "readOnly" } else { "mutating" };
-        registry.gauge(INFLIGHT, "Requests that are being answered.", &[("request_kind", kind)])
+        matches!(self.verb, "WATCH" | "CONNECT")
     }
 }
 
@@ -186,7 +214,6 @@ mod tests {
     use crate::storage::memory::Memory;
     use axum::extract::Request;
     use process::{Clock, Rng};
-    use std::sync::Arc;
     use tokio_util::sync::CancellationToken;
     use tower::ServiceExt;
 
