@@ -1,6 +1,6 @@
 //! kubectl, the official one and ours, on one cluster: every verb that users begin with, its output and its exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tests::cluster::Cluster;
@@ -67,7 +67,7 @@ fn the_verbs_of_both_programs() {
     }
 }
 
-fn applying(kubectl: &Kubectl, nginx: &PathBuf) {
+fn applying(kubectl: &Kubectl, nginx: &Path) {
     let nginx = nginx.display();
     kubectl.prints(
         &format!("apply -f {nginx} --dry-run=server"),
@@ -116,7 +116,7 @@ fn reading(kubectl: &Kubectl) {
     assert!(kubectl.ok("logs rc/nginx").contains('\n'));
 }
 
-fn changing(kubectl: &Kubectl, nginx: &PathBuf) {
+fn changing(kubectl: &Kubectl, nginx: &Path) {
     kubectl.prints("scale rc nginx --replicas=5", "replicationcontroller/nginx scaled\n");
     kubectl.until("get pods -l app=nginx --no-headers", |out| {
         out.lines().filter(|line| line.contains("Running")).count() == 5
@@ -155,7 +155,7 @@ fn edit(kubectl: &Kubectl) {
         &["-n", kubectl.namespace, "edit", "configmap", "settings"],
     ]
     .concat();
-    assert_eq!(kubectl.cluster.program(std::path::Path::new("env"), &args).ok(), "configmap/settings edited\n");
+    assert_eq!(kubectl.cluster.program(Path::new("env"), &args).ok(), "configmap/settings edited\n");
     kubectl.prints("get configmap settings -o jsonpath={.data.color}", "green");
 }
 
@@ -182,7 +182,7 @@ fn failing(kubectl: &Kubectl) {
     );
 }
 
-fn removing(kubectl: &Kubectl, nginx: &PathBuf) {
+fn removing(kubectl: &Kubectl, nginx: &Path) {
     let deleted = kubectl.ok(&format!("delete -f {}", nginx.display()));
     assert!(deleted.starts_with("replicationcontroller \"nginx\" deleted"), "{deleted}");
     kubectl.until("get pods -l app=nginx -o name", str::is_empty);
@@ -270,7 +270,7 @@ fn watching_prints_changes() {
     {
         let line = format!("timeout 3 {} get configmaps -w --no-headers; true", command.join(" "));
         let change = "sleep 1; kubectl label configmap a --overwrite seen=$$ >/dev/null";
-        let printed = cluster.program(std::path::Path::new("sh"), &["-c", &format!("({change}) & {line}; wait")]).ok();
+        let printed = cluster.program(Path::new("sh"), &["-c", &format!("({change}) & {line}; wait")]).ok();
         let rows = printed.lines().filter(|row| row.starts_with("a ")).count();
         assert_eq!(rows, 2, "{printed}");
     }

@@ -194,7 +194,8 @@ impl WireRule {
             let detail = format!("allowed stages are {}", STAGES.join(","));
             errors.push(FieldError::invalid(&path.child("omitStages").index(i), stage, detail));
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let selects_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if selects_resources && !self.non_resource_urls.is_empty() {
             let detail = "rules cannot apply to both regular resources and non-resource URLs";
             errors.push(FieldError::invalid(&path.child("nonResourceURLs"), &self.non_resource_urls, detail));
         }

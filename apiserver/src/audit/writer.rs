@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::QUEUE;
@@ -77,11 +77,8 @@ fn write_all(mut receiver: UnboundedReceiver<Item>, out: Box<dyn Write + Send>) 
     while let Some(first) = receiver.blocking_recv() {
         let mut done = write_one(&mut out, &first.0);
         drop(first);
-        loop {
-            match receiver.try_recv() {
-                Ok(next) => done = done.and(write_one(&mut out, &next.0)),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-            }
+        while let Ok(next) = receiver.try_recv() {
+            done = done.and(write_one(&mut out, &next.0));
         }
         let done = done.and_then(|()| out.flush());
         if let Err(error) = &done

@@ -130,7 +130,7 @@ impl Kind for Pod {
             let detail = "cannot be set until all schedulingGates have been cleared";
             errors.push(FieldError::forbidden(&path.child("nodeName"), detail));
         }
-        profiles_agree(&mut errors, &path, object.metadata.annotations.as_ref(), &spec);
+        profiles_agree(&mut errors, &path, object.metadata.annotations.as_ref(), spec);
         errors
     }
 

@@ -139,11 +139,9 @@ fn typed_keys(errors: &mut FieldErrors, object: &Object, path: &FieldPath) {
             missing("username");
             missing("password");
         }
-        "kubernetes.io/ssh-auth" => {
-            // An empty key is none.
-            if value("ssh-privatekey").is_none_or(|key| key.0.is_empty()) {
-                errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
-            }
+        // An empty key is none.
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").is_none_or(|key| key.0.is_empty()) => {
+            errors.push(FieldError::required(&path.key("ssh-privatekey"), ""));
         }
         "kubernetes.io/tls" => {
             missing("tls.crt");
