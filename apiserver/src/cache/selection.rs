@@ -1,8 +1,9 @@
 //! What a list or a watch asks for, and which index or group of watchers serves it best.
 
-use api::selector::{FieldSelector, LabelSelector};
+use api::selector::{FieldSelector, LabelSelector, Operator};
 
 use super::entry::Entry;
+use super::labels::Marks;
 
 /// The field that has an index: one list and watch per kubelet depend on it.
 pub(super) const INDEXED: &str = "spec.nodeName";
@@ -12,6 +13,8 @@ pub(super) const INDEXED: &str = "spec.nodeName";
 pub struct Selection {
     namespace: Option<Box<str>>,
     labels: LabelSelector,
+    /// Of the labels that every match has.
+    marks: Marks,
     fields: FieldSelector,
 }
 
@@ -31,7 +34,14 @@ pub(super) enum Group {
 impl Selection {
     /// Objects of a namespace (none: of all, or cluster-scoped ones) that match both selectors.
     pub fn new(namespace: Option<&str>, labels: LabelSelector, fields: FieldSelector) -> Self {
-        Self { namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into), labels, fields }
+        let mut marks = Marks::default();
+        for requirement in labels.requirements() {
+            let is_one_of = matches!(requirement.operator, Operator::In | Operator::Equals | Operator::DoubleEquals);
+            if let (true, Some(value), 1) = (is_one_of, requirement.values.first(), requirement.values.len()) {
+                marks.add(&requirement.key, value);
+            }
+        }
+        Self { namespace: namespace.filter(|namespace| !namespace.is_empty()).map(Into::into), labels, marks, fields }
     }
 
     /// Every object of the resource.
@@ -46,7 +56,8 @@ impl Selection {
 
     /// Whether the object is selected.
     pub fn matches(&self, entry: &Entry) -> bool {
-        self.namespace.as_deref().is_none_or(|namespace| entry.namespace() == namespace)
+        entry.labels.may_have(self.marks)
+            && self.namespace.as_deref().is_none_or(|namespace| entry.namespace() == namespace)
             && self
                 .fields
                 .requirements()

@@ -71,9 +71,8 @@ impl Snapshot {
                     .map_or_else(|| self.prefix.to_string(), |namespace| format!("{}{namespace}/", self.prefix));
                 let all = !selection.has_selectors();
                 Box::new(
-                    self.from(&within, after)
+                    self.within(&within, after)
                         .skip_while(move |entry| after == Some(&*entry.key))
-                        .take_while(move |entry| entry.key.starts_with(&within))
                         .filter(move |entry| all || selection.matches(entry)),
                 )
             }
@@ -89,9 +88,17 @@ impl Snapshot {
         self.objects.get(key.as_str())
     }
 
-    fn from<'a>(&'a self, start: &str, after: Option<&str>) -> impl Iterator<Item = &'a Arc<Entry>> + Send + use<'a> {
-        let start: Arc<str> = after.filter(|after| *after > start).unwrap_or(start).into();
-        self.objects.range(start..).map(|(_, entry)| entry)
+    /// The objects in a folder of keys, from this key on; the keys themselves are not looked at.
+    fn within<'a>(
+        &'a self,
+        folder: &str,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = &'a Arc<Entry>> + Send + use<'a> {
+        let start: Arc<str> = after.filter(|after| *after > folder).unwrap_or(folder).into();
+        // "0" is the character behind "/".
+        let end: Arc<str> = format!("{}0", folder.trim_end_matches('/')).into();
+        let range = (*start < *end).then(|| self.objects.range(start..end));
+        range.into_iter().flatten().map(|(_, entry)| entry)
     }
 
     /// Puts an object in its place; answers what was there.
