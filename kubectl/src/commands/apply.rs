@@ -42,15 +42,8 @@ See https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts"
 pub struct Args {
     #[command(flatten)]
     files: Files,
-    /// Let the server merge
-    #[arg(long)]
-    server_side: bool,
-    /// With --server-side: take over fields of other managers
-    #[arg(long)]
-    force_conflicts: bool,
-    /// With --server-side: who manages the fields
-    #[arg(long, default_value = "kubectl")]
-    field_manager: String,
+    #[command(flatten)]
+    merge: Merge,
     /// Send nothing (client), or store nothing (server)
     #[arg(long, value_enum, default_value = "none", default_missing_value = "client", num_args = 0..=1, require_equals = true)]
     dry_run: DryRun,
@@ -62,6 +55,20 @@ pub struct Args {
     validate: String,
 }
 
+/// Flags that say how two configurations become one.
+#[derive(Debug, clap::Args)]
+pub struct Merge {
+    /// Let the server merge
+    #[arg(long)]
+    server_side: bool,
+    /// With --server-side: take over fields of other managers
+    #[arg(long)]
+    force_conflicts: bool,
+    /// With --server-side: who manages the fields
+    #[arg(long, default_value = "kubectl")]
+    field_manager: String,
+}
+
 /// Applies every object of the files; a failure of one does not keep the others back.
 pub async fn run(session: &Session, args: Args) -> Result<()> {
     let format = format(args.output.as_deref())?;
@@ -70,7 +77,7 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
         let source = manifest.source.clone();
         let result = async {
             let located = manifest.locate(session).await?;
-            match args.server_side {
+            match args.merge.server_side {
                 true => server_side(session, &args, format.as_ref(), located).await,
                 false => client_side(session, &args, format.as_ref(), located, &source).await,
             }
@@ -85,20 +92,8 @@ async fn server_side(session: &Session, args: &Args, format: Option<&Format>, lo
     if args.dry_run == DryRun::None {
         migrate(session, args, &object).await?;
     }
-    let merge = Merge { server_side: true, force: args.force_conflicts, field_manager: args.field_manager.clone() };
-    let applied = send_apply(session, &merge, &located, (&args.validate, args.dry_run)).await?;
+    let applied = send_apply(session, &args.merge, &located, (&args.validate, args.dry_run)).await?;
     report(format, &display(&located, &applied), "serverside-applied", args.dry_run, &applied)
-}
-
-/// How two configurations become one.
-#[derive(Debug)]
-pub struct Merge {
-    /// Whether the server does it.
-    pub server_side: bool,
-    /// Whether fields of other managers are taken over.
-    pub force: bool,
-    /// Who manages the fields that the server merges.
-    pub field_manager: String,
 }
 
 /// `fieldValidation` and `dryRun` of a write.
@@ -110,7 +105,7 @@ fn query((validate, dry_run): How<'_>) -> Result<String> {
 
 async fn send_apply(session: &Session, merge: &Merge, located: &Located<'_>, how: How<'_>) -> Result<Value> {
     let object = located.resource.object(&located.namespace, located.manifest.metadata("name"));
-    let path = format!("{object}?fieldManager={}&force={}&{}", merge.field_manager, merge.force, query(how)?);
+    let path = format!("{object}?fieldManager={}&force={}&{}", merge.field_manager, merge.force_conflicts, query(how)?);
     let applied = session.send(Method::PATCH, &path, "application/apply-patch+yaml", &located.manifest.object).await;
     applied.map_err(|failure| match failure {
         Failure::Api(status) if status.reason == "Conflict" => Failure::usage(format!("{}\n{ADVICE}", status.message)),
@@ -144,7 +139,7 @@ async fn migrate(session: &Session, args: &Args, path: &str) -> Result<()> {
         Err(failure) if failure.is_not_found() => return Ok(()),
         live => live?,
     };
-    let Some(patch) = migration::patch(&live, CLIENT_SIDE, &args.field_manager) else { return Ok(()) };
+    let Some(patch) = migration::patch(&live, CLIENT_SIDE, &args.merge.field_manager) else { return Ok(()) };
     match session.send(Method::PATCH, path, "application/json-patch+json", &patch).await {
         // Somebody else was faster; the next apply finds what is left to do.
         Err(failure) if failure.is_conflict() => Ok(()),

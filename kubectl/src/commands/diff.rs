@@ -18,15 +18,8 @@ use crate::session::Session;
 pub struct Args {
     #[command(flatten)]
     files: Files,
-    /// Let the server merge
-    #[arg(long)]
-    server_side: bool,
-    /// With --server-side: take over fields of other managers
-    #[arg(long)]
-    force_conflicts: bool,
-    /// With --server-side: who manages the fields
-    #[arg(long, default_value = "kubectl")]
-    field_manager: String,
+    #[command(flatten)]
+    merge: Merge,
     /// Compare managedFields, too
     #[arg(long)]
     show_managed_fields: bool,
@@ -37,11 +30,9 @@ pub async fn run(session: &Session, args: Args) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("kubectl-diff-").tempdir()?;
     let sides = ["LIVE", "MERGED"].map(|side| folder.path().join(side));
     sides.iter().try_for_each(std::fs::create_dir)?;
-    let merge =
-        Merge { server_side: args.server_side, force: args.force_conflicts, field_manager: args.field_manager.clone() };
     for manifest in args.files.read()? {
         let mut located = manifest.locate(session).await?;
-        let (live, merged) = apply::merged(session, &merge, &mut located).await?;
+        let (live, merged) = apply::merged(session, &args.merge, &mut located).await?;
         let shown = shown(live, merged, args.show_managed_fields);
         for (side, object) in sides.iter().zip(shown) {
             if !object.is_null() {
