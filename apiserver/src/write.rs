@@ -14,6 +14,7 @@ pub mod deletion;
 pub mod eviction;
 pub mod finalize;
 pub mod managed_fields;
+mod members;
 pub(crate) mod metadata;
 pub mod patch;
 pub mod quota;

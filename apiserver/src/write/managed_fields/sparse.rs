@@ -4,18 +4,15 @@
 //! finds between the two sparse values is what it finds between the whole ones, `metadata.managedFields` and
 //! `metadata.resourceVersion` left out.
 
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-/// Members of an object by name.
-type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
+use crate::write::members::{self, Members, is_object};
 
 /// Both states as values of the members that differ; of members that are objects themselves only what differs below. None if
 /// that can't be told from the text.
 pub fn differing(old: &[u8], new: &[u8]) -> Option<(Value, Value)> {
-    let (old, new): (Members<'_>, Members<'_>) = (serde_json::from_slice(old).ok()?, serde_json::from_slice(new).ok()?);
+    let (old, new) = (members::of(old)?, members::of(new)?);
     // An empty list that the client sent is written as null: the text does not tell it from an absent one.
     if new.values().any(|member| member.get() == "null") {
         return None;
@@ -35,8 +32,7 @@ pub fn differing(old: &[u8], new: &[u8]) -> Option<(Value, Value)> {
 }
 
 fn below(name: &str, old: &RawValue, new: &RawValue) -> Option<(Value, Value)> {
-    let (old, new): (Members<'_>, Members<'_>) =
-        (serde_json::from_str(old.get()).ok()?, serde_json::from_str(new.get()).ok()?);
+    let (old, new) = (members::below(old)?, members::below(new)?);
     let mut sparse = (Map::new(), Map::new());
     for (member, was, is) in pairs(&old, &new) {
         if name == "metadata" && matches!(member, "managedFields" | "resourceVersion") {
@@ -71,16 +67,9 @@ fn put(
     Some(())
 }
 
-fn is_object(raw: &RawValue) -> bool {
-    raw.get().starts_with('{')
-}
-
 /// Whether nothing differs between two states that counts for `metadata.generation`: everything but metadata and status.
 pub fn same_desired(old: &[u8], new: &[u8]) -> bool {
-    let (Ok(old), Ok(new)) = (serde_json::from_slice::<Members<'_>>(old), serde_json::from_slice::<Members<'_>>(new))
-    else {
-        return false;
-    };
+    let (Some(old), Some(new)) = (members::of(old), members::of(new)) else { return false };
     pairs(&old, &new).all(|(name, ..)| matches!(name, "metadata" | "status"))
 }
 

@@ -4,8 +4,6 @@
 //! anew; the others are copied as they stand, and the whole is decoded once. Invariant: the outcome is that of
 //! [`super::Patch::apply`] on the whole object; where a patch asks for a closer look there is none.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -17,14 +15,12 @@ use crate::http::options::FieldValidation;
 use crate::object::Object;
 use crate::resources::{Strategy, schema, wire};
 use crate::write::Stored;
+use crate::write::members::{self, Members, is_object};
 
 /// Directives about a list that stand next to it.
 const BESIDE_LISTS: [&str; 2] = ["$setElementOrder/", "$deleteFromPrimitiveList/"];
 /// What can't be told from a part: the kind of the object, owners, selectors (an empty one is told from a missing one).
 const WHOLE: [&str; 4] = ["kind", "apiVersion", "managedFields", "selector"];
-
-/// Members of an object by name.
-type Members<'a> = BTreeMap<&'a str, &'a RawValue>;
 
 /// The patched object with its defaults.
 pub fn apply(patch: &Patch, strategy: &dyn Strategy, stored: &Stored) -> Option<Box<dyn Object>> {
@@ -37,7 +33,7 @@ pub fn apply(patch: &Patch, strategy: &dyn Strategy, stored: &Stored) -> Option<
     if changes.get("metadata").is_some_and(|meta| !meta.is_object()) {
         return None;
     }
-    let current: Members<'_> = serde_json::from_slice(&stored.bytes).ok()?;
+    let current = members::of(&stored.bytes)?;
     let mut merged = Value::Object(named(&current, changes.as_object()?)?);
     match (patch.patch_type, &mut merged) {
         (PatchType::Strategic, Value::Object(fields)) => {
@@ -73,7 +69,7 @@ fn with_metadata(
     changes: &Value,
     merged: &Map<String, Value>,
 ) -> Option<Box<dyn Object>> {
-    let mut members = members(current)?;
+    let mut members = members::below(current)?;
     members.remove("managedFields");
     let meta: ObjectMeta = draft::with(|text| {
         splice(text, &members, changes.as_object()?, merged)?;
@@ -83,14 +79,6 @@ fn with_metadata(
     let managed_fields = object.metadata_mut().managed_fields.take();
     *object.metadata_mut() = ObjectMeta { managed_fields, ..meta };
     Some(object)
-}
-
-fn is_object(raw: &RawValue) -> bool {
-    raw.get().starts_with('{')
-}
-
-fn members(raw: &RawValue) -> Option<Members<'_>> {
-    serde_json::from_str(raw.get()).ok()
 }
 
 /// Of an object what a patch needs to know: the members that it names, and of objects among them only those that it names there.
@@ -103,7 +91,7 @@ fn named(current: &Members<'_>, changes: &Map<String, Value>) -> Option<Map<Stri
         }
         let Some(raw) = current.get(name) else { continue };
         let value = match change {
-            Value::Object(changes) if is_object(raw) => Value::Object(named(&members(raw)?, changes)?),
+            Value::Object(changes) if is_object(raw) => Value::Object(named(&members::below(raw)?, changes)?),
             _ => serde_json::from_str(raw.get()).ok()?,
         };
         needed.insert(name.to_owned(), value);
@@ -123,7 +111,7 @@ fn splice(
         match (changes.get(*name), merged.get(*name)) {
             (Some(Value::Object(changes)), Some(Value::Object(merged))) if is_object(raw) => {
                 begin(out, name)?;
-                splice(out, &members(raw)?, changes, merged)?;
+                splice(out, &members::below(raw)?, changes, merged)?;
             }
             (Some(_), None) => {}
             (_, Some(value)) => {
