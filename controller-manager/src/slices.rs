@@ -1,14 +1,14 @@
-//! EndpointSlices as their controllers write them. Entry point: [`apply`].
+//! EndpointSlices as their controllers see and write them. Entry points: [`watch`], [`apply`].
 
 use std::sync::Arc;
 
 use api::ObjectKey;
-use client::{Error, WrittenRevisions};
+use client::{Change, Error, WorkQueue, WrittenRevisions};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client};
 
 use crate::context::{deleting, writing};
-use crate::stores::Stores;
+use crate::stores::{Stores, service_key};
 
 /// What to write.
 #[derive(Debug, Default, Clone, PartialEq)]
@@ -26,6 +26,16 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.create.is_empty() && self.update.is_empty() && self.delete.is_empty()
     }
+}
+
+/// Puts a service into the queue when one of the slices changes that this manager's label marks as its own.
+pub fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>, manager: &'static str) {
+    let keys = queue.clone();
+    stores.slices.on_change(move |change: Change<EndpointSlice>| {
+        if let Some(key) = service_key(change.object(), manager) {
+            keys.add(key);
+        }
+    });
 }
 
 /// Writes the plan for `key`; a namespace that goes needs nothing any more.

@@ -13,13 +13,12 @@ use api::well_known::labels::ZONE;
 use client::recorder::reference;
 use client::{Change, Error, EventType, Outcome, Reconcile, Recorder, WorkQueue, WrittenRevisions};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 
 use self::plan::{Observed, Plan};
 use crate::backends::{self, Triggers};
 use crate::context::Context;
-use crate::stores::{BY_SERVICE, Stores, service_key};
+use crate::stores::{BY_SERVICE, Stores};
 use crate::{pods, slices};
 
 const WORKERS: usize = 5;
@@ -40,12 +39,7 @@ pub fn start(context: &mut Context) {
 
 fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>) {
     backends::watch(stores, queue);
-    let keys = queue.clone();
-    stores.slices.on_change(move |change: Change<EndpointSlice>| {
-        if let Some(key) = service_key(change.object(), plan::MANAGER) {
-            keys.add(key);
-        }
-    });
+    slices::watch(stores, queue, plan::MANAGER);
     let (keys, services) = (queue.clone(), stores.services.clone());
     stores.nodes.on_change(move |change: Change<Node>| {
         let zone = |node: &Node| node.metadata.labels.as_ref().and_then(|labels| labels.get(ZONE).cloned());

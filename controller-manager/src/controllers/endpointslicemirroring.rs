@@ -10,13 +10,12 @@ use api::ObjectKey;
 use client::recorder::reference;
 use client::{Change, Error, EventType, Outcome, Reconcile, Recorder, WorkQueue, WrittenRevisions};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
-use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 
 use self::plan::{MOST_PER_SUBSET, Mirrored};
 use crate::context::Context;
 use crate::slices::{self, Plan};
-use crate::stores::{MIRRORED, Stores, service_key};
+use crate::stores::{MIRRORED, Stores};
 
 const WORKERS: usize = 5;
 
@@ -38,12 +37,7 @@ fn watch(stores: &Stores, queue: &WorkQueue<ObjectKey>) {
     stores.endpoints.on_change(move |change: Change<Endpoints>| keys.add(ObjectKey::of(&change.object().metadata)));
     let keys = queue.clone();
     stores.services.on_change(move |change: Change<Service>| keys.add(ObjectKey::of(&change.object().metadata)));
-    let keys = queue.clone();
-    stores.slices.on_change(move |change: Change<EndpointSlice>| {
-        if let Some(key) = service_key(change.object(), plan::MANAGER) {
-            keys.add(key);
-        }
-    });
+    slices::watch(stores, queue, plan::MANAGER);
 }
 
 struct Mirroring {
