@@ -7,7 +7,7 @@ use std::fs;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -118,24 +118,25 @@ pub fn keep_inherited_files() {
     }
 }
 
+fn appending(path: &Path) -> Result<fs::File> {
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o640).open(path);
+    file.with_context(|| format!("can't write {}", path.display()))
+}
+
 /// Starts a component; its output goes to its log.
 pub fn spawn(cluster: &Cluster, component: &Component) -> Result<Child> {
     let name = component.name();
     let CommandLine { program, args } = command_line(cluster, component);
     let own = program.is_none();
     let program = program.map_or_else(std::env::current_exe, Ok).context("can't find this program's own file")?;
-    let log_path = cluster.log(&name);
-    let log = fs::OpenOptions::new().create(true).append(true).mode(0o640).open(&log_path);
-    let log = log.with_context(|| format!("can't write {}", log_path.display()))?;
+    let log = appending(&cluster.log(&name))?;
     let mut command = Command::new(&program);
     command.args(args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).current_dir("/");
     command.env_remove("KUBECONFIG");
     if own {
         command.arg0("kubelab");
     }
-    let lock_path = lock_file(cluster, &name);
-    let lock = fs::OpenOptions::new().create(true).append(true).open(&lock_path);
-    let lock = lock.with_context(|| format!("can't write {}", lock_path.display()))?;
+    let lock = appending(&lock_file(cluster, &name))?;
     let file = lock.as_raw_fd();
     // SAFETY: setsid and fcntl are async-signal-safe and touch no memory of the parent; the file is open until the process is spawned.
     unsafe {
