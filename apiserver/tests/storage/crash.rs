@@ -28,9 +28,9 @@ fn open(dir: &Path) -> Embedded {
     Embedded::open(dir, Clock::system()).expect("the store opens")
 }
 
-/// A value that shows when it is not whole.
-fn value(key: &str, rng: &Rng) -> Vec<u8> {
-    let mut value = format!("{key} {} ", rng.suffix(8)).into_bytes();
+/// A value that says how it was written, and shows when it is not whole.
+fn value(key: &str, kind: &str, rng: &Rng) -> Vec<u8> {
+    let mut value = format!("{key} {kind} {} ", rng.suffix(8)).into_bytes();
     value.resize(value.len() + rng.range(0..6000) as usize, b'.');
     let sum = checksum(&value);
     value.extend_from_slice(&sum.to_be_bytes());
@@ -41,6 +41,12 @@ fn checksum(bytes: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(bytes);
     hasher.finish()
+}
+
+/// How a value was written: for good (`put`), or for a while (`expiring`).
+fn kind_of(value: &[u8]) -> String {
+    let word = value.split(|byte| *byte == b' ').nth(1).expect("a value names its kind");
+    String::from_utf8_lossy(word).into_owned()
 }
 
 fn assert_whole(key: &str, value: &[u8]) {
@@ -70,11 +76,12 @@ async fn write_forever(store: Arc<Embedded>, writer: usize) {
         let known = store.get(&key).await.expect("get").0;
         let expect = known.map_or(Expect::Absent, |item| Expect::Revision(item.revision));
         let action = rng.range(0..10);
-        let value = value(&key, &rng);
-        let sum = checksum(&value);
-        let ttl = (action == 1).then(|| Duration::from_millis(30));
-        let write = if action == 0 { Write::Delete } else { Write::Put { value: value.into(), ttl } };
         let kind = ["delete", "expiring"].get(action as usize).copied().unwrap_or("put");
+        let value = value(&key, kind, &rng);
+        let sum = checksum(&value);
+        // Some outlive the child, and expire in the next one's time.
+        let ttl = (kind == "expiring").then(|| Duration::from_millis(rng.range(30..300)));
+        let write = if kind == "delete" { Write::Delete } else { Write::Put { value: value.into(), ttl } };
         match store.commit(&key, expect, write).await.expect("commit") {
             Outcome::Committed(revision) => say(&format!("ack {} {kind} {key} {sum}\n", revision.0)),
             // It expired in between.
@@ -206,7 +213,9 @@ async fn verify(
             }
         }
         *acknowledged = match &found {
-            Some(found) => Acknowledged { revision: found.revision, kind: "put".into(), sum: checksum(&found.value) },
+            Some(found) => {
+                Acknowledged { revision: found.revision, kind: kind_of(&found.value), sum: checksum(&found.value) }
+            }
             None => Acknowledged { revision: newest, kind: "delete".into(), sum: 0 },
         };
     }
