@@ -54,7 +54,7 @@ mod runtime_class;
 pub mod schema;
 mod secret;
 mod served;
-mod service;
+pub(crate) mod service;
 mod service_account;
 mod service_cidr;
 mod stateful_set;

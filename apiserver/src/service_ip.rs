@@ -7,6 +7,7 @@
 mod record;
 mod slots;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use self::slots::{Cidr, CidrError};
 use self::slots::{Slot, slots_of};
 use crate::object::{Object, downcast, downcast_mut};
 use crate::read::storage_error;
+use crate::resources::service::families;
 use crate::storage::{Storage, StorageError};
 use crate::write::Place;
 use crate::write::claims::{Claim, Claims, Settle};
@@ -50,17 +52,29 @@ impl Services {
         Self { book: Arc::new(Book::new(storage, clock, rng.clone())), rng, addresses, ports }
     }
 
-    async fn fill(&self, spec: &mut ServiceSpec, name: &str, taking: &mut Taking<'_>) -> Result<(), ApiError> {
+    async fn fill(
+        &self,
+        spec: &mut ServiceSpec,
+        old: Option<&ServiceSpec>,
+        name: &str,
+        taking: &mut Taking<'_>,
+    ) -> Result<(), ApiError> {
         let path = FieldPath::root("spec");
-        if slots::needs_address(spec) {
+        let errors = families::settle(spec, old, self.addresses.family());
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&GroupKind::new("", "Service"), name, errors));
+        }
+        // A Service keeps the address it has: validation says so when a client wants another.
+        let is_new = old.is_none_or(|old| old.type_.as_deref() == Some("ExternalName"));
+        if is_new && slots::needs_address(spec) {
             self.address(spec, name, taking, &path).await?;
         }
-        if slots::needs_node_ports(spec)
-            || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0)
-        {
+        if old.is_some() {
+            self.changed_node_ports(spec, name, taking, &path).await?;
+        } else {
             self.node_ports(spec, name, taking, &path).await?;
         }
-        if slots::needs_health_check(spec) {
+        if slots::needs_health_check(spec) && !old.is_some_and(slots::needs_health_check) {
             self.health_check(spec, taking).await?;
         }
         Ok(())
@@ -95,9 +109,6 @@ impl Services {
                 FieldError::invalid(&path.child("clusterIPs"), all, format!("failed to allocate IP {address}: {why}")),
             ))
         };
-        if taking.has(Slot::Address(address)) {
-            return Ok(());
-        }
         if let Err(why) = self.addresses.check(address) {
             return refuse(why);
         }
@@ -107,7 +118,7 @@ impl Services {
         }
     }
 
-    /// The ports that were asked for come first, so that none of the others takes them.
+    /// Ports of one number, for several protocols, share a node port, even one that only a later of them asks for.
     async fn node_ports(
         &self,
         spec: &mut ServiceSpec,
@@ -115,20 +126,79 @@ impl Services {
         taking: &mut Taking<'_>,
         path: &FieldPath,
     ) -> Result<(), ApiError> {
-        if !slots::needs_node_ports(spec) {
+        if !slots::is_on_nodes(spec) {
             return Ok(());
         }
-        for (i, port) in spec.ports.iter().flatten().enumerate() {
-            let Some(wanted) = port.node_port.filter(|wanted| *wanted != 0) else { continue };
-            if let Err(detail) = self.port(wanted, taking).await? {
-                let field = path.child("ports").index(i).child("nodePort");
-                return Err(invalid(name, FieldError::invalid(&field, wanted, detail)));
+        let allocate = slots::allocates_node_ports(spec);
+        let asked: Vec<(i32, i32)> =
+            spec.ports.iter().flatten().map(|port| (port.port, port.node_port.unwrap_or_default())).collect();
+        let mut given = BTreeMap::new();
+        for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
+            let wanted = port.node_port.unwrap_or_default();
+            if wanted == 0 && !allocate {
+                continue;
             }
-        }
-        for port in spec.ports.iter_mut().flatten().filter(|port| port.node_port.unwrap_or_default() == 0) {
-            port.node_port = Some(self.any_port(taking, "failed to allocate a nodePort").await?);
+            let number = match given.get(&port.port).copied() {
+                Some(shared) if wanted == 0 || wanted == shared => shared,
+                Some(_) => self.asked_port(wanted, name, taking, path, i).await?,
+                None => {
+                    let asked = asked.iter().find(|(number, wanted)| *number == port.port && *wanted != 0);
+                    let number = match asked {
+                        Some((_, wanted)) => self.asked_port(*wanted, name, taking, path, i).await?,
+                        None => self.any_port(taking, "failed to allocate a nodePort").await?,
+                    };
+                    given.insert(port.port, number);
+                    number
+                }
+            };
+            port.node_port = Some(number);
         }
         Ok(())
+    }
+
+    /// A change finds what the Service has already.
+    async fn changed_node_ports(
+        &self,
+        spec: &mut ServiceSpec,
+        name: &str,
+        taking: &mut Taking<'_>,
+        path: &FieldPath,
+    ) -> Result<(), ApiError> {
+        if !slots::is_on_nodes(spec) {
+            return Ok(());
+        }
+        let allocate = slots::allocates_node_ports(spec);
+        let mut seen = BTreeSet::new();
+        for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
+            let number = match port.node_port.unwrap_or_default() {
+                0 if !allocate => continue,
+                0 => self.any_port(taking, "failed to allocate a nodePort").await?,
+                wanted if u16::try_from(wanted).is_ok_and(|wanted| taking.has(Slot::Port(wanted))) => wanted,
+                wanted => self.asked_port(wanted, name, taking, path, i).await?,
+            };
+            port.node_port = Some(number);
+            let protocol = port.protocol.clone().unwrap_or_default();
+            if !seen.insert((protocol.clone(), number)) {
+                return Err(ApiError::unclassified(format!("duplicate nodePort: {{{protocol} {number}}}")));
+            }
+        }
+        Ok(())
+    }
+
+    async fn asked_port(
+        &self,
+        wanted: i32,
+        name: &str,
+        taking: &mut Taking<'_>,
+        path: &FieldPath,
+        at: usize,
+    ) -> Result<i32, ApiError> {
+        let claimed = self.port(wanted, taking).await?;
+        claimed.map_err(|detail| {
+            let field = path.child("ports").index(at).child("nodePort");
+            invalid(name, FieldError::invalid(&field, wanted, detail))
+        })?;
+        Ok(wanted)
     }
 
     async fn health_check(&self, spec: &mut ServiceSpec, taking: &mut Taking<'_>) -> Result<(), ApiError> {
@@ -155,15 +225,14 @@ impl Services {
                 "provided port is not in the valid range. The range of valid ports is {first}-{last}"
             )));
         };
-        if taking.has(slot) || taking.this(slot).await.map_err(storage_error)? {
+        if !taking.has(slot) && taking.this(slot).await.map_err(storage_error)? {
             return Ok(Ok(()));
         }
         Ok(Err("provided port is already allocated".to_owned()))
     }
 
     async fn any_port(&self, taking: &mut Taking<'_>, what: &str) -> Result<i32, ApiError> {
-        let pick =
-            |taken: &std::collections::BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
+        let pick = |taken: &BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
         match taking.any(&pick).await.map_err(storage_error)? {
             Some(Slot::Port(port)) => Ok(i32::from(port)),
             _ => Err(ApiError::internal(format!("{what}: range is full"))),
@@ -196,7 +265,7 @@ impl Taking<'_> {
     /// Whatever is free: `pick` proposes one that is not in the set it is given, while there is one.
     async fn any(
         &mut self,
-        pick: &(dyn Fn(&std::collections::BTreeSet<Slot>) -> Slot + Send + Sync),
+        pick: &(dyn Fn(&BTreeSet<Slot>) -> Slot + Send + Sync),
     ) -> Result<Option<Slot>, StorageError> {
         const ATTEMPTS: usize = 16;
         let mut known = self.held.iter().copied().chain(self.taken.iter().map(|(slot, _)| *slot)).collect();
@@ -223,9 +292,12 @@ impl Claims for Services {
         let Some(service) = downcast_mut::<Service>(new) else { return Ok(Claim::none()) };
         let name = service.metadata.name.clone().unwrap_or_default();
         let owner = Owner { namespace: at.namespace.to_owned(), name: name.clone() };
-        let held = old.and_then(downcast::<Service>).map(slots_of).unwrap_or_default();
+        let old = old.and_then(downcast::<Service>);
+        let held = old.map(slots_of).unwrap_or_default();
         let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: at.dry_run };
-        let filled = self.fill(service.spec.get_or_insert_default(), &name, &mut taking).await;
+        let filled = self
+            .fill(service.spec.get_or_insert_default(), old.and_then(|old| old.spec.as_ref()), &name, &mut taking)
+            .await;
         let wanted = slots_of(service);
         let given_up = taking.held.into_iter().filter(|slot| !wanted.contains(slot)).collect();
         let taken = Taken { book: Arc::clone(&self.book), taken: taking.taken, owner, given_up };

@@ -130,6 +130,12 @@ impl Kind for IngressClass {
     type Object = ClassObject;
     const GENERATION: bool = true;
 
+    fn set_defaults(object: &mut ClassObject) {
+        if let Some(parameters) = object.spec.as_mut().and_then(|spec| spec.parameters.as_mut()) {
+            parameters.scope.get_or_insert_with(|| "Cluster".to_owned());
+        }
+    }
+
     fn validate(object: &ClassObject) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("spec");
@@ -460,6 +466,7 @@ mod tests {
             "spec.controller: Invalid value: \"a\": must be a domain-prefixed path (such as \"acme.io/foo\")";
         let table = [
             (parameters("Cluster", Value::Null), "[]"),
+            (json!({"controller": "example.org/a", "parameters": {"kind": "K", "name": "n"}}), "[]"),
             (parameters("Namespace", json!("ns")), "[]"),
             (
                 parameters("Namespace", Value::Null),
@@ -476,7 +483,8 @@ mod tests {
             ),
         ];
         for (spec, message) in table {
-            let object: ClassObject = serde_json::from_value(json!({"spec": spec})).expect("a class");
+            let mut object: ClassObject = serde_json::from_value(json!({"spec": spec})).expect("a class");
+            IngressClass::set_defaults(&mut object);
             assert_eq!(IngressClass::validate(&object).to_string(), message);
         }
     }

@@ -1,6 +1,6 @@
 //! ResourceQuota: how much a namespace may use. The quota controller and admission fill in what is used.
 
-use api::field::{FieldError, FieldErrors, FieldPath};
+use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath};
 use k8s_openapi::api::core::v1::{
     ResourceQuota as Object, ResourceQuotaSpec, ResourceQuotaStatus, ScopedResourceSelectorRequirement,
 };
@@ -89,7 +89,7 @@ impl Kind for ResourceQuota {
             scopes
         };
         if scopes(new) != scopes(old) {
-            let given = new.spec.as_ref().and_then(|spec| spec.scopes.clone()).unwrap_or_default();
+            let given = new.spec.as_ref().and_then(|spec| spec.scopes.clone());
             errors.push(FieldError::invalid(&FieldPath::root("spec").child("scopes"), given, checks::IMMUTABLE));
         }
         errors
@@ -201,8 +201,8 @@ fn scope_selector(errors: &mut FieldErrors, path: &FieldPath, spec: &ResourceQuo
             errors.push(FieldError::invalid(&path.child("scopeName"), scope, "unsupported scope"));
         }
         for _ in uncounted(spec, scope) {
-            let shown = internal_selector(all);
-            errors.push(FieldError::invalid(&path, shown, "unsupported scope applied to resource"));
+            let detail = format!("{}: unsupported scope applied to resource", internal_selector(all));
+            errors.push(FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail });
         }
         if EXISTING.contains(&scope) && operator != "Exists" {
             let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
@@ -227,11 +227,13 @@ fn scope_selector(errors: &mut FieldErrors, path: &FieldPath, spec: &ResourceQuo
     }
 }
 
-/// Upstream shows its internal struct here.
-fn internal_selector(all: &[ScopedResourceSelectorRequirement]) -> Value {
-    let shown =
-        all.iter().map(|one| json!({"ScopeName": one.scope_name, "Operator": one.operator, "Values": one.values}));
-    json!({"MatchExpressions": shown.collect::<Vec<_>>()})
+/// Upstream shows its internal struct here, in its own order of fields.
+fn internal_selector(all: &[ScopedResourceSelectorRequirement]) -> String {
+    let shown = all.iter().map(|one| {
+        let (scope, operator, values) = (json!(one.scope_name), json!(one.operator), json!(one.values));
+        format!("{{\"ScopeName\":{scope},\"Operator\":{operator},\"Values\":{values}}}")
+    });
+    format!("{{\"MatchExpressions\":[{}]}}", shown.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -268,6 +270,10 @@ mod tests {
             (
                 json!({"hard": {"pods": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "Worst", "operator": "Near"}]}}),
                 "[spec.scopeSelector.matchExpressions.scopeName: Invalid value: \"Worst\": unsupported scope, spec.scopeSelector.matchExpressions.operator: Invalid value: \"Near\": not a valid selector operator]",
+            ),
+            (
+                json!({"hard": {"services": "1"}, "scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "Exists"}]}}),
+                "spec.scopeSelector.matchExpressions: Invalid value: {\"MatchExpressions\":[{\"ScopeName\":\"BestEffort\",\"Operator\":\"Exists\",\"Values\":null}]}: unsupported scope applied to resource",
             ),
             (json!({"hard": {"pods": "1500m"}}), "spec.hard[pods]: Invalid value: \"1500m\": must be an integer"),
             (

@@ -5,8 +5,8 @@
 //! `float`, `bool`, `time`, `microtime`, `quantity`, `intorstr`, `any`, a type, `[shape]` or `{shape}`. After it: `!` always
 //! written, `.` a struct by value (always written), `*` a pointer (written when set, even if empty), `?` a pointer that is
 //! written as null when it is not set; nothing means `omitempty`.
-//! Then `^key` the strategic merge key (`^` alone: merged as a set), `%` retainKeys, `@k1,k2` the keys of a list that is a map,
-//! `@=` a set, `@-` atomic, `@+` granular although the type is atomic.
+//! Then `^key` the strategic merge key (`^` alone: merged as a set), `%` retainKeys, `~` replaced as a whole,
+//! `@k1,k2` the keys of a list that is a map, `@=` a set, `@-` atomic, `@+` granular although the type is atomic.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -86,6 +86,8 @@ pub struct Field {
     pub merge_key: Option<&'static str>,
     /// Strategic merge: `$retainKeys` applies.
     pub retain_keys: bool,
+    /// Strategic merge: what a patch says takes the place of what was there.
+    pub replaces: bool,
     /// Server-side apply.
     pub merge: Merge,
 }
@@ -177,6 +179,7 @@ fn parse_field(name: &'static str, facts: &'static str, index: &BTreeMap<&'stati
         Some((facts, "+")) => (facts, Merge::Granular),
         Some((facts, keys)) => (facts, Merge::Keys(keys.split(',').collect())),
     };
+    let (facts, replaces) = facts.strip_suffix('~').map_or((facts, false), |facts| (facts, true));
     let (facts, retain_keys) = facts.strip_suffix('%').map_or((facts, false), |facts| (facts, true));
     let (facts, merge_key) = facts.split_once('^').map_or((facts, None), |(facts, key)| (facts, Some(key)));
     let (shape, presence) = match facts.as_bytes().last() {
@@ -185,7 +188,7 @@ fn parse_field(name: &'static str, facts: &'static str, index: &BTreeMap<&'stati
         Some(b'*') => (&facts[..facts.len() - 1], Presence::Pointer),
         _ => (facts, Presence::OmitEmpty),
     };
-    Field { name, shape: parse_shape(shape, index), presence, merge_key, retain_keys, merge }
+    Field { name, shape: parse_shape(shape, index), presence, merge_key, retain_keys, replaces, merge }
 }
 
 fn parse_shape(text: &'static str, index: &BTreeMap<&'static str, usize>) -> Shape {

@@ -2,6 +2,7 @@
 //! Addresses and node ports are given out by the allocator, not here.
 
 mod columns;
+pub(crate) mod families;
 mod update;
 mod validate;
 mod warnings;
@@ -53,17 +54,20 @@ impl Kind for Service {
         {
             spec.cluster_ips = Some(vec![ip]);
         }
-        families(spec);
     }
 
     fn prepare_for_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
         let empty = ServiceSpec::default();
-        let (new, old) = (new.spec.get_or_insert_default(), old.spec.as_ref().unwrap_or(&empty));
-        update::agree_on_cluster_ips(new, old);
-        update::drop_what_the_type_forbids(new, old);
-        update::keep_what_was_allocated(new, old);
-        families(new);
+        let (spec, before) = (new.spec.get_or_insert_default(), old.spec.as_ref().unwrap_or(&empty));
+        update::keep_what_was_allocated(spec, before);
+        update::agree_on_cluster_ips(spec, before);
+        update::drop_what_the_type_forbids(spec, before);
+        if kind(spec) != "LoadBalancer"
+            && let Some(status) = &mut new.status
+        {
+            status.load_balancer = Some(LoadBalancerStatus::default());
+        }
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
@@ -143,17 +147,6 @@ fn spec_defaults(spec: &mut ServiceSpec) {
 fn default(field: &mut Option<String>, value: &str) {
     if field.as_deref().unwrap_or_default().is_empty() {
         *field = Some(value.to_owned());
-    }
-}
-
-/// The network has one family of addresses, IPv4.
-fn families(spec: &mut ServiceSpec) {
-    if kind(spec) == "ExternalName" {
-        return;
-    }
-    spec.ip_family_policy.get_or_insert_with(|| "SingleStack".to_owned());
-    if spec.ip_families.as_ref().is_none_or(Vec::is_empty) {
-        spec.ip_families = Some(vec!["IPv4".to_owned()]);
     }
 }
 

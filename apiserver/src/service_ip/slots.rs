@@ -55,6 +55,11 @@ impl Cidr {
         self.at(1)
     }
 
+    /// The family of its addresses, as Services name it.
+    pub fn family(&self) -> &'static str {
+        if self.network.is_ipv4() { "IPv4" } else { "IPv6" }
+    }
+
     fn width(&self) -> u32 {
         if self.network.is_ipv4() { 32 } else { 128 }
     }
@@ -132,16 +137,14 @@ pub fn needs_address(spec: &ServiceSpec) -> bool {
     matches!(kind(spec), "ClusterIP" | "NodePort" | "LoadBalancer") && !headless
 }
 
-/// Whether each of its ports is open on every node.
-pub fn needs_node_ports(spec: &ServiceSpec) -> bool {
-    match kind(spec) {
-        "NodePort" => true,
-        "LoadBalancer" => {
-            spec.allocate_load_balancer_node_ports.unwrap_or(true)
-                || spec.ports.iter().flatten().any(|port| port.node_port.unwrap_or_default() != 0)
-        }
-        _ => false,
-    }
+/// Whether its ports may be open on every node.
+pub fn is_on_nodes(spec: &ServiceSpec) -> bool {
+    matches!(kind(spec), "NodePort" | "LoadBalancer")
+}
+
+/// Whether ports are given to those that did not ask for one.
+pub fn allocates_node_ports(spec: &ServiceSpec) -> bool {
+    kind(spec) == "NodePort" || spec.allocate_load_balancer_node_ports.unwrap_or(true)
 }
 
 /// Whether balancers ask the nodes which of them has a backend.

@@ -26,7 +26,8 @@ impl Services {
         let mut service: Service =
             serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap();
         let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: false };
-        let filled = self.fill(service.spec.as_mut().unwrap(), name, &mut taking).await;
+        let before = old.and_then(|old| old.spec.as_ref());
+        let filled = self.fill(service.spec.as_mut().unwrap(), before, name, &mut taking).await;
         let wanted = slots_of(&service);
         let given_up = taking.held.into_iter().filter(|slot| !wanted.contains(slot)).collect();
         let taken = Taken { book: Arc::clone(&self.book), taken: taking.taken, owner, given_up };
@@ -74,7 +75,7 @@ async fn refusals_read_as_upstreams() {
     pair.store(&service).await;
     Box::new(settled).settle(true).await;
     let ip = |ip: &str| json!({"type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip]});
-    let port = |port: i32| json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 1, "nodePort": port}]});
+    let port = |port: i32| json!({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 1, "nodePort": port}]});
     let table = [
         (
             ip("10.96.0.9"),
@@ -89,6 +90,11 @@ async fn refusals_read_as_upstreams() {
             "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated",
         ),
         (
+            json!({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"],
+                "ports": [{"port": 1, "nodePort": 30010}, {"port": 2, "protocol": "UDP", "nodePort": 30010}]}),
+            "Service \"x\" is invalid: spec.ports[1].nodePort: Invalid value: 30010: provided port is already allocated",
+        ),
+        (
             port(80),
             "Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767",
         ),
@@ -101,7 +107,7 @@ async fn refusals_read_as_upstreams() {
 #[tokio::test(start_paused = true)]
 async fn what_is_given_back_is_free_and_what_a_crash_left_is_free_later() {
     let pair = pair("10.96.0.0/16", 30000..=32767);
-    let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.9", "ports": [{"port": 1, "nodePort": 30001}]});
+    let spec = json!({"type": "NodePort", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"], "ports": [{"port": 1, "nodePort": 30001}]});
     let server = &pair.servers[0];
     let (service, failed) = server.fill_for_test("a", spec.clone(), None).await.expect("free");
     Box::new(failed).settle(false).await;
@@ -114,11 +120,11 @@ async fn what_is_given_back_is_free_and_what_a_crash_left_is_free_later() {
     Box::new(kept).settle(true).await;
     tokio::time::advance(STALE_AFTER * 2).await;
     assert!(server.fill_for_test("c", spec, None).await.is_err(), "b has it");
-    let changed = json!({"type": "ClusterIP", "clusterIP": "10.96.0.9"});
+    let changed = json!({"type": "ClusterIP", "clusterIP": "10.96.0.9", "clusterIPs": ["10.96.0.9"]});
     let (_, smaller) = server.fill_for_test("b", changed, Some(&other)).await.expect("b keeps its address");
     Box::new(smaller).settle(true).await;
     assert_eq!(slots_of(&service).len(), 2);
-    let port = json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 1, "nodePort": 30001}]});
+    let port = json!({"type": "NodePort", "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 1, "nodePort": 30001}]});
     assert!(server.fill_for_test("d", port, None).await.is_ok(), "the port is free");
 }
 
@@ -127,14 +133,14 @@ async fn every_type_gets_what_it_needs() {
     let pair = pair("10.96.0.0/16", 30000..=32767);
     let table = [
         (json!({"type": "ClusterIP", "ports": [{"port": 1}]}), true, 0),
-        (json!({"type": "ClusterIP", "clusterIP": "None", "ports": [{"port": 1}]}), false, 0),
+        (json!({"type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"], "ports": [{"port": 1}]}), false, 0),
         (json!({"type": "ExternalName", "externalName": "x"}), false, 0),
         (json!({"type": "NodePort", "ports": [{"port": 1, "name": "a"}, {"port": 2, "name": "b"}]}), true, 2),
         (json!({"type": "LoadBalancer", "ports": [{"port": 1}]}), true, 1),
         (json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": [{"port": 1}]}), true, 0),
         (json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 1}]}), true, 2),
         (
-            json!({"type": "NodePort", "ports": [{"port": 1, "protocol": "TCP", "nodePort": 30010}, {"port": 1, "protocol": "UDP", "nodePort": 30010}]}),
+            json!({"type": "NodePort", "ports": [{"port": 1, "protocol": "TCP"}, {"port": 1, "protocol": "UDP", "nodePort": 30010}]}),
             true,
             1,
         ),

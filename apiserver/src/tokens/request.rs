@@ -198,6 +198,9 @@ async fn find<T: DeserializeOwned>(
     namespace: &str,
     name: &str,
 ) -> Result<T, ApiError> {
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
     let bytes = lookup.get("", plural, namespace, name).await?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found(&GroupResource::new("", plural), name))?;
     serde_json::from_slice(&bytes).map_err(ApiError::internal)
@@ -298,6 +301,7 @@ mod tests {
             ),
             ("zz", json!({}), 404, "serviceaccounts \"zz\" not found"),
             ("sa", bound("Pod", "zz", ""), 404, "pods \"zz\" not found"),
+            ("sa", bound("Secret", "", ""), 400, "Name parameter required."),
             ("sa", bound("ConfigMap", "zz", ""), 400, "cannot bind token to object of type /v1, Kind=ConfigMap"),
             (
                 "sa",

@@ -217,7 +217,8 @@ fn extend(schema: &mut Value, field: &Field) {
     if let Some(key) = field.merge_key.filter(|key| !key.is_empty()) {
         schema["x-kubernetes-patch-merge-key"] = key.into();
     }
-    let strategies = [(field.merge_key.is_some(), "merge"), (field.retain_keys, "retainKeys")];
+    let strategies =
+        [(field.merge_key.is_some(), "merge"), (field.retain_keys, "retainKeys"), (field.replaces, "replace")];
     let strategies: Vec<&str> = strategies.into_iter().filter(|(applies, _)| *applies).map(|(_, name)| name).collect();
     if !strategies.is_empty() {
         schema["x-kubernetes-patch-strategy"] = strategies.join(",").into();

@@ -12,8 +12,8 @@ fn service(spec: Value) -> Object {
 
 #[test]
 fn defaults() {
-    let expected = json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster", "ipFamilies": ["IPv4"],
-        "ipFamilyPolicy": "SingleStack", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]});
+    let expected = json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
+        "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]});
     assert_eq!(serde_json::to_value(service(json!({"ports": [{"port": 80}]})).spec).expect("json"), expected);
     let expected = json!({"type": "ExternalName", "externalName": "a.example.org", "sessionAffinity": "None"});
     assert_eq!(
@@ -52,10 +52,6 @@ fn what_is_refused() {
             "spec.clusterIPs[0]: Invalid value: \"nonsense\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
         ),
         (
-            json!({"ports": [{"port": 80}], "ipFamilyPolicy": "RequireDualStack"}),
-            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services",
-        ),
-        (
             json!({"ports": [{"port": 80}], "externalTrafficPolicy": "Local"}),
             "spec.externalTrafficPolicy: Invalid value: \"Local\": may only be set for externally-accessible services",
         ),
@@ -83,7 +79,7 @@ fn a_change_of_type_drops_what_it_forbids() {
     assert_eq!(
         changed("ClusterIP"),
         json!({"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster", "clusterIP": "10.96.0.9",
-        "clusterIPs": ["10.96.0.9"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]})
+        "clusterIPs": ["10.96.0.9"], "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]})
     );
     assert_eq!(
         changed("ExternalName"),
@@ -106,6 +102,29 @@ fn cluster_ips_do_not_change() {
     new.spec.as_mut().expect("a spec").cluster_ips = None;
     Service::prepare_for_update(&mut new, &old);
     assert_eq!(new.spec, old.spec, "left out means unchanged");
+}
+
+#[test]
+fn node_ports_stay_with_the_names_of_ports_and_addresses_go_with_the_balancer() {
+    let mut old = service(
+        json!({"type": "LoadBalancer", "ports": [{"name": "a", "port": 80, "nodePort": 30080}, {"name": "b", "port": 81, "nodePort": 30081}]}),
+    );
+    old.status = serde_json::from_value(json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}})).expect("a status");
+    let table = [
+        (json!([{"name": "a", "port": 90}, {"name": "b", "port": 80}]), vec![Some(30080), Some(30081)]),
+        (json!([{"name": "a", "port": 80}, {"name": "c", "port": 81, "nodePort": 30080}]), vec![None, Some(30080)]),
+        (json!([{"name": "x", "port": 80}]), vec![None]),
+    ];
+    for (ports, expected) in table {
+        let mut new = service(json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports}));
+        Service::prepare_for_update(&mut new, &old);
+        let found: Vec<_> = new.spec.iter().flat_map(|spec| spec.ports.iter().flatten()).map(|p| p.node_port).collect();
+        assert_eq!(found, expected);
+        assert_eq!(new.status, old.status);
+    }
+    let mut new = service(json!({"type": "ClusterIP", "ports": [{"port": 80}]}));
+    Service::prepare_for_update(&mut new, &old);
+    assert_eq!(serde_json::to_value(new.status).expect("json"), json!({"loadBalancer": {}}));
 }
 
 #[test]

@@ -7,19 +7,13 @@ use super::{is_external, kind};
 /// `clusterIP` is the first of `clusterIPs`; a client may change either and leave the other as it was.
 pub fn agree_on_cluster_ips(new: &mut ServiceSpec, old: &ServiceSpec) {
     let given = |ip: &Option<String>| ip.clone().unwrap_or_default();
-    if given(&new.cluster_ip) == given(&old.cluster_ip) {
-        return;
+    let (now, before) = (given(&new.cluster_ip), given(&old.cluster_ip));
+    let list = |ips: &Option<Vec<String>>| ips.clone().unwrap_or_default();
+    if now == before && list(&new.cluster_ips).is_empty() {
+        new.cluster_ips.clone_from(&old.cluster_ips);
     }
-    let unchanged = new.cluster_ips == old.cluster_ips || new.cluster_ips.as_ref().is_none_or(Vec::is_empty);
-    if !unchanged {
-        return;
-    }
-    match given(&new.cluster_ip) {
-        ip if ip.is_empty() => new.cluster_ips = None,
-        ip => match new.cluster_ips.as_mut().and_then(|ips| ips.first_mut()) {
-            Some(first) => *first = ip,
-            None => new.cluster_ips = Some(vec![ip]),
-        },
+    if now != before && list(&new.cluster_ips) == list(&old.cluster_ips) {
+        new.cluster_ips = (!now.is_empty()).then(|| vec![now]);
     }
 }
 
@@ -49,26 +43,27 @@ pub fn drop_what_the_type_forbids(new: &mut ServiceSpec, old: &ServiceSpec) {
     }
 }
 
-/// Allocated values that the client left out stay as they are.
+/// Allocated values that the client left out stay as they are; a node port stays with the name of its port.
 pub fn keep_what_was_allocated(new: &mut ServiceSpec, old: &ServiceSpec) {
     let missing = |ip: &Option<String>| ip.as_deref().unwrap_or_default().is_empty();
     if needs_cluster_ip(old) && needs_cluster_ip(new) {
-        if missing(&new.cluster_ip) && new.cluster_ips.as_ref().is_none_or(Vec::is_empty) {
+        if missing(&new.cluster_ip) {
             new.cluster_ip.clone_from(&old.cluster_ip);
+        }
+        if new.cluster_ips.as_ref().is_none_or(Vec::is_empty) && new.cluster_ip == old.cluster_ip {
             new.cluster_ips.clone_from(&old.cluster_ips);
-        }
-        if new.ip_families.as_ref().is_none_or(Vec::is_empty) {
-            new.ip_families.clone_from(&old.ip_families);
-        }
-        if new.ip_family_policy.is_none() {
-            new.ip_family_policy.clone_from(&old.ip_family_policy);
         }
     }
     if needs_node_ports(old) && needs_node_ports(new) {
-        let same = |a: &ServicePort, b: &ServicePort| a.port == b.port && a.protocol == b.protocol;
+        let wanted = node_ports(new);
+        let named = |name: &Option<String>| {
+            let same =
+                |port: &&ServicePort| port.name.as_deref().unwrap_or_default() == name.as_deref().unwrap_or_default();
+            let port = old.ports.iter().flatten().rev().find(same)?.node_port.filter(|port| *port != 0)?;
+            (!wanted.contains(&port)).then_some(port)
+        };
         for port in new.ports.iter_mut().flatten().filter(|port| port.node_port.unwrap_or_default() == 0) {
-            port.node_port =
-                old.ports.iter().flatten().find(|known| same(known, port)).and_then(|known| known.node_port);
+            port.node_port = named(&port.name);
         }
     }
     if needs_health_check(old) && needs_health_check(new) && new.health_check_node_port.unwrap_or_default() == 0 {
@@ -87,11 +82,7 @@ fn needs_cluster_ip(spec: &ServiceSpec) -> bool {
 }
 
 fn needs_node_ports(spec: &ServiceSpec) -> bool {
-    match kind(spec) {
-        "NodePort" => true,
-        "LoadBalancer" => spec.allocate_load_balancer_node_ports.unwrap_or(true),
-        _ => false,
-    }
+    matches!(kind(spec), "NodePort" | "LoadBalancer")
 }
 
 fn needs_health_check(spec: &ServiceSpec) -> bool {

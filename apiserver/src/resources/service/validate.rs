@@ -251,7 +251,8 @@ fn affinity(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     }
 }
 
-fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
+/// All errors of the addresses and their families; nothing of this is right or wrong for an external name.
+pub fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
     let ips = spec.cluster_ips.as_deref().unwrap_or_default();
     let list = path.child("clusterIPs");
     match (spec.cluster_ip.as_deref().unwrap_or_default(), ips.first()) {
@@ -270,16 +271,9 @@ fn cluster_ips(errors: &mut FieldErrors, path: &FieldPath, spec: &ServiceSpec) {
             errors.push(FieldError::duplicate(&path.child("ipFamilies").index(i), family));
         }
     }
-    match spec.ip_family_policy.as_deref() {
-        Some("RequireDualStack") => {
-            let detail = "this cluster is not configured for dual-stack services";
-            errors.push(FieldError::invalid(&path.child("ipFamilyPolicy"), "RequireDualStack", detail));
-        }
-        Some(policy) => {
-            let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-            checks::one_of(errors, &path.child("ipFamilyPolicy"), policy, &policies);
-        }
-        None => {}
+    if let Some(policy) = &spec.ip_family_policy {
+        let policies = ["PreferDualStack", "RequireDualStack", "SingleStack"];
+        checks::one_of(errors, &path.child("ipFamilyPolicy"), policy, &policies);
     }
     if !addresses(errors, &list, ips) {
         return;

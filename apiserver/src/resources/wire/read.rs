@@ -148,7 +148,8 @@ fn found(value: &Value, wanted: &Shape) -> String {
 
 fn go_type(shape: &Shape) -> String {
     match shape {
-        Shape::Str | Shape::Bytes => "string".to_owned(),
+        Shape::Str => "string".to_owned(),
+        Shape::Bytes => "[]uint8".to_owned(),
         Shape::Int | Shape::IntOrString => "int32".to_owned(),
         Shape::Long => "int64".to_owned(),
         Shape::Float => "float64".to_owned(),
@@ -245,6 +246,12 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_in_gos_words() {
         let table = [
+            (
+                "v1",
+                "Secret",
+                json!({"data": {"a": 1}}),
+                "json: cannot unmarshal number into Go struct field Secret.data of type []uint8",
+            ),
             (
                 "v1",
                 "Pod",

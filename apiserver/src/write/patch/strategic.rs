@@ -162,7 +162,12 @@ fn merge_field(at: At, target: &mut Map<String, Value>, name: &str, value: Value
         target.remove(name);
         return Ok(());
     }
+    let replaces = at.field(name).is_some_and(|field| field.replaces);
     match (target.get_mut(name), value) {
+        (Some(Value::Object(fields)), Value::Object(changes)) if replaces => {
+            *fields = changes;
+            Ok(())
+        }
         (Some(Value::Object(fields)), Value::Object(changes)) => merge_map(at.child(name), fields, changes),
         (Some(Value::Array(items)), Value::Array(changes)) => match at.field(name).and_then(|field| field.merge_key) {
             Some(key) => {
@@ -441,6 +446,17 @@ mod tests {
         assert_eq!(pod["spec"]["containers"][0]["args"], json!(["n"]));
         let pod = patched(json!({"metadata": {"finalizers": ["y"]}})).unwrap();
         assert_eq!(pod["metadata"]["finalizers"], json!(["y", "x"]));
+    }
+
+    #[test]
+    fn the_selector_of_a_disruption_budget_is_replaced() {
+        let mut budget = json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"a": "b"}}}});
+        let Value::Object(patch) = json!({"spec": {"selector": {"matchLabels": {"c": "d"}}}}) else {
+            panic!("a patch")
+        };
+        let fields = budget.as_object_mut().expect("an object");
+        merge(schema::of("policy/v1", "PodDisruptionBudget"), fields, patch).expect("merged");
+        assert_eq!(budget, json!({"spec": {"minAvailable": 1, "selector": {"matchLabels": {"c": "d"}}}}));
     }
 
     #[test]
