@@ -4,6 +4,7 @@
 //! a `Kind` into the object-safe [`Strategy`]; a CustomResourceDefinition builds the same thing at run time. Handlers cannot
 //! tell the two apart and know no kind by name.
 
+mod address_warnings;
 pub mod admission_policy;
 pub mod api_service;
 mod built_in;
@@ -299,6 +300,10 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
     }
+    /// Why an object of this name can't be deleted by itself, if it can't.
+    fn refuses_deletion(_name: &str) -> Option<&'static str> {
+        None
+    }
     /// Seconds that a deleted object has to end by itself, given the client's wish; none where objects go at once.
     fn grace_period(_: &Self::Object, _requested: Option<i64>) -> Option<i64> {
         None
@@ -402,6 +407,10 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::refuses_deletion`].
+    fn refuses_deletion(&self, _name: &str) -> Option<&'static str> {
+        None
+    }
     /// See [`Kind::grace_period`].
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
     /// See [`Kind::begin_deletion`].

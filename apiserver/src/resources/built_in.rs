@@ -233,6 +233,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }
 
+    fn refuses_deletion(&self, name: &str) -> Option<&'static str> {
+        K::refuses_deletion(name)
+    }
+
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64> {
         K::grace_period(self.own(object), requested)
     }

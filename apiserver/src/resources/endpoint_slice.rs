@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointPort, EndpointSlice as O
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, MetadataCheck, checks};
+use super::{Columns, Kind, MetadataCheck, address_warnings, checks};
 
 /// See the module.
 pub struct EndpointSlice;
@@ -18,6 +18,10 @@ const MAX_ADDRESSES: usize = 100;
 const MAX_PORTS: usize = 20_000;
 const MAX_TOPOLOGY: usize = 16;
 const MAX_HINTS: usize = 8;
+const HOST: &str = "kubernetes.io/hostname";
+const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
+/// They write addresses as they should be written.
+const CONTROLLERS: [&str; 2] = ["endpointslice-controller.k8s.io", "endpointslicemirroring-controller.k8s.io"];
 
 impl Kind for EndpointSlice {
     type Object = Object;
@@ -31,6 +35,38 @@ impl Kind for EndpointSlice {
                 port.protocol = Some("TCP".to_owned());
             }
         }
+    }
+
+    fn prepare_for_create(object: &mut Object) {
+        drop_topology(object, None);
+    }
+
+    fn prepare_for_update(new: &mut Object, old: &Object) {
+        let labels = |object: &Object| object.metadata.labels.clone().unwrap_or_default();
+        // They say whose slice it is: unlike with other kinds, they count.
+        if labels(new) != labels(old) {
+            new.metadata.generation = Some(old.metadata.generation.unwrap_or_default() + 1);
+        }
+        if new.endpoints != old.endpoints {
+            drop_topology(new, Some(old));
+        }
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if old.is_none() && new.address_type == "FQDN" {
+            warnings.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+        }
+        let manager = new.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY));
+        if manager.is_some_and(|manager| CONTROLLERS.contains(&manager.as_str())) {
+            return warnings;
+        }
+        for (i, endpoint) in new.endpoints.iter().flatten().enumerate() {
+            let path = FieldPath::root("endpoints").index(i).child("addresses");
+            let addresses = endpoint.addresses.iter().enumerate();
+            warnings.extend(addresses.filter_map(|(j, address)| address_warnings::address(&path.index(j), address)));
+        }
+        warnings
     }
 
     fn validate(object: &Object) -> FieldErrors {
@@ -92,6 +128,22 @@ impl Kind for EndpointSlice {
                 ]
             },
         }
+    }
+}
+
+/// Labels of endpoints belong to the first version of the API; of them a node's name is kept if it was known before.
+fn drop_topology(object: &mut Object, old: Option<&Object>) {
+    let host = |endpoint: &Endpoint| endpoint.deprecated_topology.as_ref().and_then(|labels| labels.get(HOST)).cloned();
+    let known: BTreeSet<String> = old
+        .iter()
+        .flat_map(|old| old.endpoints.iter().flatten())
+        .filter_map(host)
+        .filter(|host| !host.is_empty())
+        .collect();
+    for endpoint in object.endpoints.iter_mut().flatten() {
+        let kept = host(endpoint).filter(|host| known.contains(host) && names::is_dns1123_subdomain(host).is_empty());
+        endpoint.node_name = endpoint.node_name.take().or(kept);
+        endpoint.deprecated_topology = None;
     }
 }
 
@@ -251,6 +303,29 @@ mod tests {
             EndpointSlice::validate_update(&new, &old).to_string(),
             "addressType: Invalid value: \"FQDN\": field is immutable"
         );
+    }
+
+    #[test]
+    fn labels_count_topology_goes_and_odd_addresses_are_warned_of() {
+        let endpoint =
+            json!({"addresses": ["2001:DB8::1"], "deprecatedTopology": {"kubernetes.io/hostname": "n", "a b": "c"}});
+        let old = slice(json!({"metadata": {"generation": 3}, "addressType": "IPv6", "endpoints": [endpoint]}));
+        let mut made = old.clone();
+        EndpointSlice::prepare_for_create(&mut made);
+        let written = |object: &Object| serde_json::to_value(&object.endpoints).expect("json");
+        assert_eq!(written(&made), json!([{"addresses": ["2001:DB8::1"]}]));
+        let (mut labelled, mut changed) = (old.clone(), old.clone());
+        labelled.metadata.labels = Some([("a".to_owned(), "b".to_owned())].into());
+        EndpointSlice::prepare_for_update(&mut labelled, &old);
+        assert_eq!((labelled.metadata.generation, written(&labelled)), (Some(4), written(&old)));
+        changed.endpoints.as_mut().expect("endpoints")[0].addresses.push("2001:db8::2".to_owned());
+        EndpointSlice::prepare_for_update(&mut changed, &old);
+        assert_eq!(written(&changed), json!([{"addresses": ["2001:DB8::1", "2001:db8::2"], "nodeName": "n"}]));
+        let canonical = "endpoints[0].addresses[0]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")";
+        assert_eq!(EndpointSlice::warnings(&made, None), [canonical]);
+        let names = slice(json!({"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"]}]}));
+        assert_eq!(EndpointSlice::warnings(&names, None), ["spec.addressType: FQDN endpoints are deprecated"]);
+        assert!(EndpointSlice::warnings(&names, Some(&old)).is_empty());
     }
 
     #[test]

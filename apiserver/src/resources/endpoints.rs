@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, MetadataCheck, checks};
+use super::{Columns, Kind, MetadataCheck, address_warnings, checks};
 
 /// See the module.
 pub struct Endpoints;
@@ -34,6 +34,21 @@ impl Kind for Endpoints {
             subset(&mut errors, &FieldPath::root("subsets").index(i), found);
         }
         errors
+    }
+
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (i, subset) in new.subsets.iter().flatten().enumerate() {
+            let path = FieldPath::root("subsets").index(i);
+            let lists = [("addresses", &subset.addresses), ("notReadyAddresses", &subset.not_ready_addresses)];
+            for (name, addresses) in lists {
+                let addresses = addresses.iter().flatten().enumerate();
+                warnings.extend(addresses.filter_map(|(j, found)| {
+                    address_warnings::address(&path.child(name).index(j).child("ip"), &found.ip)
+                }));
+            }
+        }
+        warnings
     }
 
     fn columns() -> Columns<Object> {

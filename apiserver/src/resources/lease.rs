@@ -13,6 +13,7 @@ pub struct Lease;
 impl Kind for Lease {
     type Object = Object;
     const CREATE_ON_UPDATE: bool = true;
+    const UNCONDITIONAL_UPDATE: bool = false;
 
     fn prepare_for_create(object: &mut Object) {
         drop_coordination(object);

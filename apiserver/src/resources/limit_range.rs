@@ -34,6 +34,13 @@ impl Kind for LimitRange {
         }
     }
 
+    /// One without a name is given one, as the other kinds are not.
+    fn prepare_for_create(object: &mut Object) {
+        if object.metadata.name.as_deref().unwrap_or_default().is_empty() {
+            object.metadata.name.clone_from(&object.metadata.uid);
+        }
+    }
+
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
         let mut taken = BTreeSet::new();

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, checks};
+use super::{Columns, Kind, address_warnings, checks};
 
 /// See the module.
 pub struct NetworkPolicy;
@@ -62,6 +62,21 @@ impl Kind for NetworkPolicy {
         errors
     }
 
+    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let spec = new.spec.clone().unwrap_or_default();
+        let path = FieldPath::root("spec");
+        for (i, rule) in spec.ingress.iter().flatten().enumerate() {
+            let path = path.child("ingress").index(i).child("from");
+            warnings.extend(peer_warnings(&path, rule.from.as_deref().unwrap_or_default()));
+        }
+        for (i, rule) in spec.egress.iter().flatten().enumerate() {
+            let path = path.child("egress").index(i).child("to");
+            warnings.extend(peer_warnings(&path, rule.to.as_deref().unwrap_or_default()));
+        }
+        warnings
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
@@ -83,6 +98,18 @@ impl Kind for NetworkPolicy {
             },
         }
     }
+}
+
+fn peer_warnings(path: &FieldPath, peers: &[NetworkPolicyPeer]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (i, block) in peers.iter().enumerate().filter_map(|(i, peer)| Some((i, peer.ip_block.as_ref()?))) {
+        let path = path.index(i).child("ipBlock");
+        warnings.extend(address_warnings::range(&path.child("cidr"), &block.cidr));
+        for (j, except) in block.except.iter().flatten().enumerate() {
+            warnings.extend(address_warnings::range(&path.child("except").index(j), except));
+        }
+    }
+    warnings
 }
 
 fn ports(errors: &mut FieldErrors, path: &FieldPath, ports: &[NetworkPolicyPort]) {

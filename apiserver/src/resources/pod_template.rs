@@ -13,7 +13,6 @@ pub struct PodTemplate;
 impl Kind for PodTemplate {
     type Object = Object;
     const GENERATION: bool = true;
-    const CREATE_ON_UPDATE: bool = true;
     const RETURNS_DELETED: bool = true;
 
     fn set_defaults(object: &mut Object) {

@@ -16,10 +16,19 @@ const SYSTEM: [(&str, i32); 2] = [("system-node-critical", 2_000_001_000), ("sys
 impl Kind for PriorityClass {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["pc"];
-    const GENERATION: bool = true;
+
+    /// It stays: what may change does not count.
+    fn prepare_for_create(object: &mut Object) {
+        object.metadata.generation = Some(1);
+    }
 
     fn set_defaults(object: &mut Object) {
         object.preemption_policy.get_or_insert_with(|| "PreemptLowerPriority".to_owned());
+    }
+
+    fn refuses_deletion(name: &str) -> Option<&'static str> {
+        let is_system = SYSTEM.iter().any(|(known, _)| *known == name);
+        is_system.then_some("this is a system priority class and cannot be deleted")
     }
 
     fn validate(object: &Object) -> FieldErrors {

@@ -273,3 +273,26 @@ async fn jobs_end_once_and_workloads_count_changes() {
     let noted = server.patch("merge", &format!("{DEPLOYMENTS}/d.d"), &noted).await;
     assert_eq!((&noted.body["metadata"]["generation"], noted.warnings().len()), (&json!(2), 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_the_registry_of_a_kind_adds() {
+    let server = Server::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let lease = |holder: &str| json!({"metadata": {"name": "l"}, "spec": {"holderIdentity": holder}});
+    assert_eq!(server.ask("PUT", &format!("{leases}/l"), &lease("a")).await.status, 201);
+    let message = "leases.coordination.k8s.io \"l\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+    assert_eq!(server.ask("PUT", &format!("{leases}/l"), &lease("b")).await.error(), (422, message));
+    let template =
+        json!({"metadata": {"name": "t"}, "template": {"spec": {"containers": [{"name": "c", "image": "i"}]}}});
+    let absent = server.ask("PUT", "/api/v1/namespaces/default/podtemplates/t", &template).await;
+    assert_eq!(absent.error(), (404, "podtemplates \"t\" not found"));
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let kept = server.ask("DELETE", &format!("{classes}/system-node-critical"), &Value::Null).await;
+    let message = "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted";
+    assert_eq!(kept.error(), (403, message));
+    created(&server, classes, json!({"metadata": {"name": "p"}, "value": 1})).await;
+    let changed = server.patch("merge", &format!("{classes}/p"), &json!({"description": "d"})).await;
+    assert_eq!((&changed.body["description"], &changed.body["metadata"]["generation"]), (&json!("d"), &json!(1)));
+    let range = created(&server, "/api/v1/namespaces/default/limitranges", json!({"metadata": {}})).await;
+    assert!(range.body["metadata"]["name"].is_string(), "{}", range.text);
+}

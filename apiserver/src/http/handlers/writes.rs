@@ -57,7 +57,11 @@ impl On<'_> {
         if let (None, Some(warning)) = (options.propagation, self.strategy.delete_warning()) {
             self.call.warnings.add(warning);
         }
-        let deleted = write::delete(&self.place_of_delete(&options), &options).await?;
+        let place = self.place_of_delete(&options);
+        if let Some(why) = self.strategy.refuses_deletion(place.name) {
+            return Err(ApiError::forbidden(&self.info().group_resource(), place.name, why).into());
+        }
+        let deleted = write::delete(&place, &options).await?;
         if deleted.removed && !self.strategy.returns_deleted() {
             return Ok(answer::value(200, form.accepted, &self.success(deleted.object.as_ref())));
         }

@@ -1,13 +1,11 @@
 //! What upstream warns of in Services: fields without effect, addresses that are not written as they should be.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use api::field::{FieldPath, go_quote};
+use api::field::FieldPath;
 use k8s_openapi::api::core::v1::Service as Object;
 
 use super::validate::{TOPOLOGY_HINTS, TOPOLOGY_MODE};
 use super::{is_headless, kind};
-use crate::resources::checks;
+use crate::resources::address_warnings::{address, range};
 
 /// Warnings for a new or changed Service.
 pub fn warnings(service: &Object) -> Vec<String> {
@@ -57,45 +55,6 @@ pub fn warnings(service: &Object) -> Vec<String> {
         warnings.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
     }
     warnings
-}
-
-/// An address of IPv6 that its standard writes otherwise, or that stands for one of IPv4.
-fn address(path: &FieldPath, text: &str) -> Option<String> {
-    let Ok(IpAddr::V6(ip)) = text.parse() else { return None };
-    let quoted = go_quote(text);
-    if let Some(plain) = ip.to_ipv4_mapped() {
-        return Some(non_standard(path, "IP address", text, &plain.to_string()));
-    }
-    let canonical = ip.to_string();
-    (canonical != text).then(|| {
-        format!("{path}: IPv6 address {quoted} should be in RFC 5952 canonical format ({})", go_quote(&canonical))
-    })
-}
-
-fn range(path: &FieldPath, text: &str) -> Option<String> {
-    let (ip, bits) = checks::parse_cidr(text)?;
-    match ip {
-        IpAddr::V4(_) => None,
-        IpAddr::V6(ip) if Ipv6Addr::to_ipv4_mapped(&ip).is_some() => None,
-        IpAddr::V6(ip) => {
-            let canonical = format!("{ip}/{bits}");
-            let quoted = go_quote(text);
-            (canonical != text).then(|| {
-                format!(
-                    "{path}: IPv6 CIDR value {quoted} should be in RFC 5952 canonical format ({})",
-                    go_quote(&canonical)
-                )
-            })
-        }
-    }
-}
-
-fn non_standard(path: &FieldPath, what: &str, text: &str, instead: &str) -> String {
-    format!(
-        "{path}: non-standard {what} {} will be considered invalid in a future Kubernetes release: use {}",
-        go_quote(text),
-        go_quote(instead)
-    )
 }
 
 #[cfg(test)]
