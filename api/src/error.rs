@@ -107,6 +107,12 @@ impl ApiError {
         error
     }
 
+    /// 405: the resource is there, but this can't be done with it.
+    pub fn method_not_supported(resource: &GroupResource, action: &str) -> Self {
+        let message = format!("{action} is not supported on resources of kind {}", go_quote(&resource.to_string()));
+        Self::new(405, "MethodNotAllowed", message).about_resource(resource, "")
+    }
+
     /// 406.
     pub fn not_acceptable(message: impl Into<String>) -> Self {
         Self::new(406, "NotAcceptable", message)

@@ -8,7 +8,7 @@ use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as MetaSelector;
 
-use crate::field::{FieldError, FieldPath};
+use crate::field::{FieldError, FieldErrors, FieldPath};
 use crate::names;
 
 mod fields;
@@ -84,19 +84,19 @@ pub struct Requirement {
 
 impl Requirement {
     fn new(key: &str, operator: Operator, values: BTreeSet<String>) -> Result<Self, SelectorError> {
-        let wrong = |error: FieldError| Err(SelectorError::Requirement(error.to_string()));
+        let mut wrong = FieldErrors::new();
         check_key(key)?;
         let path = FieldPath::root("values");
         match operator {
             Operator::In | Operator::NotIn if values.is_empty() => {
                 let detail = "for 'in', 'notin' operators, values set can't be empty";
-                return wrong(FieldError::invalid(&path, Vec::<String>::new(), detail));
+                wrong.push(FieldError::invalid(&path, Vec::<String>::new(), detail));
             }
             Operator::GreaterThan | Operator::LessThan => {
                 for (i, value) in values.iter().enumerate() {
                     if value.parse::<i64>().is_err() {
                         let detail = "for 'Gt', 'Lt' operators, the value must be an integer";
-                        return wrong(FieldError::invalid(&path.index(i), value, detail));
+                        wrong.push(FieldError::invalid(&path.index(i), value, detail));
                     }
                 }
             }
@@ -111,8 +111,11 @@ impl Requirement {
         for (i, value) in values.iter().enumerate() {
             let messages = names::label_value(value);
             if !messages.is_empty() {
-                return wrong(FieldError::invalid(&path.index(i).key(key), value, messages.join("; ")));
+                wrong.push(FieldError::invalid(&path.index(i).key(key), value, messages.join("; ")));
             }
+        }
+        if !wrong.is_empty() {
+            return Err(SelectorError::Requirement(wrong.to_string()));
         }
         Ok(Self { key: key.to_owned(), operator, values })
     }
@@ -325,6 +328,12 @@ mod tests {
             let error = LabelSelector::parse(query).expect_err(query);
             assert_eq!(error.to_string(), message, "{query}");
         }
+        let both = LabelSelector::parse("a in (-b, -c)").expect_err("neither is a label").to_string();
+        assert!(
+            both.starts_with("unable to parse requirement: [values[0][a]: Invalid value: \"-b\": a valid"),
+            "{both}"
+        );
+        assert!(both.contains(", values[1][a]: Invalid value: \"-c\": a valid") && both.ends_with(']'), "{both}");
         let long = "b".repeat(64);
         let error = LabelSelector::parse(&format!("a={long}")).expect_err("too long");
         assert!(error.to_string().starts_with("unable to parse requirement: values[0][a]: Invalid value: "));

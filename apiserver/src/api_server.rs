@@ -166,6 +166,7 @@ impl ApiServer {
         let watches = crate::bootstrap::flow_control::Watches::open(self);
         tasks.spawn(crate::bootstrap::flow_control::keep(Arc::clone(self), watches, token.clone()));
         tasks.spawn(crate::bootstrap::keep_api_services(Arc::clone(self), token.clone()));
+        tasks.spawn(crate::bootstrap::policy_types::keep(Arc::clone(self), token.clone()));
         tasks.spawn(storage::compact_every(Arc::clone(&self.storage), COMPACT_EVERY, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move {

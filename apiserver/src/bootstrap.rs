@@ -11,6 +11,7 @@ pub(crate) mod flow_control;
 mod kubernetes_service;
 mod namespaces;
 pub mod policy;
+pub(crate) mod policy_types;
 mod priority_classes;
 mod rbac;
 mod service_cidr;

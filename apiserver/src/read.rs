@@ -12,7 +12,7 @@ use api::ApiError;
 use api::names::Revision;
 
 use crate::ApiServer;
-use crate::cache::{Entry, Expired, ResourceCache, Selection, Snapshot, WatchFrom, Watcher};
+use crate::cache::{Entry, ResourceCache, Selection, Snapshot, WatchFrom, Watcher};
 use crate::http::options::{ListOptions, VersionMatch};
 use crate::resources::ResourceInfo;
 use crate::storage::StorageError;
@@ -153,8 +153,8 @@ fn selection_prefix(info: &ResourceInfo, selection: &Selection) -> String {
 pub enum Started {
     /// With events.
     Watching(Watcher),
-    /// With the news that the revision is too old.
-    Expired(Expired),
+    /// With the news that there is no such revision, any more or yet: what goes wrong once the revision is read is an event.
+    Failed(ApiError),
 }
 
 /// Starts a watch as the options ask.
@@ -171,10 +171,10 @@ pub async fn watch(
     };
     let state = WatchFrom::State { end_bookmark: options.send_initial_events == Some(true) && options.bookmarks };
     let from = match (options.send_initial_events, version) {
-        (Some(true), Some(revision)) => {
-            wait_for(server, revision).await?;
-            state
-        }
+        (Some(true), Some(revision)) => match wait_for(server, revision).await {
+            Ok(()) => state,
+            Err(error) => return Ok(Started::Failed(error)),
+        },
         (Some(true) | None, None) => {
             server.cache.fresh().await.map_err(storage_error)?;
             state
@@ -186,7 +186,7 @@ pub async fn watch(
     };
     Ok(match cache.watch(from, selection) {
         Ok(watcher) => Started::Watching(watcher),
-        Err(expired) => Started::Expired(expired),
+        Err(expired) => Started::Failed(ApiError::expired(expired.to_string())),
     })
 }
 

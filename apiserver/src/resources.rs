@@ -309,7 +309,7 @@ pub trait Kind: Send + Sync + 'static {
         None
     }
     /// Marks an object whose first delete only begins its end (a namespace becomes Terminating); false where there is no such thing.
-    fn begin_deletion(_: &mut Self::Object) -> bool {
+    fn begin_deletion(_: &mut Self::Object, _now: Timestamp) -> bool {
         false
     }
     /// Whether something of the kind's own keeps a deleted object (the finalizers in the spec of a namespace).
@@ -414,7 +414,7 @@ pub trait Strategy: Send + Sync + 'static {
     /// See [`Kind::grace_period`].
     fn grace_period(&self, object: &dyn Object, requested: Option<i64>) -> Option<i64>;
     /// See [`Kind::begin_deletion`].
-    fn begin_deletion(&self, object: &mut dyn Object) -> bool;
+    fn begin_deletion(&self, object: &mut dyn Object, now: Timestamp) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
     /// See [`Kind::reset_fields`].

@@ -169,18 +169,36 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Admission of an object that is no object of the place's kind (a TokenRequest): no defaults of the kind.
-    pub async fn admit_other(
+    /// Lets the mutating plugins change an object that is no object of the place's kind (a Scale, a Binding): no defaults of the
+    /// kind. What it became is in `other` too.
+    pub async fn mutate_other(
         &self,
         operation: Operation,
         object: &mut dyn Object,
-        other: &Other,
+        other: &mut Other,
     ) -> Result<(), ApiError> {
         let rounds = Rounds::default();
         let context = Context { place: self, other: Some(other), rounds: &rounds };
         let attributes = self.attributes(operation, self.name, None, context);
         self.mutate(&attributes, Some(&mut *object)).await?;
-        self.refuse(&attributes, Some(&*object)).await
+        if rounds.begin_second() {
+            self.mutate(&attributes, Some(&mut *object)).await?;
+        }
+        other.object = object.to_value();
+        Ok(())
+    }
+
+    /// The whole admission of such an object, where the resource's own is not looked at (a TokenRequest).
+    pub async fn admit_other(
+        &self,
+        operation: Operation,
+        object: &mut dyn Object,
+        mut other: Other,
+    ) -> Result<(), ApiError> {
+        self.mutate_other(operation, object, &mut other).await?;
+        let rounds = Rounds::default();
+        let context = Context { place: self, other: Some(&other), rounds: &rounds };
+        self.refuse(&self.attributes(operation, self.name, None, context), Some(&*object)).await
     }
 
     /// Lets the validating plugins refuse.
@@ -193,8 +211,8 @@ impl<'a> Place<'a> {
         self.check_admission_of(operation, object, old, None).await
     }
 
-    /// The same for a request whose object is of another kind, which nobody may change: `object` and `old` are the resource's
-    /// own, `other` is what was sent.
+    /// The same for a request whose object is of another kind: `object` and `old` are the resource's own, `other` is what was sent,
+    /// after [`Self::mutate_other`]; nobody can change the options of a connection.
     pub async fn check_admission_of(
         &self,
         operation: Operation,
@@ -205,7 +223,7 @@ impl<'a> Place<'a> {
         let rounds = Rounds::default();
         let name = self.name_of(object);
         let attributes = self.attributes(operation, &name, old, Context { place: self, other, rounds: &rounds });
-        if other.is_some() {
+        if other.is_some() && operation == Operation::Connect {
             self.mutate(&attributes, None).await?;
         }
         self.refuse(&attributes, object).await

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
+use crate::object::Object;
 use crate::write::Place;
 
 /// See the module.
@@ -32,6 +33,26 @@ pub struct Other {
     pub object: Value,
     /// What it was before, for updates.
     pub old: Option<Value>,
+}
+
+impl Other {
+    /// A new one.
+    pub fn of<T: k8s_openapi::Resource + Object>(object: &T) -> Self {
+        Self { group: T::GROUP, version: T::VERSION, kind: T::KIND, object: object.to_value(), old: None }
+    }
+
+    /// Group and version as objects name them.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The labels of itself and of what it was before.
+    pub fn labels(&self) -> [BTreeMap<String, String>; 2] {
+        let labels = |object: &Value| {
+            object.pointer("/metadata/labels").and_then(|labels| serde_json::from_value(labels.clone()).ok())
+        };
+        [labels(&self.object), self.old.as_ref().and_then(labels)].map(Option::unwrap_or_default)
+    }
 }
 
 /// Mutating plugins are asked again, once, when one that asks others has changed the object: upstream's reinvocation.

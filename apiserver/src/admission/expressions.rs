@@ -180,7 +180,12 @@ pub struct Composition {
 impl Composition {
     /// Adds a variable, which may use those before it; the error is what upstream says of its expression.
     pub fn add(&mut self, name: &str, expression: &str, scope: Scope) -> Result<(), String> {
-        let program = compile(expression, &self.environment(scope), &[]);
+        self.add_within(name, expression, environment(scope))
+    }
+
+    /// The same for other types of the scope's variables.
+    pub fn add_within(&mut self, name: &str, expression: &str, environment: Environment) -> Result<(), String> {
+        let program = compile(expression, &self.within(environment), &[]);
         let kind = program.as_ref().map_or(Type::Dyn, |program| program.result().clone());
         let result = program.as_ref().map(|_| ()).map_err(Clone::clone);
         self.types.insert(name.to_owned(), kind);
@@ -200,7 +205,11 @@ impl Composition {
 
     /// The scope's variables and `variables`.
     pub fn environment(&self, scope: Scope) -> Environment {
-        let environment = environment(scope);
+        self.within(environment(scope))
+    }
+
+    /// These variables and `variables`.
+    pub fn within(&self, environment: Environment) -> Environment {
         if self.types.is_empty() {
             return environment;
         }
@@ -243,6 +252,12 @@ impl Subject {
             namespace: namespace.unwrap_or_default(),
             asked,
         }
+    }
+
+    /// The same request with this object.
+    #[must_use]
+    pub fn with_object(self, object: Json) -> Self {
+        Self { object, ..self }
     }
 
     /// The object.

@@ -5,6 +5,7 @@
 //! Reference: <https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/>.
 
 pub mod mutating;
+pub mod type_checking;
 pub mod validating;
 
 use std::collections::BTreeMap;
@@ -149,7 +150,11 @@ impl Constraints {
             let rules: Vec<RuleWithOperations> = named.map(admission_policy::plain).collect();
             matching::matching_row(&rules, attributes, context, self.equivalent)
         };
-        if !matching::object_matches(&self.objects, object, attributes.old) || row(&self.excluded).is_some() {
+        let labelled = match context.other {
+            Some(other) => other.labels().iter().any(|labels| self.objects.matches(labels)),
+            None => matching::object_matches(&self.objects, object, attributes.old),
+        };
+        if !labelled || row(&self.excluded).is_some() {
             return Ok(None);
         }
         let found = if self.rules.is_empty() { Some(Row::Own) } else { row(&self.rules) };

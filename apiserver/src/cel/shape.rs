@@ -237,13 +237,18 @@ fn order(schema: &Json) -> Order {
     }
 }
 
-/// A resource's schema with what every resource has.
+/// A resource's schema with what every resource has, if it does not say so itself.
 fn with_metadata(schema: &Json) -> Json {
     static METADATA: LazyLock<Json> = LazyLock::new(|| {
         let text = serde_json::json!({"type": "string"});
         serde_json::json!({"type": "object", "properties": {"name": text, "generateName": text}})
     });
     let mut schema = schema.clone();
+    let is_text = |pointer: &str| schema.pointer(pointer).is_some_and(|property| property["type"] == "string");
+    let metadata = ["/properties/metadata/properties/name", "/properties/metadata/properties/generateName"];
+    if metadata.into_iter().chain(["/properties/kind", "/properties/apiVersion"]).all(is_text) {
+        return schema;
+    }
     if !schema["properties"].is_object() {
         schema["properties"] = serde_json::json!({});
     }

@@ -155,6 +155,20 @@ pub fn page_not_found() -> Response {
     text(404, "404 page not found\n")
 }
 
+/// A code without a word, as upstream's documents of OpenAPI refuse.
+pub fn only_code(code: u16) -> Response {
+    let mut response = text(code, Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// What Go's server says of a request that it can't read.
+pub fn unreadable() -> Response {
+    let mut response = text(400, "400 Bad Request");
+    response.headers_mut().remove(CACHE_CONTROL);
+    response
+}
+
 fn raw(code: u16, format: Format, bytes: Bytes) -> Response {
     let content_type = match format {
         Format::Json | Format::PrettyJson => "application/json",

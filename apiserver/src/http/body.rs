@@ -47,10 +47,13 @@ enum BodyFormat {
 
 fn format_of(headers: &HeaderMap) -> Result<BodyFormat, ApiError> {
     let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match text.split(';').next().unwrap_or_default().trim() {
-        "" | "application/json" => Ok(BodyFormat::Json),
-        "application/yaml" => Ok(BodyFormat::Yaml),
-        "application/vnd.kubernetes.protobuf" => Ok(BodyFormat::Protobuf),
+    let (media_type, parameters) = text.split_once(';').unwrap_or((text, ""));
+    // As Go reads media types: in any case, and not at all with a parameter that has no value.
+    let readable = parameters.split(';').all(|one| one.trim().is_empty() || one.contains('='));
+    match media_type.trim().to_ascii_lowercase().as_str() {
+        "" | "application/json" if readable => Ok(BodyFormat::Json),
+        "application/yaml" if readable => Ok(BodyFormat::Yaml),
+        "application/vnd.kubernetes.protobuf" if readable => Ok(BodyFormat::Protobuf),
         _ => Err(ApiError::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: {}",
             OBJECT_TYPES.join(", ")

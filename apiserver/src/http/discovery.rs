@@ -19,6 +19,10 @@ pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=API
 /// The same in YAML.
 pub const AGGREGATED_YAML: &str = "application/yaml;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
+/// The same in protobuf.
+pub const AGGREGATED_PROTOBUF: &str =
+    "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
 /// What tells one state of the aggregated document from another, whatever the format.
 pub fn etag(document: &Value) -> String {
     let digest = Sha512::digest(document.to_string());

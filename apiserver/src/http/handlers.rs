@@ -67,6 +67,9 @@ pub struct Call {
 /// Answers a request.
 pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
+    if !is_well_escaped(parts.uri.path()) {
+        return answer::unreadable();
+    }
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let info = RequestInfo::parse(&parts.method, parts.uri.path(), &query);
     let observed = Observed::begin(&server, &info);
@@ -103,6 +106,12 @@ async fn respond(
         }
         None => admitted(Arrived { server, parts, query, info, user, record: None }, body, form).await,
     }
+}
+
+/// Whether two hexadecimal digits follow every percent sign.
+fn is_well_escaped(path: &str) -> bool {
+    let is_hex = |digits: Option<&str>| digits.is_some_and(|two| two.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    path.match_indices('%').all(|(at, _)| is_hex(path.get(at + 1..at + 3)))
 }
 
 /// A request of somebody known.
@@ -246,7 +255,9 @@ impl Call {
         }
         self.check_media(at, strategy.info())?;
         match self.parts.method.as_str() {
-            "GET" if strategy.computed() && self.info.verb == "watch" => Err(ApiError::method_not_allowed().into()),
+            "GET" if strategy.computed() && self.info.verb == "watch" => {
+                Err(ApiError::method_not_supported(&strategy.info().group_resource(), "watch").into())
+            }
             "GET" if strategy.computed() && at.named => target.get_computed().await,
             "GET" if strategy.computed() => target.list_computed().await,
             "GET" if self.info.verb == "watch" => target.watch().await,

@@ -118,9 +118,11 @@ impl Accepted {
                 == ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2")
         };
         let clauses = clauses(accept(headers));
-        let mut formats = clauses.iter().filter(|clause| wanted(clause)).filter_map(|c| c.format(Offers::DOCUMENT));
-        // Its types have no numbers here.
-        formats.find(|format| *format != Format::Protobuf).map(|format| pretty(format, headers, query))
+        // Clauses that ask for less, a stream of another name or a version of the server, are passed over.
+        let plain = |clause: &&Clause| clause.param("sv").is_empty() && matches!(clause.param("stream"), "" | "watch");
+        let mut formats =
+            clauses.iter().filter(|clause| wanted(clause)).filter(plain).filter_map(|c| c.format(Offers::DOCUMENT));
+        formats.next().map(|format| pretty(format, headers, query))
     }
 
     fn choose(headers: &HeaderMap, query: &Query, offers: Offers) -> Option<Self> {

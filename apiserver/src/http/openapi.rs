@@ -16,6 +16,7 @@ mod subresources;
 mod v2;
 mod v2_protobuf;
 mod v3;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -40,6 +41,7 @@ use sha2::{Digest, Sha512};
 
 use super::answer;
 use crate::resources::{Served, Strategy};
+pub use whole::schema_of;
 
 /// The name under which the document of version 2 is remembered.
 const V2: &str = "v2";
@@ -89,6 +91,7 @@ pub fn answer(documents: &Documents, served: &Served, asked: &Asked<'_>) -> Resu
         ["v3", key @ ..] if v3::keys(served).contains(&key.join("/")) => {
             group(documents, served, &key.join("/"), asked)
         }
+        ["v3", ..] => Ok(answer::only_code(404)),
         _ => Ok(answer::page_not_found()),
     }
 }
@@ -141,7 +144,7 @@ fn version_2(documents: &Documents, served: &Served, asked: &Asked<'_>) -> Resul
     match protobuf {
         Some(true) => Ok(respond(&documents.packed(served, V2_PROTOBUF)?, asked, PROTOBUF_TYPE)),
         Some(false) => Ok(respond(&documents.packed(served, V2)?, asked, "application/json")),
-        None => Ok(answer::text(406, "")),
+        None => Ok(answer::only_code(406)),
     }
 }
 
@@ -156,7 +159,7 @@ fn document(packed: &Packed, asked: &Asked<'_>, content_type: &str) -> Response 
     if accepted(asked).any(|media_type| matches!(media_type, "*/*" | "application/*" | "application/json")) {
         return respond(packed, asked, content_type);
     }
-    answer::text(406, "")
+    answer::only_code(406)
 }
 
 fn respond(whole: &Packed, asked: &Asked<'_>, content_type: &str) -> Response {

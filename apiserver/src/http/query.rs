@@ -1,5 +1,7 @@
 //! The query of a URL, read as Go reads it. Entry point: [`Query::parse`].
 
+use std::num::IntErrorKind;
+
 use api::ApiError;
 
 /// Names and values in their order.
@@ -59,11 +61,15 @@ impl Query {
     pub fn integer(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.first(name) {
             None => Ok(None),
-            Some(text) => match text.parse() {
+            Some(text) => match text.parse::<i64>() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(ApiError::bad_request(format!(
-                    "strconv.ParseInt: parsing {}: invalid syntax",
-                    api::field::go_quote(text)
+                Err(error) => Err(ApiError::bad_request(format!(
+                    "strconv.ParseInt: parsing {}: {}",
+                    api::field::go_quote(text),
+                    match error.kind() {
+                        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                        _ => "invalid syntax",
+                    }
                 ))),
             },
         }
@@ -112,5 +118,7 @@ mod tests {
         assert_eq!(Query::parse("n=-1").integer("n").unwrap(), Some(-1));
         let error = Query::parse("n=two").integer("n").unwrap_err();
         assert_eq!(error.message, "strconv.ParseInt: parsing \"two\": invalid syntax");
+        let error = Query::parse("limit=99999999999999999999").integer("limit").unwrap_err();
+        assert_eq!(error.message, "strconv.ParseInt: parsing \"99999999999999999999\": value out of range");
     }
 }

@@ -56,7 +56,7 @@ pub fn response(started: Started, form: WatchForm) -> Response {
     };
     let body = match started {
         Started::Watching(watcher) => Body::from_stream(events(watcher, form)),
-        Started::Expired(expired) => Body::from(error_frame(&ApiError::expired(expired.to_string()), form.accepted)),
+        Started::Failed(error) => Body::from(error_frame(&error, form.accepted)),
     };
     let mut response = answer::text(200, Bytes::new());
     *response.body_mut() = body;

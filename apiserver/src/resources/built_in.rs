@@ -241,8 +241,8 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::grace_period(self.own(object), requested)
     }
 
-    fn begin_deletion(&self, object: &mut dyn Object) -> bool {
-        K::begin_deletion(self.own_mut(object))
+    fn begin_deletion(&self, object: &mut dyn Object, now: Timestamp) -> bool {
+        K::begin_deletion(self.own_mut(object), now)
     }
 
     fn holds_removal(&self, object: &dyn Object) -> bool {

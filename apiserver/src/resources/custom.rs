@@ -429,7 +429,7 @@ impl Strategy for CustomResource {
         None
     }
 
-    fn begin_deletion(&self, _: &mut dyn Object) -> bool {
+    fn begin_deletion(&self, _: &mut dyn Object, _: Timestamp) -> bool {
         false
     }
 

@@ -16,6 +16,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition as Object, CustomResourceDefinitionCondition,
     CustomResourceDefinitionStatus,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
@@ -80,7 +82,7 @@ impl Kind for CustomResourceDefinition {
     }
 
     /// The first delete only marks the definition; its objects go first.
-    fn begin_deletion(object: &mut Object) -> bool {
+    fn begin_deletion(object: &mut Object, now: Timestamp) -> bool {
         let finalizers = object.metadata.finalizers.get_or_insert_default();
         if !finalizers.iter().any(|name| name == CLEANUP) {
             finalizers.push(CLEANUP.to_owned());
@@ -92,6 +94,10 @@ impl Kind for CustomResourceDefinition {
             "InstanceDeletionPending",
             "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon",
         );
+        let conditions = object.status.iter_mut().flat_map(|status| status.conditions.iter_mut().flatten());
+        for condition in conditions.filter(|condition| condition.type_ == "Terminating") {
+            condition.last_transition_time.get_or_insert(Time(now));
+        }
         true
     }
 

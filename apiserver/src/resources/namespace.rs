@@ -3,6 +3,7 @@
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::core::v1::{Namespace as Object, NamespaceSpec, NamespaceStatus};
+use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
@@ -53,7 +54,7 @@ impl Kind for Namespace {
         new.spec.clone_from(&old.spec);
     }
 
-    fn begin_deletion(object: &mut Object) -> bool {
+    fn begin_deletion(object: &mut Object, _: Timestamp) -> bool {
         object.status.get_or_insert_default().phase = Some("Terminating".to_owned());
         true
     }

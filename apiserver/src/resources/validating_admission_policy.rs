@@ -91,8 +91,7 @@ impl Kind for ValidatingAdmissionPolicyBinding {
         let (mut errors, path, spec) = (FieldErrors::new(), FieldPath::root("spec"), &object.spec);
         policy::policy_name(&mut errors, &path.child("policyName"), &spec.policy_name);
         policy::param_ref(&mut errors, &path.child("paramRef"), spec.param_ref.as_ref());
-        // The path is upstream's, misspelt there too.
-        policy::match_resources(&mut errors, &path.child("matchResouces"), spec.match_resources.as_ref());
+        policy::match_resources(&mut errors, &path.child("matchResources"), spec.match_resources.as_ref());
         actions(&mut errors, &path.child("validationActions"), &spec.validation_actions);
         errors
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Change, Decision, Place, Stored, commit};
 use crate::admission::{Operation, Other};
-use crate::object::{self, Object};
+use crate::object;
 use crate::resources::Subresource;
 
 /// Binds a pod; the place names it.
@@ -19,29 +19,31 @@ pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
         fields.insert("apiVersion".to_owned(), Value::from("v1"));
         fields.insert("kind".to_owned(), Value::from("Binding"));
     }
-    let binding: Binding = serde_json::from_value(body).map_err(|error| {
+    let mut binding: Binding = serde_json::from_value(body).map_err(|error| {
         ApiError::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: json: {error}"))
     })?;
     super::metadata::match_name(&binding.metadata, at.name)?;
     validate(&binding)?;
-    admit(at, &binding).await?;
+    admit(at, &mut binding).await?;
     commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
 }
 
 /// `POST …/bindings`: the pod is named in the body.
 pub async fn create(at: &Place<'_>, order: &Binding) -> Result<Value, ApiError> {
+    let mut order = order.clone();
     let resources = &at.server.resources;
     let pods = resources.find("", "v1", "pods").ok_or_else(ApiError::path_not_found)?;
     let name = order.metadata.name.clone().unwrap_or_default();
     let place = Place { strategy: pods.as_ref(), name: &name, subresource: Some(Subresource::Binding), ..*at };
-    validate(order)?;
-    admit(at, order).await?;
-    commit(&place, &place.key(&name), &mut Bind { at: place, binding: order.clone() }).await?;
+    validate(&order)?;
+    admit(at, &mut order).await?;
+    commit(&place, &place.key(&name), &mut Bind { at: place, binding: order }).await?;
     Ok(done())
 }
 
-async fn admit(at: &Place<'_>, binding: &Binding) -> Result<(), ApiError> {
-    let other = Other { group: "", version: "v1", kind: "Binding", object: binding.to_value(), old: None };
+async fn admit(at: &Place<'_>, binding: &mut Binding) -> Result<(), ApiError> {
+    let mut other = Other::of(binding);
+    at.mutate_other(Operation::Create, binding, &mut other).await?;
     at.check_admission_of(Operation::Create, None, None, Some(&other)).await
 }
 

@@ -52,7 +52,7 @@ pub fn check_preconditions(
 
 /// Decides, and changes the object where it is to be stored.
 pub fn next(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOptions, now: Timestamp) -> Step {
-    if object.metadata().deletion_timestamp.is_none() && strategy.begin_deletion(object) {
+    if object.metadata().deletion_timestamp.is_none() && strategy.begin_deletion(object, now) {
         let meta = object.metadata_mut();
         meta.deletion_timestamp = Some(Time(now));
         update_finalizers(meta, options, false);

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use serde_json::Value;
 
 use super::{Change, Decision, Place, Stored, commit, delete, tracking};
 use crate::admission::{Operation, Other};
@@ -27,10 +26,9 @@ const MAX_DISRUPTED: usize = 2000;
 const CATCH_UP_SECONDS: u32 = 10;
 const REFUSED: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 
-/// Evicts the pod that the place names; `sent` is the Eviction.
-pub async fn evict(at: &Place<'_>, options: &DeleteOptions, sent: Value) -> Result<(), ApiError> {
-    let other = Other { group: GROUP, version: "v1", kind: "Eviction", object: sent, old: None };
-    at.check_admission_of(Operation::Create, None, None, Some(&other)).await?;
+/// Evicts the pod that the place names; `eviction` is what was sent.
+pub async fn evict(at: &Place<'_>, options: &DeleteOptions, eviction: &Other) -> Result<(), ApiError> {
+    at.check_admission_of(Operation::Create, None, None, Some(eviction)).await?;
     let stored = at.read(&at.key(at.name)).await?.ok_or_else(|| at.not_found())?;
     let pod = object::downcast::<Pod>(stored.object.as_ref())
         .ok_or_else(|| ApiError::internal("only pods can be evicted"))?;

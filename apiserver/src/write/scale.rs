@@ -101,9 +101,11 @@ impl Change for ScaleTo<'_> {
     async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
         let at = self.at;
         let stored = current.ok_or_else(|| at.not_found())?;
-        let (scale, owners) = self.wanted(stored)?;
-        let replicas = check(&at, &scale, stored)?;
+        let (mut scale, owners) = self.wanted(stored)?;
         let old = stored.object.as_ref();
+        let mut other = Other { old: Some(to_value(&get(at.strategy, old))), ..Other::of(&scale) };
+        at.mutate_other(Operation::Update, &mut scale, &mut other).await?;
+        let replicas = check(&at, &scale, stored)?;
         let mut value = old.to_value();
         match at.strategy.scale_paths() {
             Some(paths) => set_number(&mut value, &paths.spec, replicas),
@@ -123,13 +125,6 @@ impl Change for ScaleTo<'_> {
         if !errors.is_empty() {
             return Err(ApiError::invalid(&at.info().group_kind(), at.name, errors));
         }
-        let other = Other {
-            group: "autoscaling",
-            version: "v1",
-            kind: "Scale",
-            object: to_value(&scale),
-            old: Some(to_value(&get(at.strategy, old))),
-        };
         at.check_admission_of(Operation::Update, Some(object.as_ref()), Some(old), Some(&other)).await?;
         Ok(Decision::Write(object))
     }

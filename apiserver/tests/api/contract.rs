@@ -16,6 +16,20 @@ async fn methods_and_paths() {
         ("TRACE", MAPS, 405),
         ("FETCH", MAPS, 405),
         ("HEAD", "/healthz", 200),
+        ("GET", "/healthz/", 404),
+        ("GET", "/metrics/", 404),
+        ("GET", "/version/", 200),
+        ("GET", "//version", 404),
+        ("HEAD", "/version", 405),
+        ("HEAD", "/api", 405),
+        ("OPTIONS", "/api/v1", 405),
+        ("POST", "/apis", 200),
+        ("DELETE", "/apis/apps", 200),
+        ("POST", "/openapi/v3", 200),
+        ("GET", "/openapi/v3/apis/absent/v1", 404),
+        ("POST", "/openid/v1/jwks", 405),
+        ("GET", "/openid/v1/jwks/x", 404),
+        ("GET", "/api/v1/namespaces/default/configmaps/%zz", 400),
         ("GET", "/api/v1/namespaces/default/configmaps/", 200),
         ("GET", "/api/v1//namespaces/default/configmaps", 404),
         ("GET", "/api/v1/namespaces/default/configmaps?limit=-1", 200),
@@ -25,6 +39,19 @@ async fn methods_and_paths() {
     ];
     for (method, path, code) in table {
         assert_eq!(server.ask(method, path, &Value::Null).await.status.as_u16(), code, "{method} {path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn media_types_of_bodies_are_read_as_go_reads_them() {
+    let server = Server::start().await;
+    for (form, code) in
+        [("APPLICATION/JSON", 201), ("application/json;", 201), ("application/json; x", 415), ("json", 415)]
+    {
+        let answer = server
+            .send("POST", &format!("{MAPS}?dryRun=All"), &[("content-type", form)], r#"{"metadata":{"name":"a"}}"#)
+            .await;
+        assert_eq!(answer.status.as_u16(), code, "{form}: {}", answer.text);
     }
 }
 
@@ -158,6 +185,11 @@ async fn discovery_has_two_forms() {
     let etag = answer.headers["etag"].to_str().expect("a text").to_owned();
     let again = server.send("GET", "/apis", &[("accept", aggregated), ("if-none-match", &etag)], "").await;
     assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
+    let protobuf = aggregated.replace("json", "vnd.kubernetes.protobuf");
+    for accept in [format!("{protobuf},application/json"), format!("{aggregated};stream=chair,{protobuf}")] {
+        let answer = server.send("GET", "/api", &[("accept", &accept)], "").await;
+        assert_eq!(answer.headers["content-type"], protobuf, "{accept}");
+    }
     let later = aggregated.replace("v=v2", "v=v9");
     assert_eq!(server.send("GET", "/apis", &[("accept", &later)], "").await.status, 406);
     let legacy = server.get("/apis/apps").await;

@@ -296,3 +296,59 @@ async fn mutations_that_fail_refuse() {
         assert_eq!(refused.body["details"]["causes"], json!([{"message": message}]));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_status_says_where_expressions_do_not_fit() {
+    let server = Server::start().await;
+    let rules = json!({"resourceRules": [{"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"],
+        "resources": ["deployments", "deployments/scale"]}]});
+    let validations = json!([
+        {"expression": "object.replicas > 1"},
+        {"expression": "object.spec.template.spec.containers.all(c, c.image.size() > variables.least)",
+         "messageExpression": "'replicas: ' + object.spec.replicas"},
+        {"expression": "object.metadata.labels['a'] == 'b' && has(object.spec.paused)"},
+    ]);
+    let variables = json!([{"name": "least", "expression": "3"}]);
+    let spec = json!({"matchConstraints": rules, "validations": validations, "variables": variables});
+    make(&server, "validatingadmissionpolicies", "typed", spec).await;
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let policy = server.get(&format!("{GROUP}/validatingadmissionpolicies/typed")).await.body;
+    assert_eq!(
+        policy["status"],
+        json!({"observedGeneration": 1, "typeChecking": {"expressionWarnings": [
+            {"fieldRef": "spec.validations[0].expression", "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined \
+                field 'replicas'\n | object.replicas > 1\n | ......^\n"},
+            {"fieldRef": "spec.validations[1].messageExpression", "warning": "apps/v1, Kind=Deployment: ERROR: <input>:1:14: found \
+                no matching overload for '_+_' applied to '(string, int)'\n | 'replicas: ' + object.spec.replicas\n | \
+                .............^\n"},
+        ]}})
+    );
+    let owner = &policy["metadata"]["managedFields"][0];
+    assert_eq!(
+        (&owner["manager"], &owner["operation"], &owner["subresource"]),
+        (&json!("validatingadmissionpolicy-status"), &json!("Apply"), &json!("status"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn policies_see_scales() {
+    let server = Server::start().await;
+    let rules = json!({"resourceRules": [
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["replicationcontrollers/scale"]}]});
+    let few = json!([{"expression": "object.kind == 'Scale' && object.spec.replicas <= 5 && !has(oldObject.spec.replicas)",
+        "messageExpression": "'not ' + string(object.spec.replicas)"}]);
+    let spec = json!({"matchConstraints": rules, "validations": few});
+    policy(&server, "few", spec, json!({})).await;
+    let controllers = "/api/v1/namespaces/default/replicationcontrollers";
+    let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let rc = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "spec": {"replicas": 0, "selector": {"a": "b"}, "template": template}});
+    assert_eq!(server.ask("POST", controllers, &rc).await.status, 201);
+    let scale = |replicas: i32| json!({"spec": {"replicas": replicas}});
+    let merge = "merge";
+    let refused = server.patch(merge, &format!("{controllers}/r/scale"), &scale(6)).await;
+    assert_eq!(refused.status, 422, "{}", refused.text);
+    assert!(refused.text.contains("denied request: not 6"), "{}", refused.text);
+    let scaled = server.patch(merge, &format!("{controllers}/r/scale"), &scale(2)).await;
+    assert_eq!((scaled.status.as_u16(), &scaled.body["spec"]["replicas"]), (200, &json!(2)), "{}", scaled.text);
+    assert_eq!(server.get(&format!("{controllers}/r")).await.body["spec"]["replicas"], 2);
+}

@@ -17,6 +17,20 @@ use crate::server::Server;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 
+#[tokio::test(start_paused = true)]
+async fn what_goes_wrong_once_the_revision_is_read_is_an_event() {
+    let server = Server::start().await;
+    let list =
+        "resourceVersionMatch=NotOlderThan&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersion=999999";
+    let event = Watch::open(&server, list).await.next().await.expect("an event");
+    let object = &event["object"];
+    assert_eq!((&event["type"], &object["code"], &object["reason"]), (&json!("ERROR"), &json!(504), &json!("Timeout")));
+    let components = server.get("/api/v1/componentstatuses?watch=1").await;
+    let message = "watch is not supported on resources of kind \"componentstatuses\"";
+    assert_eq!(components.error(), (405, message));
+    assert_eq!(components.body["details"], json!({"kind": "componentstatuses"}));
+}
+
 /// The events of a watch as they come.
 struct Watch {
     body: Body,

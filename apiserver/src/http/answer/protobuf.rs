@@ -4,11 +4,15 @@
 //! Made from the JSON of the object with the schema and the numbers that bodies are read with. As Go's code does, fields stand in the
 //! order of their numbers, and those that are no pointers are written even when they are empty.
 
+mod discovery;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::{Map, Value};
+
+pub use discovery::encode as encode_discovery;
 
 use crate::http::field_numbers::{self, MAGIC, Numbers, SchemaOr, Target};
 use crate::resources::schema::{self, Field, Presence, Shape, Type};
@@ -22,6 +26,10 @@ pub fn encode(value: &Value) -> Option<Vec<u8>> {
         Some(ty) => message(ty, fields),
         None => list(field_numbers::envelope_of(api_version, kind.strip_suffix("List")?)?, fields)?,
     };
+    Some(envelope(api_version, kind, &raw))
+}
+
+fn envelope(api_version: &str, kind: &str, raw: &Message) -> Vec<u8> {
     let mut type_meta = Message::default();
     type_meta.bytes(1, api_version.as_bytes());
     type_meta.bytes(2, kind.as_bytes());
@@ -30,7 +38,7 @@ pub fn encode(value: &Value) -> Option<Vec<u8>> {
     envelope.bytes(2, &raw.0);
     envelope.bytes(3, b"");
     envelope.bytes(4, b"");
-    Some(envelope.0)
+    envelope.0
 }
 
 /// An event of a watch: its length in four bytes, then the event.

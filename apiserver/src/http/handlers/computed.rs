@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Failure, On};
 use crate::component_statuses;
 use crate::http::answer::{self, ListMeta};
+use crate::http::options::ListOptions;
 use crate::object::Object;
 
 impl On<'_> {
@@ -21,8 +22,13 @@ impl On<'_> {
 
     pub(super) async fn list_computed(&self) -> Result<Response, Failure> {
         let form = self.form()?;
+        let options = ListOptions::parse(&self.call.query, false, self.info())?;
         let all = component_statuses::all(&self.call.server).await;
-        let objects: Vec<Bytes> = all.iter().map(|object| Bytes::from(object.to_bytes())).collect();
+        let selected = all.iter().filter(|object| {
+            let field = |field: &str| object.metadata.name.clone().filter(|_| field == "metadata.name");
+            options.labels.matches_option(object.metadata.labels.as_ref()) && options.fields.matches(field)
+        });
+        let objects: Vec<Bytes> = selected.map(|object| Bytes::from(object.to_bytes())).collect();
         let meta = ListMeta { resource_version: String::new(), page: String::new(), remaining: None };
         Ok(answer::list_of(form, &meta, &objects)?)
     }

@@ -27,12 +27,15 @@ impl Call {
     }
 
     fn plain_answer(&self) -> Result<Response, ApiError> {
-        let path = self.info.path.trim_start_matches('/').trim_end_matches('/');
-        let parts: Vec<&str> = path.split('/').collect();
+        let path = self.info.path.strip_prefix('/').unwrap_or_default();
+        let parts: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+        // Upstream has two muxes: one takes paths as they are, the other does not mind a slash at the end.
+        let exact = path.is_empty() || !path.ends_with('/');
         match parts.as_slice() {
+            [""] | ["healthz" | "livez" | "readyz" | "metrics", ..] if !exact => Ok(answer::page_not_found()),
             [""] => Ok(self.document(&json!({"paths": self.paths()}))),
             ["version"] => {
-                self.read_only()?;
+                self.only_get()?;
                 check_accept(&self.parts.headers, JSON_TYPE)?;
                 Ok(self.document(&health::version()))
             }
@@ -42,21 +45,27 @@ impl Call {
             }
             ["metrics"] => Ok(self.metrics()),
             ["api" | "apis", ..] => self.discovery(&parts),
+            ["version", ..] | [".well-known", "openid-configuration", _, ..] | ["openid", "v1", "jwks", _, ..] => {
+                Err(ApiError::path_not_found())
+            }
             [".well-known", "openid-configuration"] => {
+                self.only_get()?;
                 check_accept(&self.parts.headers, JSON_TYPE)?;
                 let server = format!("https://{}", self.server.advertised());
                 let document = tokens::discovery::configuration(&self.server.tokens, &server);
                 Ok(answer::value(200, Accepted::JSON, &document))
             }
             ["openid", "v1", "jwks"] => self.key_set(),
+            ["openapi", "v2"] | ["openapi"] if !exact => Ok(answer::page_not_found()),
+            ["openapi", "v3", ..] if !exact => Ok(answer::only_code(404)),
             ["openapi", path @ ..] => self.openapi(path),
             _ => Ok(answer::page_not_found()),
         }
     }
 
-    /// Documents that only GET reads.
-    fn read_only(&self) -> Result<(), ApiError> {
-        if matches!(self.info.verb, "get" | "head") { Ok(()) } else { Err(ApiError::method_not_allowed()) }
+    /// Documents that only GET reads. Upstream's others do not look at the method.
+    fn only_get(&self) -> Result<(), ApiError> {
+        if self.info.verb == "get" { Ok(()) } else { Err(ApiError::method_not_allowed()) }
     }
 
     /// A document that is JSON for people, whatever the client accepts.
@@ -86,9 +95,8 @@ impl Call {
                 _ => Ok(answer::page_not_found()),
             };
         };
-        // Upstream's group documents do not look at the method.
-        if !(parts.len() == 2 && parts[0] == "apis") {
-            self.read_only()?;
+        if !matches!(parts, ["apis"] | ["apis", _]) {
+            self.only_get()?;
         }
         check_accept(&self.parts.headers, OBJECT_TYPES)?;
         Ok(answer::value(200, Accepted::document(&self.parts.headers, &self.query)?, &found))
@@ -100,8 +108,15 @@ impl Call {
         let mut response = if headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes()) {
             answer::not_modified()
         } else {
-            let mut response = answer::value(200, Accepted { format, ..Accepted::JSON }, document);
-            let content_type = if format == Format::Yaml { discovery::AGGREGATED_YAML } else { discovery::AGGREGATED };
+            let mut response = match format {
+                Format::Protobuf => answer::text(200, answer::protobuf::encode_discovery(document)),
+                _ => answer::value(200, Accepted { format, ..Accepted::JSON }, document),
+            };
+            let content_type = match format {
+                Format::Yaml => discovery::AGGREGATED_YAML,
+                Format::Protobuf => discovery::AGGREGATED_PROTOBUF,
+                Format::Json | Format::PrettyJson => discovery::AGGREGATED,
+            };
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
             response
         };
@@ -113,6 +128,7 @@ impl Call {
     }
 
     fn key_set(&self) -> Result<Response, ApiError> {
+        self.only_get()?;
         check_accept(&self.parts.headers, &[KEY_SET_TYPE])?;
         let mut response = answer::value(200, Accepted::JSON, &tokens::discovery::key_set(&self.server.tokens));
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(KEY_SET_TYPE));
@@ -120,7 +136,6 @@ impl Call {
     }
 
     fn openapi(&self, path: &[&str]) -> Result<Response, ApiError> {
-        self.read_only()?;
         let (hash, now) = (self.query.first("hash"), self.server.clock.now());
         let asked = openapi::Asked { path, hash, headers: &self.parts.headers, now };
         openapi::answer(&self.server.documents, &self.server.resources.served(), &asked)

@@ -95,18 +95,19 @@ impl On<'_> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
         let value = self.read_other(body, "policy/v1", "Eviction").await?;
-        let sent = value.clone();
-        let eviction: Eviction = serde_json::from_value(value).map_err(|error| {
+        let mut eviction: Eviction = serde_json::from_value(value).map_err(|error| {
             ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: json: {error}"))
         })?;
         if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != self.at.name) {
             return Err(ApiError::bad_request("name in URL does not match name in Eviction object").into());
         }
+        let mut other = Other::of(&eviction);
+        self.place_for(&options).mutate_other(Operation::Create, &mut eviction, &mut other).await?;
         let wire = eviction.delete_options.and_then(|options| serde_json::to_value(options).ok());
         let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
         delete.dry_run |= options.dry_run;
         let place = Place { dry_run: delete.dry_run, ..self.place_for(&options) };
-        eviction::evict(&place, &delete, sent).await?;
+        eviction::evict(&place, &delete, &other).await?;
         Ok(answer::value(201, accepted, &binding::done()))
     }
 
@@ -125,10 +126,8 @@ impl On<'_> {
         request.spec.get_or_insert_default().expiration_seconds.get_or_insert(request::DEFAULT_SECONDS);
         tracking::track_other(&place, "authentication.k8s.io/v1", "TokenRequest", &mut request);
         let mut request = request::prepare(request, &server.tokens, self.namespace, &self.at.name, now, lookup).await?;
-        let sent = request.to_value();
-        let other =
-            Other { group: "authentication.k8s.io", version: "v1", kind: "TokenRequest", object: sent, old: None };
-        place.admit_other(Operation::Create, &mut request, &other).await?;
+        let other = Other::of(&request);
+        place.admit_other(Operation::Create, &mut request, other).await?;
         server.tokens.ready().await;
         let issued = request::issue(request, &server.tokens, &server.rng, now, lookup).await?;
         Ok(answer::value(201, accepted, &issued.to_value()))
