@@ -59,6 +59,19 @@ impl Kind for ValidatingAdmissionPolicy {
         validate(new, old.spec.as_ref())
     }
 
+    fn validate_status_update(new: &Policy, _: &Policy) -> FieldErrors {
+        let (mut errors, path) = (FieldErrors::new(), FieldPath::root("status"));
+        let Some(status) = &new.status else { return errors };
+        let at = path.child("typeChecking").child("expressionWarnings");
+        let checked = status.type_checking.as_ref().and_then(|checked| checked.expression_warnings.as_deref());
+        for (i, warning) in checked.unwrap_or_default().iter().enumerate() {
+            checks::required(&mut errors, &at.index(i).child("warning"), &warning.warning);
+            checks::required(&mut errors, &at.index(i).child("fieldRef"), warning.field_ref.trim());
+        }
+        checks::conditions(&mut errors, &path.child("conditions"), status.conditions.as_deref().unwrap_or_default());
+        errors
+    }
+
     fn columns() -> Columns<Policy> {
         let count = "Validations indicates the number of validation rules defined in this configuration";
         Columns {
@@ -301,6 +314,18 @@ mod tests {
         for (changes, expected) in table {
             assert_eq!(wrong(changes.clone()), expected, "{changes}");
         }
+    }
+
+    #[test]
+    fn what_is_refused_of_a_status() {
+        let status = json!({"typeChecking": {"expressionWarnings": [{"fieldRef": " ", "warning": ""}]}, "conditions": [
+            {"type": "a", "status": "Maybe", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let object: Policy = serde_json::from_value(json!({"status": status})).expect("a policy");
+        let wrong = ValidatingAdmissionPolicy::validate_status_update(&object, &object);
+        let paths: Vec<&str> = wrong.iter().map(|error| error.path.as_str()).collect();
+        let warning = "status.typeChecking.expressionWarnings[0]";
+        let expected = [format!("{warning}.warning"), format!("{warning}.fieldRef"), "status.conditions[0].status".to_owned()];
+        assert_eq!(paths, expected);
     }
 
     #[test]

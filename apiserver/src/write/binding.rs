@@ -36,7 +36,7 @@ pub async fn create(at: &Place<'_>, order: &Binding) -> Result<Value, ApiError> 
     let name = order.metadata.name.clone().unwrap_or_default();
     let place = Place { strategy: pods.as_ref(), name: &name, subresource: Some(Subresource::Binding), ..*at };
     validate(&order)?;
-    admit(at, &mut order).await?;
+    admit(&at.named(&name), &mut order).await?;
     commit(&place, &place.key(&name), &mut Bind { at: place, binding: order }).await?;
     Ok(done())
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::Server;
 
@@ -127,6 +127,11 @@ async fn answers_come_in_the_form_that_was_asked_for() {
     let table = get("application/json;as=Table;g=meta.k8s.io;v=v1").await.body;
     assert_eq!((&table["kind"], &table["rows"][0]["cells"][0]), (&json!("Table"), &json!("m0")));
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
+    let headers = [("accept", "application/json;as=Table;g=meta.k8s.io;v=v1")];
+    for (plural, rows) in [("secrets", json!([])), ("limitranges", Value::Null)] {
+        let path = format!("/api/v1/namespaces/default/{plural}");
+        assert_eq!(server.send("GET", &path, &headers, "").await.body["rows"], rows, "{plural}");
+    }
     let metadata = get("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1").await.body;
     assert!(metadata["metadata"]["uid"].is_string() && metadata.get("data").is_none());
     assert_eq!(get("application/xml").await.status, 406);

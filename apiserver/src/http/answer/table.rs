@@ -60,8 +60,16 @@ impl Tables<'_> {
         table.insert("apiVersion".to_owned(), Value::from(self.api_version));
         table.insert("metadata".to_owned(), metadata);
         table.insert("columnDefinitions".to_owned(), if headings { columns.collect() } else { Value::Null });
-        table.insert("rows".to_owned(), if rows.is_empty() { Value::Null } else { Value::Array(rows) });
+        let rows = if rows.is_empty() && self.collects() { Value::Null } else { Value::Array(rows) };
+        table.insert("rows".to_owned(), rows);
         Ok(Value::Object(table))
+    }
+
+    /// Whether upstream collects the rows of this kind, so that no rows are null, rather than printing a list of them. Its
+    /// tables without a printer show when objects were created.
+    fn collects(&self) -> bool {
+        let by_time = self.strategy.columns().last().is_some_and(|column| column.name == "Created At");
+        by_time && !self.strategy.info().custom
     }
 
     /// The row, and its place among the others.
