@@ -35,6 +35,8 @@ pub(super) fn of_call(function: &str, args: &[Value<'_>]) -> u64 {
                 1
             }
         }
+        "slice" | "flatten" | "reverse" | "sort" | "@sortByAssociatedKeys" => size(0).max(1),
+        "distinct" => size(0).saturating_mul(size(0)).max(1),
         "sets.contains" | "sets.intersects" => size(0).saturating_mul(size(1)).max(1),
         "sets.equivalent" => size(0).saturating_mul(size(1)).saturating_mul(2).max(1),
         _ => 1,
@@ -44,6 +46,7 @@ pub(super) fn of_call(function: &str, args: &[Value<'_>]) -> u64 {
 /// After the call, for what is only known then.
 pub(super) fn of_result(function: &str, result: &Value<'_>) -> u64 {
     match function {
+        "lists.range" => size(result),
         "join" | "format" => passes(size(result), 2.0 * TRAVERSAL),
         _ => 0,
     }

@@ -154,6 +154,9 @@ fn own_cost(function: &str, size: &dyn Fn(usize) -> u64, first: Option<&Shape>) 
         "@in" => size(1),
         "_==_" | "_!=_" | "_<_" | "_<=_" | "_>_" | "_>=_" => traversal(size(0).min(size(1))).max(1),
         "_+_" => traversal(size(0).saturating_add(size(1))).max(1),
+        "slice" | "flatten" | "reverse" | "sort" | "@sortByAssociatedKeys" => size(0),
+        "distinct" => size(0).saturating_mul(size(0)),
+        "lists.range" => u64::MAX,
         "sets.contains" | "sets.intersects" => size(0).saturating_mul(size(1)),
         "sets.equivalent" => size(0).saturating_mul(size(1)).saturating_mul(2),
         _ => 1,
@@ -167,7 +170,10 @@ fn result_size(function: &str, size: &dyn Fn(usize) -> u64) -> u64 {
         "lowerAscii" | "upperAscii" | "substring" | "trim" | "find" | "findAll" | "split" | "charAt" | "dyn"
         | "string" => size(0),
         "replace" => size(0).saturating_add(1).saturating_mul(size(2)).saturating_add(size(0)),
-        "join" | "format" | "value" | "orValue" | "or" | "getQuery" | "validate" => u64::MAX,
+        "slice" | "reverse" | "sort" | "@sortByAssociatedKeys" | "distinct" => size(0),
+        "flatten" | "lists.range" | "join" | "format" | "value" | "orValue" | "or" | "getQuery" | "validate" => {
+            u64::MAX
+        }
         _ => 1,
     }
 }

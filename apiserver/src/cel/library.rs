@@ -7,6 +7,7 @@ mod authorization;
 mod collections;
 mod conversions;
 mod formats;
+mod lists;
 mod numbers;
 pub mod opaque;
 mod optionals;
@@ -27,10 +28,11 @@ pub(super) use self::collections::{find, index};
 type Answer<'a> = Option<Result<Value<'a>, EvaluationError>>;
 
 /// The libraries, the most used first.
-const LIBRARIES: [for<'a> fn(&str, &[Value<'a>]) -> Answer<'a>; 11] = [
+const LIBRARIES: [for<'a> fn(&str, &[Value<'a>]) -> Answer<'a>; 12] = [
     numbers::call,
     strings::call,
     collections::call,
+    lists::call,
     conversions::call,
     optionals::call,
     time::call,

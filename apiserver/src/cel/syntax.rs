@@ -337,9 +337,42 @@ impl Lowering<'_> {
             | ("transformList" | "transformMap" | "transformMapEntry", Some(range), 3 | 4) => {
                 return self.two_variables(at, &function, *range, args);
             }
+            ("sortBy", Some(range), 2) => return self.sort_by(at, *range, args),
             (_, target, _) => Kind::Call { function, target, args },
         };
         Node { at, kind }
+    }
+
+    /// `list.sortBy(x, key)`: a loop without rounds that keeps the list, so that it is computed once.
+    fn sort_by(&mut self, at: usize, range: Node, mut args: Vec<Node>) -> Node {
+        const LIST: &str = "@__sortBy_input__";
+        let key = args.pop().expect("two arguments");
+        let Some(variable) = self.name(&args[0], "argument") else { return key };
+        let made = Made { at };
+        let empty = || made.node(Kind::List { items: Vec::new(), optional: Vec::new() });
+        let (init, step) = made.transformed("transformList", &variable, key);
+        let keys = made.node(Kind::Fold(Box::new(Fold {
+            range: made.ident(LIST),
+            variable,
+            second: None,
+            accumulator: "@result".to_owned(),
+            init,
+            condition: made.node(Kind::Literal(Literal::Bool(true))),
+            step,
+            result: made.ident("@result"),
+        })));
+        let target = Some(Box::new(made.ident(LIST)));
+        let function = "@sortByAssociatedKeys".to_owned();
+        made.node(Kind::Fold(Box::new(Fold {
+            range: empty(),
+            variable: "#unused".to_owned(),
+            second: None,
+            accumulator: LIST.to_owned(),
+            init: range,
+            condition: made.node(Kind::Literal(Literal::Bool(false))),
+            step: made.ident(LIST),
+            result: made.node(Kind::Call { function, target, args: vec![keys] }),
+        })))
     }
 
     fn name(&mut self, node: &Node, what: &str) -> Option<String> {

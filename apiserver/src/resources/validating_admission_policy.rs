@@ -324,7 +324,8 @@ mod tests {
         let wrong = ValidatingAdmissionPolicy::validate_status_update(&object, &object);
         let paths: Vec<&str> = wrong.iter().map(|error| error.path.as_str()).collect();
         let warning = "status.typeChecking.expressionWarnings[0]";
-        let expected = [format!("{warning}.warning"), format!("{warning}.fieldRef"), "status.conditions[0].status".to_owned()];
+        let expected =
+            [format!("{warning}.warning"), format!("{warning}.fieldRef"), "status.conditions[0].status".to_owned()];
         assert_eq!(paths, expected);
     }
 
