@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::authn::{Authenticators, User};
 use crate::authz::{Authorizers, node};
 use crate::object::{Object, downcast};
-use crate::write::{Place, binding, tracking};
+use crate::write::{Place, binding, metadata, tracking};
 
 /// What reviews are decided with.
 struct Court<'a> {
@@ -39,6 +39,7 @@ pub async fn create(at: &Place<'_>, mut question: Box<dyn Object>) -> Result<Val
     if let Some(order) = downcast::<Binding>(question.as_ref()) {
         return binding::create(at, order).await;
     }
+    metadata::match_namespace(question.metadata_mut(), at.info(), at.namespace)?;
     tracking::track(at, None, question.as_mut())?;
     let court = Court {
         authenticators: &at.server.authenticators,

@@ -94,6 +94,7 @@ mod tests {
             ),
             (GROUP, "clusterroles", json!({"metadata": {"name": "writer"}, "rules": writer})),
             (GROUP, "clusterroles", json!({"metadata": {"name": "binder"}, "rules": binder})),
+            (GROUP, "roles", json!({"metadata": {"name": "local", "namespace": "n"}, "rules": writer})),
             (
                 GROUP,
                 "rolebindings",
@@ -136,10 +137,12 @@ mod tests {
         let at = Place { plural: "rolebindings", namespace: "n", name: "e" };
         let role = |name: &str| RoleRef {
             api_group: Some(GROUP.to_owned()),
-            kind: "ClusterRole".to_owned(),
+            kind: if name == "local" { "Role" } else { "ClusterRole" }.to_owned(),
             name: name.to_owned(),
         };
         let table = [
+            ("alice", "local", 0),
+            ("bob", "local", 403),
             ("alice", "writer", 0),
             ("alice", "all", 403),
             ("bob", "all", 0),

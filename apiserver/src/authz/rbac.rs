@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Attributes, Decision, Target, rules};
 use crate::authn::User;
-use crate::view::{Item, View};
+use crate::view::{Item, View, get_as};
 
 /// The API group of these kinds.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
@@ -109,9 +109,14 @@ impl Rbac {
 
     /// The rules of the role that a binding in this namespace refers to.
     pub fn role_rules(&self, role: &RoleRef, namespace: &str) -> Result<Vec<PolicyRule>, String> {
-        let (plural, namespace) = if role.kind == "ClusterRole" { ("clusterroles", "") } else { ("roles", namespace) };
-        let found = crate::view::get_as::<ClusterRole>(self.objects.as_ref(), GROUP, plural, namespace, &role.name);
-        let rules = found.map(|role| role.rules.unwrap_or_default());
+        let objects = self.objects.as_ref();
+        let rules = match role.kind.as_str() {
+            "ClusterRole" => {
+                get_as::<ClusterRole>(objects, GROUP, "clusterroles", "", &role.name).map(|role| role.rules)
+            }
+            _ => get_as::<Role>(objects, GROUP, "roles", namespace, &role.name).map(|role| role.rules),
+        };
+        let rules = rules.map(Option::unwrap_or_default);
         rules.ok_or_else(|| not_found(&role.kind, &role.name))
     }
 

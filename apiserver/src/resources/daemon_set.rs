@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, internal, pod_spec, workload};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, internal, pod_spec, workload};
 
 /// See the module.
 pub struct DaemonSet;
@@ -20,6 +20,7 @@ impl Kind for DaemonSet {
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let annotations = object.metadata.annotations.get_or_insert_default();
@@ -68,8 +69,10 @@ impl Kind for DaemonSet {
         errors
     }
 
+    /// Upstream looks at it as at a new one and then as at a changed one: what is wrong is told twice.
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
+        errors.extend(Self::validate(new));
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
         workload::selector_stays(&mut errors, &selector(new), &selector(old));
         errors

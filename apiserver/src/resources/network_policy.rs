@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, address_warnings, checks};
+use super::{Columns, Kind, MetadataCheck, address_warnings, checks};
 
 /// See the module.
 pub struct NetworkPolicy;
@@ -15,6 +15,7 @@ impl Kind for NetworkPolicy {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["netpol"];
     const GENERATION: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
@@ -59,6 +60,13 @@ impl Kind for NetworkPolicy {
         for (i, kind) in types.iter().enumerate() {
             checks::one_of(&mut errors, &path.child("policyTypes").index(i), kind, &["Ingress", "Egress"]);
         }
+        errors
+    }
+
+    /// Upstream looks at it as at a new one and then as at a changed one: what is wrong is told twice.
+    fn validate_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        errors.extend(Self::validate(new));
         errors
     }
 

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::printing::{self, AGE, NAME};
-use super::{Column, Columns, Kind, checks, name_or_prefix};
+use super::{Column, Columns, Kind, MetadataCheck, checks, name_or_prefix};
 
 /// Rules for one namespace.
 pub struct Role;
@@ -24,15 +24,22 @@ pub struct RoleBinding;
 pub struct ClusterRoleBinding;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
+/// Upstream looks at a changed object as at a new one, and once more as part of the change.
+const ON_UPDATE: &[MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Whole, MetadataCheck::Change];
 
 impl Kind for Role {
     type Object = RoleObject;
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = ON_UPDATE;
 
     fn validate(object: &RoleObject) -> FieldErrors {
         let mut errors = FieldErrors::new();
         rules(&mut errors, object.rules.as_deref().unwrap_or_default(), true);
         errors
+    }
+
+    fn validate_update(new: &RoleObject, _old: &RoleObject) -> FieldErrors {
+        twice(Self::validate(new))
     }
 
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
@@ -47,6 +54,7 @@ impl Kind for Role {
 impl Kind for ClusterRole {
     type Object = ClusterRoleObject;
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = ON_UPDATE;
 
     fn validate(object: &ClusterRoleObject) -> FieldErrors {
         let mut errors = FieldErrors::new();
@@ -71,6 +79,10 @@ impl Kind for ClusterRole {
         errors
     }
 
+    fn validate_update(new: &ClusterRoleObject, _old: &ClusterRoleObject) -> FieldErrors {
+        twice(Self::validate(new))
+    }
+
     fn validate_name(name: &str, prefix: bool) -> Vec<String> {
         name_or_prefix(names::path_segment, name, prefix)
     }
@@ -83,6 +95,7 @@ impl Kind for ClusterRole {
 impl Kind for RoleBinding {
     type Object = RoleBindingObject;
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = ON_UPDATE;
 
     fn set_defaults(object: &mut RoleBindingObject) {
         binding_defaults(&mut object.role_ref, &mut object.subjects);
@@ -96,7 +109,7 @@ impl Kind for RoleBinding {
     }
 
     fn validate_update(new: &RoleBindingObject, old: &RoleBindingObject) -> FieldErrors {
-        let mut errors = Self::validate(new);
+        let mut errors = twice(Self::validate(new));
         same_role(&mut errors, &new.role_ref, &old.role_ref);
         errors
     }
@@ -116,6 +129,7 @@ impl Kind for RoleBinding {
 impl Kind for ClusterRoleBinding {
     type Object = ClusterRoleBindingObject;
     const CREATE_ON_UPDATE: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = ON_UPDATE;
 
     fn set_defaults(object: &mut ClusterRoleBindingObject) {
         binding_defaults(&mut object.role_ref, &mut object.subjects);
@@ -129,7 +143,7 @@ impl Kind for ClusterRoleBinding {
     }
 
     fn validate_update(new: &ClusterRoleBindingObject, old: &ClusterRoleBindingObject) -> FieldErrors {
-        let mut errors = Self::validate(new);
+        let mut errors = twice(Self::validate(new));
         same_role(&mut errors, &new.role_ref, &old.role_ref);
         errors
     }
@@ -144,6 +158,13 @@ impl Kind for ClusterRoleBinding {
         };
         Columns { columns: binding_columns(), cells }
     }
+}
+
+/// See [`ON_UPDATE`]: what is wrong is told twice.
+fn twice(errors: FieldErrors) -> FieldErrors {
+    let mut all = errors.clone();
+    all.extend(errors);
+    all
 }
 
 fn rules(errors: &mut FieldErrors, rules: &[PolicyRule], namespaced: bool) {

@@ -5,7 +5,7 @@ use k8s_openapi::api::apps::v1::{ReplicaSet as Object, ReplicaSetStatus};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, pod_spec, workload};
 
 /// See the module.
 pub struct ReplicaSet;
@@ -18,6 +18,7 @@ impl Kind for ReplicaSet {
     const FIELDS: &'static [(&'static str, &'static [&'static str])] =
         &[("status.replicas", &["/status/replicas", "0"])];
     const GENERATION: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
@@ -51,8 +52,10 @@ impl Kind for ReplicaSet {
         errors
     }
 
+    /// Upstream looks at it as at a new one and then as at a changed one: what is wrong is told twice.
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
         let mut errors = Self::validate(new);
+        errors.extend(Self::validate(new));
         let selector = |object: &Object| object.spec.clone().unwrap_or_default().selector;
         workload::selector_stays(&mut errors, &selector(new), &selector(old));
         errors

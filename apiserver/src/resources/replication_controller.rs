@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ReplicationController as Object, ReplicationCon
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, pod_spec, workload};
+use super::{Columns, Kind, MetadataCheck, Subresource, checks, pod_spec, workload};
 
 /// See the module.
 pub struct ReplicationController;
@@ -20,6 +20,7 @@ impl Kind for ReplicationController {
         &[("status.replicas", &["/status/replicas", "0"])];
     const GENERATION: bool = true;
     const ORPHANS_BY_DEFAULT: bool = true;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
@@ -67,6 +68,13 @@ impl Kind for ReplicationController {
         };
         let selector = LabelSelector::from_map(&selector);
         workload::template_errors(&mut errors, &path, Some(&selector), &template, "ReplicationController");
+        errors
+    }
+
+    /// Upstream looks at it as at a new one and then as at a changed one: what is wrong is told twice.
+    fn validate_update(new: &Object, _old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
+        errors.extend(Self::validate(new));
         errors
     }
 
@@ -137,9 +145,10 @@ impl Kind for ReplicationController {
         }
     }
 
-    fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
-        let template = new.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        pod_spec::template_warnings(&FieldPath::root("spec").child("template"), template)
+    /// Of a change upstream warns by the template that was, not by the one that comes.
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let shown = old.unwrap_or(new).spec.as_ref().and_then(|spec| spec.template.as_ref());
+        workload::warnings(&new.metadata, old.map(|old| &old.metadata), shown)
     }
 }
 

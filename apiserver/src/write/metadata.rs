@@ -34,7 +34,7 @@ pub fn match_namespace(meta: &mut ObjectMeta, info: &ResourceInfo, namespace: &s
         "" if expected.is_empty() => meta.namespace = None,
         "" => meta.namespace = Some(expected.to_owned()),
         given if given == expected => {}
-        _ if expected.is_empty() => {}
+        _ if expected.is_empty() => meta.namespace = None,
         _ => {
             let why = "the namespace of the provided object does not match the namespace sent on the request";
             return Err(ApiError::bad_request(why));

@@ -293,6 +293,12 @@ async fn what_the_registry_of_a_kind_adds() {
     created(&server, classes, json!({"metadata": {"name": "p"}, "value": 1})).await;
     let changed = server.patch("merge", &format!("{classes}/p"), &json!({"description": "d"})).await;
     assert_eq!((&changed.body["description"], &changed.body["metadata"]["generation"]), (&json!("d"), &json!(1)));
+    let review = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews";
+    let pods = json!({"namespace": "default", "verb": "get", "resource": "pods"});
+    let asked = created(&server, review, json!({"spec": {"user": "u", "resourceAttributes": pods}})).await;
+    assert_eq!(asked.body["metadata"]["namespace"], "default");
+    let node = created(&server, "/api/v1/nodes", json!({"metadata": {"name": "n", "namespace": "default"}})).await;
+    assert_eq!(node.body["metadata"].get("namespace"), None);
     let range = created(&server, "/api/v1/namespaces/default/limitranges", json!({"metadata": {}})).await;
     assert!(range.body["metadata"]["name"].is_string(), "{}", range.text);
 }
