@@ -18,7 +18,7 @@ pub const VERSION: &str = "v1.36.2";
 pub struct Check {
     /// Its name, also a path: `/readyz/NAME`.
     pub name: &'static str,
-    /// Whether it counts for `/livez` too: a process that fails it has to be restarted.
+    /// Whether it counts for `/livez` and `/healthz` too: a process that fails it has to be restarted.
     pub live: bool,
     /// Looks.
     pub look: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
@@ -49,7 +49,7 @@ impl Checks {
 
     /// The answer to a path below `/healthz`, `/livez` or `/readyz`; `endpoint` is the first part, `check` the rest, if any.
     pub fn answer(&self, endpoint: &str, check: Option<&str>, query: &[(String, String)]) -> Response<Body> {
-        let counts = |check: &&Check| check.live || endpoint != "livez";
+        let counts = |check: &&Check| check.live || endpoint == "readyz";
         let excluded: Vec<&str> =
             query.iter().filter(|(name, _)| name == "exclude").map(|(_, value)| value.as_str()).collect();
         let verbose = query.iter().any(|(name, _)| name == "verbose");
@@ -168,6 +168,8 @@ mod tests {
                     "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"store\", \"z\"\nlivez check passed\n",
                 ),
             ),
+            ("healthz", None, vec![pair("verbose")], (200, "[+]ping ok\nhealthz check passed\n")),
+            ("healthz", Some("shutdown"), vec![], (404, "404 page not found\n")),
             ("readyz", Some("ping"), vec![], (200, "ok")),
             ("readyz", Some("none"), vec![], (404, "404 page not found\n")),
             ("readyz", Some("store"), vec![], (500, "internal server error: no\n")),

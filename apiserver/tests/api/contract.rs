@@ -192,6 +192,10 @@ async fn discovery_has_two_forms() {
     }
     let later = aggregated.replace("v=v2", "v=v9");
     assert_eq!(server.send("GET", "/apis", &[("accept", &later)], "").await.status, 406);
+    for (path, words) in [("/apis/apps", "only the following"), ("/apis/apps/v1", "406: Not Acceptable")] {
+        let refused = server.send("GET", path, &[("accept", "text/plain")], "").await;
+        assert!(refused.status == 406 && refused.error().1.starts_with(words), "{path}: {}", refused.text);
+    }
     let legacy = server.get("/apis/apps").await;
     assert_eq!(legacy.body["kind"], "APIGroup");
     assert_eq!(server.get("/apis/apps/").await.body, legacy.body);

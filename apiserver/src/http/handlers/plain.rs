@@ -95,10 +95,17 @@ impl Call {
                 _ => Ok(answer::page_not_found()),
             };
         };
-        if !matches!(parts, ["apis"] | ["apis", _]) {
+        // Upstream's lists of groups, groups and versions of defined kinds do not pass through its router.
+        let custom = |group: &str| served.rows().iter().any(|row| row.info().custom && row.info().group == group);
+        let is_routed = match parts {
+            ["apis"] | ["apis", _] => false,
+            ["apis", group, _] => !custom(group),
+            _ => true,
+        };
+        if is_routed {
             self.only_get()?;
+            check_accept(&self.parts.headers, OBJECT_TYPES)?;
         }
-        check_accept(&self.parts.headers, OBJECT_TYPES)?;
         Ok(answer::value(200, Accepted::document(&self.parts.headers, &self.query)?, &found))
     }
 
