@@ -19,6 +19,11 @@ impl FieldPath {
         Self(name.to_owned())
     }
 
+    /// The path of one element without a name, which upstream prints as an index.
+    pub fn unnamed() -> Self {
+        Self("[]".to_owned())
+    }
+
     /// The path upstream prints as `<nil>`: an error that belongs to no field.
     pub fn nil() -> Self {
         Self("<nil>".to_owned())

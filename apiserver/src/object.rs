@@ -84,6 +84,7 @@ where
 
     fn assign(&mut self, mut value: Value) -> Result<(), String> {
         wire::accept(T::API_VERSION, T::KIND, &mut value).map_err(|error| error.to_string())?;
+        wire::leave_out_empty(T::API_VERSION, T::KIND, &mut value, false);
         *self = serde_json::from_value(value).map_err(|error| format!("json: {error}"))?;
         wire::packed::pack(self.metadata_mut());
         Ok(())

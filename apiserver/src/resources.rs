@@ -316,6 +316,10 @@ pub trait Kind: Send + Sync + 'static {
     fn holds_removal(_: &Self::Object) -> bool {
         false
     }
+    /// Paths of the only fields that a write can change, `*` standing for any item; none if it is all but the reset ones.
+    fn kept_fields(_subresource: Option<Subresource>) -> &'static [&'static str] {
+        &[]
+    }
     /// Paths of fields that a write can't change, so that nobody comes to own them by it.
     fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
         match subresource {
@@ -417,6 +421,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn begin_deletion(&self, object: &mut dyn Object, now: Timestamp) -> bool;
     /// See [`Kind::holds_removal`].
     fn holds_removal(&self, object: &dyn Object) -> bool;
+    /// See [`Kind::kept_fields`].
+    fn kept_fields(&self, _subresource: Option<Subresource>) -> &'static [&'static str] {
+        &[]
+    }
     /// See [`Kind::reset_fields`].
     fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str];
     /// The type of the objects for field ownership and apply. A kind that was defined at run time keeps a

@@ -116,6 +116,15 @@ impl<'a> Place<'a> {
         ApiError::not_found(&self.info().group_resource(), self.name)
     }
 
+    /// The 409 for a precondition that does not hold, in the words of upstream's store.
+    pub fn not_met(&self, why: &str) -> ApiError {
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {why}",
+            self.key(self.name)
+        );
+        ApiError::conflict(&self.info().group_resource(), self.name, &why)
+    }
+
     /// When this is written, and by whom.
     fn stamp(&self) -> Stamp<'a> {
         Stamp { now: self.server.clock.now_seconds(), user: self.user }

@@ -28,6 +28,8 @@ mod quota;
 mod reads;
 #[path = "api/server.rs"]
 mod server;
+#[path = "api/subresources.rs"]
+mod subresources;
 #[path = "api/watches.rs"]
 mod watches;
 #[path = "api/writes.rs"]

@@ -90,14 +90,19 @@ impl Document {
         if self.clean {
             return Vec::new();
         }
-        let mut found = self.yaml_duplicates.clone();
         let info = strategy.info();
         if let Some(unknown) = strategy.unknown_fields(&self.value) {
+            let mut found = self.yaml_duplicates.clone();
             found.extend(self.ordered.as_ref().map(|ordered| strict::findings(None, ordered)).unwrap_or_default());
             found.extend(unknown.into_iter().map(unknown_field));
             return found;
         }
-        let ty = schema::of(&info.api_version(), &info.kind);
+        self.findings_as(schema::of(&info.api_version(), &info.kind))
+    }
+
+    /// The same, by the fields of a type.
+    fn findings_as(&self, ty: Option<&'static schema::Type>) -> Vec<String> {
+        let mut found = self.yaml_duplicates.clone();
         match &self.ordered {
             Some(ordered) => found.extend(strict::findings(ty, ordered)),
             None => found.extend(strict::findings(ty, &Ordered::from(&self.value))),
@@ -139,18 +144,31 @@ pub fn decode_object(
     let found = if validation == FieldValidation::Ignore { Vec::new() } else { document.findings(strategy) };
     if info.custom {
         if validation == FieldValidation::Strict && !found.is_empty() {
-            return Err(strict_error(info, &document.yaml_duplicates, found));
+            return Err(strict_error(&info.kind, &info.version, &document.yaml_duplicates, found));
         }
         warnings.extend(found);
         check_version(&document.value, info)?;
         return decode_value(strategy, document.value);
     }
-    let object = decode_value(strategy, document.value)?;
+    let object = decode_value(strategy, document.value).map_err(|error| in_order_of(bytes, strategy, error))?;
     if validation == FieldValidation::Strict && !found.is_empty() {
-        return Err(strict_error(info, &document.yaml_duplicates, found));
+        return Err(strict_error(&info.kind, &info.version, &document.yaml_duplicates, found));
     }
     warnings.extend(found);
     Ok(object)
+}
+
+/// Of several values of wrong types the first of the text is told.
+fn in_order_of(bytes: &[u8], strategy: &dyn Strategy, mut error: ApiError) -> ApiError {
+    let info = strategy.info();
+    let prefix = format!("{kind} in version \"{}\" cannot be handled as a {kind}: ", info.version, kind = info.kind);
+    let text = json::parse(bytes).ok().zip(Ordered::parse(bytes)).filter(|_| strategy.served_as().is_none());
+    let first =
+        text.and_then(|(parsed, order)| wire::first_error(&info.api_version(), &info.kind, &parsed.value, &order));
+    if let (Some(first), true) = (first, error.message.starts_with(&prefix)) {
+        error.message = format!("{prefix}{first}");
+    }
+    error
 }
 
 /// Objects of kinds that were defined at run time say what they are.
@@ -202,7 +220,11 @@ pub fn findings_of(strategy: &dyn Strategy, value: &Value) -> Vec<String> {
         return unknown.into_iter().map(unknown_field).collect();
     }
     let info = strategy.info();
-    let ty = schema::of(&info.api_version(), &info.kind);
+    unknown_of(schema::of(&info.api_version(), &info.kind), value)
+}
+
+/// Fields that a type does not have.
+pub fn unknown_of(ty: Option<&'static schema::Type>, value: &Value) -> Vec<String> {
     if ty.is_some_and(|ty| strict::is_known(ty, value)) {
         return Vec::new();
     }
@@ -245,12 +267,22 @@ pub fn decode_options(headers: &HeaderMap, bytes: &[u8], kind: &str) -> Result<O
             text("apiVersion")
         )));
     }
+    if value.is_null() {
+        value = Value::Object(serde_json::Map::new());
+    }
     wire::accept("meta/v1", kind, &mut value).map_err(|why| ApiError::bad_request(why.to_string()))?;
     Ok(Some(value))
 }
 
 /// Reads a small object of another kind than the resource's (Scale, Binding, TokenRequest).
-pub fn decode_other(headers: &HeaderMap, bytes: &[u8], api_version: &str, kind: &str) -> Result<Value, ApiError> {
+pub fn decode_other(
+    headers: &HeaderMap,
+    bytes: &[u8],
+    api_version: &str,
+    kind: &str,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<Value, ApiError> {
     let unrecognized = |why: String| {
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {kind}): {why} ({})",
@@ -258,17 +290,39 @@ pub fn decode_other(headers: &HeaderMap, bytes: &[u8], api_version: &str, kind: 
         ))
     };
     let document = Document::read(format_of(headers)?, bytes, api_version, kind).map_err(unrecognized)?;
-    match type_problem(&document.value) {
-        None => check_other(document.value, api_version, kind),
-        Some(problem) => Err(unrecognized(problem)),
+    if let Some(problem) = type_problem(&document.value) {
+        return Err(unrecognized(problem));
     }
+    let found = match validation {
+        FieldValidation::Ignore => Vec::new(),
+        FieldValidation::Warn | FieldValidation::Strict if document.clean => Vec::new(),
+        FieldValidation::Warn | FieldValidation::Strict => document.findings_as(schema::of(api_version, kind)),
+    };
+    let mut value = check_other(document.value, api_version, kind)?;
+    let version = api_version.rsplit('/').next().unwrap_or_default();
+    let mut sent = value.clone();
+    wire::accept(api_version, kind, &mut sent).map_err(|error| {
+        let first = Ordered::parse(bytes).and_then(|text| wire::first_error(api_version, kind, &value, &text));
+        let why = first.unwrap_or(error);
+        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {why}"))
+    })?;
+    value = sent;
+    if validation == FieldValidation::Strict && !found.is_empty() {
+        return Err(strict_error(kind, version, &document.yaml_duplicates, found));
+    }
+    warnings.extend(found);
+    Ok(value)
 }
+
+/// Kinds that are read in another version than theirs, too.
+const ACCEPTED: [(&str, &str); 1] = [("policy/v1beta1", "Eviction")];
 
 /// A body that names a kind must name the right one.
 fn check_other(value: Value, api_version: &str, kind: &str) -> Result<Value, ApiError> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (given, version) = (text("kind"), text("apiVersion"));
-    if given.is_empty() || given == kind {
+    let known = ["", api_version].contains(&version) || ACCEPTED.contains(&(version, given));
+    if given.is_empty() || given == kind && known {
         return Ok(value);
     }
     let short = version.rsplit('/').next().unwrap_or_default();
@@ -291,18 +345,31 @@ pub fn conversion_problem(given_version: &str, given: &str, wanted_version: &str
     format!("converting ({short}.{given}) to ({package}.{wanted}): unknown conversion")
 }
 
+/// Why it can't be told of which kind a body is.
 fn type_problem(value: &Value) -> Option<String> {
-    let found = match value {
-        Value::Object(_) | Value::Null => return None,
-        Value::Array(_) => "array",
-        Value::String(_) => "string",
-        Value::Number(_) => "number",
-        Value::Bool(_) => "bool",
+    const BOTH: &str = "Go value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }";
+    let problem = |value: &Value, into: &str| {
+        let found = match value {
+            Value::Null => return None,
+            Value::Object(_) => "object",
+            Value::Array(_) => "array",
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "bool",
+        };
+        Some(format!("couldn't get version/kind; json parse error: json: cannot unmarshal {found} into {into}"))
     };
-    Some(format!(
-        "couldn't get version/kind; json parse error: json: cannot unmarshal {found} into Go value of type \
-         struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-    ))
+    let Value::Object(fields) = value else { return problem(value, BOTH) };
+    for name in ["apiVersion", "kind"] {
+        if let Some(value) = fields.get(name).filter(|value| !value.is_string()) {
+            let why = problem(value, &format!("Go struct field .{name} of type string"));
+            if why.is_some() {
+                return why;
+            }
+        }
+    }
+    let version = fields.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
+    (version.matches('/').count() > 1).then(|| format!("unexpected GroupVersion string: {version}"))
 }
 
 fn summary(bytes: &[u8]) -> String {
@@ -317,13 +384,12 @@ fn summary(bytes: &[u8]) -> String {
     }
 }
 
-fn strict_error(info: &ResourceInfo, yaml_duplicates: &[String], findings: Vec<String>) -> ApiError {
+fn strict_error(kind: &str, version: &str, yaml_duplicates: &[String], findings: Vec<String>) -> ApiError {
     let mut parts: Vec<String> = Vec::new();
     if !yaml_duplicates.is_empty() {
         parts.push(format!("yaml: unmarshal errors:\n  {}", yaml_duplicates.join("\n  ")));
     }
     parts.extend(findings.into_iter().skip(yaml_duplicates.len()));
-    let ResourceInfo { kind, version, .. } = info;
     ApiError::bad_request(format!(
         "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
         parts.join(", ")
@@ -335,7 +401,8 @@ fn check_kind(value: &Value, info: &ResourceInfo, resources: &Resources) -> Resu
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let own = info.api_version();
     let kind = if text("kind").is_empty() { info.kind.as_str() } else { text("kind") };
-    let api_version = if text("apiVersion").is_empty() { own.as_str() } else { text("apiVersion") };
+    let given = text("apiVersion").strip_prefix('/').unwrap_or(text("apiVersion"));
+    let api_version = if given.is_empty() { own.as_str() } else { given };
     if kind == info.kind && api_version == own {
         return Ok(());
     }

@@ -99,6 +99,7 @@ impl<K: Kind> Strategy for BuiltIn<K> {
     fn decode(&self, mut value: Value) -> Result<Box<dyn Object>, ApiError> {
         wire::accept(K::Object::API_VERSION, K::Object::KIND, &mut value)
             .map_err(|error| self.malformed(&error.to_string()))?;
+        wire::leave_out_empty(K::Object::API_VERSION, K::Object::KIND, &mut value, false);
         match serde_json::from_value::<K::Object>(value) {
             Ok(mut object) => {
                 wire::packed::pack(Object::metadata_mut(&mut object));
@@ -247,6 +248,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn holds_removal(&self, object: &dyn Object) -> bool {
         K::holds_removal(self.own(object))
+    }
+
+    fn kept_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str] {
+        K::kept_fields(subresource)
     }
 
     fn reset_fields(&self, subresource: Option<Subresource>) -> &'static [&'static str] {

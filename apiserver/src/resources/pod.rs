@@ -97,6 +97,19 @@ impl Kind for Pod {
         }
     }
 
+    fn kept_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        match subresource {
+            Some(Subresource::EphemeralContainers) => &["spec.ephemeralContainers"],
+            Some(Subresource::Resize) => &[
+                "spec.containers.*.resources",
+                "spec.containers.*.resizePolicy",
+                "spec.initContainers.*.resources",
+                "spec.initContainers.*.resizePolicy",
+            ],
+            _ => &[],
+        }
+    }
+
     fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
         match subresource {
             Some(Subresource::Status) => &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],

@@ -142,6 +142,12 @@ pub fn of(api_version: &str, kind: &str) -> Option<&'static Type> {
     named(&format!("{api_version}.{kind}"))
 }
 
+/// All types.
+#[cfg(test)]
+pub fn all() -> impl Iterator<Item = &'static Type> {
+    schema().types.iter()
+}
+
 /// The type of this full name, for example `v1.PodSpec`.
 pub fn named(name: &str) -> Option<&'static Type> {
     let schema = schema();

@@ -17,11 +17,12 @@ pub const ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// Up to here every whole number is a float of its own.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
+mod names;
 pub mod packed;
 mod read;
 mod restore;
 mod write;
-pub use read::{DecodeError, accept};
+pub use read::{DecodeError, accept, check_time, first_error, leave_out_empty};
 pub use restore::restore_error;
 pub use write::{encode, inspect};
 

@@ -119,6 +119,9 @@ fn merged(live: &Value, mut managed: Managed, config: &Config<'_>, write: &Write
     let last = managed.take(&manager);
     let mut fields = prune::fields_of(node, config.value);
     fields.subtract_trees(write.ignored);
+    if !write.only.is_empty() {
+        fields.keep_paths(write.only);
+    }
     let merged = merge::merge(node, Some(live), Some(config.value)).unwrap_or(Value::Null);
     let time = last.as_ref().and_then(|last| last.time);
     let new = match last.filter(|last| !last.fields.is_empty()) {

@@ -22,7 +22,10 @@ pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
     let mut binding: Binding = serde_json::from_value(body).map_err(|error| {
         ApiError::bad_request(format!("Binding in version \"v1\" cannot be handled as a Binding: json: {error}"))
     })?;
-    super::metadata::match_name(&binding.metadata, at.name)?;
+    super::metadata::match_namespace(&mut binding.metadata, at.strategy.info(), at.namespace)?;
+    if binding.metadata.name.as_deref().unwrap_or_default() != at.name {
+        return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
+    }
     validate(&binding)?;
     admit(at, &mut binding).await?;
     commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
@@ -84,17 +87,23 @@ impl Change for Bind<'_> {
         let mut new = stored.object.clone_object();
         let pod =
             object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;
-        assign(pod, &self.binding, &at)?;
+        assign(pod, &stored.revision.to_string(), &self.binding, &at)?;
         Ok(Decision::Write(new))
     }
 }
 
-fn assign(pod: &mut Pod, binding: &Binding, at: &Place<'_>) -> Result<(), ApiError> {
+/// The pod is at the revision `current`.
+fn assign(pod: &mut Pod, current: &str, binding: &Binding, at: &Place<'_>) -> Result<(), ApiError> {
     let conflict = |why: &str| Err(ApiError::conflict(&GroupResource::new("", "pods/binding"), at.name, why));
     let uid = binding.metadata.uid.as_deref().unwrap_or_default();
     if !uid.is_empty() && pod.metadata.uid.as_deref() != Some(uid) {
         let found = pod.metadata.uid.as_deref().unwrap_or_default();
-        return conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"));
+        return Err(at.not_met(&format!("UID in precondition: {uid}, UID in object meta: {found}")));
+    }
+    let revision = binding.metadata.resource_version.as_deref().unwrap_or_default();
+    if !revision.is_empty() && revision != current {
+        let why = format!("ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {current}");
+        return Err(at.not_met(&why));
     }
     if pod.metadata.deletion_timestamp.is_some() {
         return conflict(&format!("pod {} is being deleted, cannot be assigned to a host", at.name));
@@ -110,6 +119,9 @@ fn assign(pod: &mut Pod, binding: &Binding, at: &Place<'_>) -> Result<(), ApiErr
     if let Some(annotations) = &binding.metadata.annotations {
         pod.metadata.annotations.get_or_insert_default().extend(annotations.clone());
     }
+    if let Some(labels) = &binding.metadata.labels {
+        pod.metadata.labels.get_or_insert_default().extend(labels.clone());
+    }
     if pod.metadata.generation.is_some_and(|generation| generation > 0) {
         pod.metadata.generation = pod.metadata.generation.map(|generation| generation + 1);
     }
@@ -120,6 +132,7 @@ fn assign(pod: &mut Pod, binding: &Binding, at: &Place<'_>) -> Result<(), ApiErr
         ..PodCondition::default()
     };
     let status = pod.status.get_or_insert_default();
+    status.nominated_node_name = None;
     conditions::set(status.conditions.get_or_insert_default(), scheduled, at.server.clock.now_seconds());
     Ok(())
 }

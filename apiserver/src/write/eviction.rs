@@ -2,12 +2,13 @@
 //!
 //! The budget is charged by compare-and-swap before the pod is deleted, so that evictions that race can't overdraw it.
 
-use api::{ApiError, GroupResource, LabelSelector, ObjectKey, pods};
+use api::{ApiError, GroupResource, LabelSelector, ObjectKey, conditions, pods};
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::deletion::check_preconditions;
 use super::{Change, Decision, Place, Stored, commit, delete, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::options::DeleteOptions;
@@ -38,7 +39,46 @@ pub async fn evict(at: &Place<'_>, options: &DeleteOptions, eviction: &Other) ->
     {
         charge(at, &budget).await?;
     }
-    delete(at, options).await.map(drop)
+    let mut options = options.clone();
+    if !at.dry_run {
+        let status = Place { subresource: Some(Subresource::Status), ..*at };
+        let mut target = Target { options: options.clone(), at: status };
+        let marked = commit(&status, &at.key(at.name), &mut target).await?;
+        if options.resource_version.is_some() {
+            options.resource_version.clone_from(&marked.object.metadata().resource_version);
+        }
+    }
+    delete(at, &options).await.map(drop)
+}
+
+/// Says in the pod's status that it is about to be evicted, so that its controller can tell why it ended.
+struct Target<'a> {
+    options: DeleteOptions,
+    at: Place<'a>,
+}
+
+#[async_trait]
+impl Change for Target<'_> {
+    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
+        let stored = current.ok_or_else(|| self.at.not_found())?;
+        let info = self.at.info();
+        check_preconditions(&self.options, stored.metadata(), &info.group_resource(), &info.kind)?;
+        let mut new = stored.object.clone_object();
+        let pod =
+            object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be evicted"))?;
+        let now = self.at.server.clock.now_seconds();
+        let condition = PodCondition {
+            type_: "DisruptionTarget".to_owned(),
+            status: "True".to_owned(),
+            reason: Some("EvictionByEvictionAPI".to_owned()),
+            message: Some("Eviction API: evicting".to_owned()),
+            last_transition_time: Some(Time(now)),
+            ..PodCondition::default()
+        };
+        let status = pod.status.get_or_insert_default();
+        conditions::set(status.conditions.get_or_insert_default(), condition, now);
+        Ok(Decision::Write(new))
+    }
 }
 
 /// Pods that do not run take nothing from a budget.

@@ -65,6 +65,8 @@ pub struct Write<'a> {
     pub now: Timestamp,
     /// What this write can't change: the status for writes of the object itself, all but the status for `/status`.
     pub ignored: &'a Fields,
+    /// Paths of the only fields that the write can change; none if it is all but the ignored ones.
+    pub only: &'a [&'a str],
     /// The kind.
     pub kind: &'a dyn Versions,
 }
@@ -79,7 +81,7 @@ impl Write<'_> {
     /// What differs between two states in their version of the request, ignored fields left out.
     fn changes(&self, old: &Value, new: &Value) -> Option<Changes> {
         let mut changes = compare(self.kind.node(self.version)?, Some(old), Some(new));
-        changes.ignore(self.ignored);
+        changes.ignore(self.ignored, self.only);
         Some(changes)
     }
 }
@@ -107,11 +109,11 @@ impl<'a> Versioned<'a> {
     }
 
     fn convert(&self, version: &str) -> Option<Changes> {
-        let Write { kind, ignored, .. } = self.write;
+        let Write { kind, ignored, only, .. } = self.write;
         let old = kind.convert(self.old, self.write.version, version)?;
         let new = kind.convert(self.new, self.write.version, version)?;
         let mut changes = compare(kind.node(version)?, Some(&old), Some(&new));
-        changes.ignore(ignored);
+        changes.ignore(ignored, only);
         Some(changes)
     }
 

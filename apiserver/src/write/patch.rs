@@ -54,11 +54,7 @@ impl Patch {
         let value = self.merged(current, schema::of(&info.api_version(), &info.kind))?;
         let mut warnings = Vec::new();
         if self.validation != FieldValidation::Ignore {
-            warnings = match self.patch_type {
-                PatchType::Json => body::findings_of_operations(&self.text),
-                PatchType::Merge | PatchType::Strategic => body::duplicates_of(&self.text),
-            };
-            warnings.extend(body::findings_of(strategy, &value));
+            warnings = self.findings(|| body::findings_of(strategy, &value));
         }
         if self.validation == FieldValidation::Strict && !warnings.is_empty() {
             let why = format!("strict decoding error: {}", warnings.join(", "));
@@ -78,9 +74,31 @@ impl Patch {
         self.invalid(info, value, restoring.as_deref().unwrap_or(decoding))
     }
 
-    /// Applies the patch to a small object that is no kind of its own (a Scale).
-    pub fn apply_plain(&self, current: Value) -> Result<Value, ApiError> {
-        self.merged(current, None)
+    /// Applies the patch to a small object that is no kind of its own (a Scale), but has a type.
+    pub fn apply_as(&self, api_version: &str, kind: &str, current: Value) -> Result<Patched, ApiError> {
+        let ty = schema::of(api_version, kind);
+        let value = self.merged(current, ty)?;
+        let warnings = match self.validation {
+            FieldValidation::Ignore => Vec::new(),
+            FieldValidation::Warn | FieldValidation::Strict => self.findings(|| body::unknown_of(ty, &value)),
+        };
+        if self.validation == FieldValidation::Strict && !warnings.is_empty() {
+            return Err(self.invalid_as(ty, &value, &format!("strict decoding error: {}", warnings.join(", "))));
+        }
+        let mut accepted = value.clone();
+        let decoded = wire::accept(api_version, kind, &mut accepted);
+        decoded.map_err(|why| self.invalid_as(ty, &value, &why.to_string()))?;
+        Ok(Patched { value: accepted, warnings })
+    }
+
+    /// What is odd about the patch, then about what it has made.
+    fn findings(&self, unknown: impl FnOnce() -> Vec<String>) -> Vec<String> {
+        let mut found = match self.patch_type {
+            PatchType::Json => body::findings_of_operations(&self.text),
+            PatchType::Merge | PatchType::Strategic => body::duplicates_of(&self.text),
+        };
+        found.extend(unknown());
+        found
     }
 
     fn merged(&self, mut current: Value, ty: Option<&'static schema::Type>) -> Result<Value, ApiError> {
@@ -141,8 +159,11 @@ impl Patch {
 
     /// The error that shows a strategic patch, or the object that another patch has made.
     fn invalid(&self, info: &ResourceInfo, value: &Value, why: &str) -> ApiError {
+        self.invalid_as(schema::of(&info.api_version(), &info.kind), value, why)
+    }
+
+    fn invalid_as(&self, ty: Option<&'static schema::Type>, value: &Value, why: &str) -> ApiError {
         let patch = body::json::parse(&self.text).map(|document| document.value).unwrap_or_default();
-        let ty = schema::of(&info.api_version(), &info.kind);
         let shown = match self.patch_type {
             PatchType::Json => {
                 shown::after_operations(ty, value, patch.as_array().map(Vec::as_slice).unwrap_or_default())

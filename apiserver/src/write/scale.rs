@@ -145,7 +145,11 @@ impl ScaleTo<'_> {
                 return Ok((decode(new)?, owners));
             }
             NewScale::Object(value) => decode(typed(value.clone()))?,
-            NewScale::Patch(patch) => decode(typed(patch.apply_plain(old.clone())?))?,
+            NewScale::Patch(patch) => {
+                let patched = patch.apply_as("autoscaling/v1", "Scale", old.clone())?;
+                self.at.warnings.extend(patched.warnings);
+                decode(typed(patched.value))?
+            }
         };
         let owners = tracking::track_scale(&self.at, stored, &old, &to_value(&new));
         Ok((new, owners))
@@ -162,6 +166,7 @@ fn typed(mut value: Value) -> Value {
 
 /// The wanted number, if the Scale is valid and of this object and version.
 fn check(at: &Place<'_>, scale: &Scale, stored: &Stored) -> Result<i32, ApiError> {
+    super::metadata::match_namespace(&mut scale.metadata.clone(), at.info(), at.namespace)?;
     super::metadata::match_name(&scale.metadata, at.name)?;
     let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
     if replicas < 0 {
@@ -176,11 +181,8 @@ fn check(at: &Place<'_>, scale: &Scale, stored: &Stored) -> Result<i32, ApiError
     }
     let uid = scale.metadata.uid.as_deref().unwrap_or_default();
     if !uid.is_empty() && Some(uid) != stored.metadata().uid.as_deref() {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            stored.metadata().uid.as_deref().unwrap_or_default()
-        );
-        return Err(ApiError::conflict(&resource, at.name, &why));
+        let found = stored.metadata().uid.as_deref().unwrap_or_default();
+        return Err(at.not_met(&format!("UID in precondition: {uid}, UID in object meta: {found}")));
     }
     Ok(replicas)
 }

@@ -94,7 +94,15 @@ impl<'a> KindAt<'a> {
     fn write<'w>(&'w self, ignored: &'w Fields) -> Write<'w> {
         let at = &self.at;
         let now = at.server.clock.now_seconds();
-        Write { manager: at.manager, subresource: subresource(at), version: &self.version, now, ignored, kind: self }
+        Write {
+            manager: at.manager,
+            subresource: subresource(at),
+            version: &self.version,
+            now,
+            ignored,
+            only: at.strategy.kept_fields(at.subresource),
+            kind: self,
+        }
     }
 
     /// The row that serves the same objects in a version.
@@ -232,7 +240,15 @@ pub fn track_other(at: &Place<'_>, version: &str, kind: &str, object: &mut dyn O
     let none = Fields::default();
     let one = OneVersion { version, kind };
     let now = at.server.clock.now_seconds();
-    let write = Write { manager: at.manager, subresource: subresource(at), version, now, ignored: &none, kind: &one };
+    let write = Write {
+        manager: at.manager,
+        subresource: subresource(at),
+        version,
+        now,
+        ignored: &none,
+        only: &[],
+        kind: &one,
+    };
     let managed = managed_fields::update(&one.empty(version), &object.to_value(), Managed::default(), &write);
     object.metadata_mut().managed_fields = managed.encode();
 }

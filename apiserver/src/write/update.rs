@@ -264,11 +264,6 @@ fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiErr
 }
 
 fn uid_conflict(at: &Place<'_>, given: &Option<String>, found: &str) -> ApiError {
-    let why = format!(
-        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: \
-         Precondition failed: UID in precondition: {}, UID in object meta: {found}",
-        at.key(at.name),
-        given.as_deref().unwrap_or_default()
-    );
-    ApiError::conflict(&at.info().group_resource(), at.name, &why)
+    let given = given.as_deref().unwrap_or_default();
+    at.not_met(&format!("UID in precondition: {given}, UID in object meta: {found}"))
 }

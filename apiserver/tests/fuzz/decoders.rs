@@ -79,12 +79,12 @@ fn json_bodies() {
         |input: &[u8]| {
             let read = json::parse(input);
             let plain = serde_json::from_slice::<Value>(input);
-            assert_eq!(read.is_ok(), plain.is_ok(), "both read it or neither");
+            assert!(read.is_ok() || plain.is_err(), "what others read is read");
             if let Ok(read) = read {
                 let written = read.value.to_string();
                 let again = json::parse(written.as_bytes()).expect("what is written can be read");
                 assert_eq!(again.value, read.value, "{written}");
-                assert!(json::Ordered::parse(input).is_some());
+                assert_eq!(json::Ordered::parse(input).is_some(), plain.is_ok());
             }
         }
     });

@@ -9,6 +9,8 @@ use serde_json::{Map, Number, Value};
 
 use super::bounds::TOO_DEEP;
 
+mod repair;
+
 /// serde_json follows so many levels.
 const SCANNED_DEPTH: usize = 127;
 
@@ -21,15 +23,23 @@ pub struct Parsed {
     pub duplicates: bool,
 }
 
-/// Reads one document.
+/// Reads one document. What is no text inside of its strings is read as U+FFFD.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, String> {
+    match read(bytes) {
+        Ok(parsed) => Ok(parsed),
+        Err(error) => match complaint(bytes) {
+            Some(complaint) => Err(complaint),
+            None => read(repair::repaired(bytes).as_bytes()).map_err(|_| error.to_string()),
+        },
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Parsed, serde_json::Error> {
     let mut duplicates = false;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = ValueSeed { duplicates: &mut duplicates }.deserialize(&mut deserializer);
-    match value.and_then(|value| deserializer.end().map(|()| value)) {
-        Ok(value) => Ok(Parsed { value, duplicates }),
-        Err(error) => Err(complaint(bytes).unwrap_or_else(|| error.to_string())),
-    }
+    let value = ValueSeed { duplicates: &mut duplicates }.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(Parsed { value, duplicates })
 }
 
 struct ValueSeed<'a> {
@@ -429,6 +439,25 @@ mod tests {
         ];
         for (text, message) in table {
             assert_eq!(parse(text.as_bytes()).unwrap_err(), message, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_replaced() {
+        let table: [(&[u8], &str); 4] = [
+            (b"\"a\xff\xe2\x82b\"", "a\u{fffd}\u{fffd}\u{fffd}b"),
+            (br#""\ud800""#, "\u{fffd}"),
+            (br#""\ud800\u0041\ude00\ud83d\ude00""#, "\u{fffd}A\u{fffd}\u{1f600}"),
+            (br#""\\ud800\ud8""#, "bad"),
+        ];
+        for (text, expected) in table {
+            match parse(text) {
+                Ok(parsed) => assert_eq!(parsed.value, expected),
+                Err(why) => assert_eq!(
+                    (why.as_str(), expected),
+                    (r#"invalid character '"' in \u hexadecimal character escape"#, "bad")
+                ),
+            }
         }
     }
 

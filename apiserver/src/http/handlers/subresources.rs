@@ -21,7 +21,7 @@ use crate::read;
 use crate::resources::{Subresource, custom};
 use crate::tokens::request;
 use crate::write::scale::{self, NewScale};
-use crate::write::{Place, binding, eviction, tracking};
+use crate::write::{Place, binding, eviction, metadata, tracking};
 
 impl On<'_> {
     pub(super) async fn subresource(&self, subresource: Subresource, body: Body) -> Result<Response, Failure> {
@@ -77,7 +77,8 @@ impl On<'_> {
             (options, new)
         } else {
             let options = self.write_options("UpdateOptions")?;
-            (options, NewScale::Object(self.read_other(body, "autoscaling/v1", "Scale").await?))
+            let scale = self.read_other(body, &options, "autoscaling/v1", "Scale").await?;
+            (options, NewScale::Object(scale))
         };
         let scaled = scale::update(&self.place_for(&options), new).await?;
         Ok(answer::value(200, accepted, &scale::to_value(&scaled)))
@@ -86,7 +87,7 @@ impl On<'_> {
     async fn bind(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "v1", "Binding").await?;
+        let value = self.read_other(body, &options, "v1", "Binding").await?;
         binding::bind(&self.place_for(&options), value).await?;
         Ok(answer::value(201, accepted, &binding::done()))
     }
@@ -94,11 +95,15 @@ impl On<'_> {
     async fn evict(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "policy/v1", "Eviction").await?;
+        let mut value = self.read_other(body, &options, "policy/v1", "Eviction").await?;
+        if let Value::Object(fields) = &mut value {
+            fields.insert("apiVersion".to_owned(), Value::from("policy/v1"));
+        }
         let mut eviction: Eviction = serde_json::from_value(value).map_err(|error| {
             ApiError::bad_request(format!("Eviction in version \"v1\" cannot be handled as a Eviction: json: {error}"))
         })?;
-        if eviction.metadata.name.as_deref().is_some_and(|name| !name.is_empty() && name != self.at.name) {
+        metadata::match_namespace(&mut eviction.metadata, self.info(), self.namespace)?;
+        if eviction.metadata.name.as_deref().unwrap_or_default() != self.at.name {
             return Err(ApiError::bad_request("name in URL does not match name in Eviction object").into());
         }
         let mut other = Other::of(&eviction);
@@ -114,7 +119,7 @@ impl On<'_> {
     async fn token(&self, body: Body) -> Result<Response, Failure> {
         let accepted = self.plain_form()?;
         let options: WriteOptions = self.write_options("CreateOptions")?;
-        let value = self.read_other(body, "authentication.k8s.io/v1", "TokenRequest").await?;
+        let value = self.read_other(body, &options, "authentication.k8s.io/v1", "TokenRequest").await?;
         let place = self.place_for(&options);
         let server = &self.call.server;
         let (now, lookup) = (server.clock.now(), server.lookup.as_ref());
@@ -139,9 +144,16 @@ impl On<'_> {
         Accepted::negotiate(&self.call.parts.headers, &self.call.query, Offers::OTHER)
     }
 
-    async fn read_other(&self, body: Body, api_version: &str, kind: &str) -> Result<Value, ApiError> {
+    async fn read_other(
+        &self,
+        body: Body,
+        options: &WriteOptions,
+        api_version: &str,
+        kind: &str,
+    ) -> Result<Value, ApiError> {
         let bytes = self.read(body).await?;
-        let mut value = body::decode_other(&self.call.parts.headers, &bytes, api_version, kind)?;
+        let (headers, validation) = (&self.call.parts.headers, options.field_validation);
+        let mut value = body::decode_other(headers, &bytes, api_version, kind, validation, &self.call.warnings)?;
         if value.is_null() {
             value = json!({});
         }

@@ -41,7 +41,7 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     let (spec, before) = (new.spec.clone().unwrap_or_default(), old.spec.clone().unwrap_or_default());
     let mut errors = FieldErrors::new();
     super::update::whole(&mut errors, new);
-    let refused = |detail: &str| FieldErrors::from(FieldError::forbidden(&FieldPath::default(), detail));
+    let refused = |detail: &str| FieldErrors::from(FieldError::forbidden(&FieldPath::unnamed(), detail));
     if old.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
         return refused("static pods cannot be resized");
     }

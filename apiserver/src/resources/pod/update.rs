@@ -70,7 +70,7 @@ pub fn validate_ephemeral(new: &Object, old: &Object) -> FieldErrors {
     whole(&mut errors, new);
     if old.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(annotations::MIRROR)) {
         let detail = "static pods do not support ephemeral containers";
-        return FieldErrors::from(FieldError::forbidden(&FieldPath::default(), detail));
+        return FieldErrors::from(FieldError::forbidden(&FieldPath::unnamed(), detail));
     }
     pod_spec::validate_ephemeral(&mut errors, &path.child("ephemeralContainers"), &spec, &before);
     errors

@@ -1,10 +1,17 @@
 //! What upstream fills into a pod's spec. Templates get the same, except for what only a pod itself gets
 //! ([`set_pod_defaults`]): service links, host ports, requests from limits.
 
+use std::collections::BTreeMap;
+
+use api::pods;
+use api::quantity::Quantity;
 use k8s_openapi::api::core::v1::{
-    Container, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, ObjectFieldSelector, PodSpec, PodTemplateSpec,
-    Probe, ResourceRequirements, Volume, VolumeProjection,
+    Container, EnvVar, EphemeralContainer, HTTPGetAction, Lifecycle, ObjectFieldSelector, Pod, PodSpec,
+    PodTemplateSpec, Probe, ResourceRequirements, Volume, VolumeProjection,
 };
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as WireQuantity;
+
+use crate::resources::checks;
 
 /// Owner and group may read, only the owner may write.
 const FILE_MODE: i32 = 0o644;
@@ -51,6 +58,39 @@ pub fn set_pod_defaults(spec: &mut PodSpec) {
                 port.host_port = Some(port.container_port);
             }
         }
+    }
+    pod_level_defaults(spec);
+}
+
+/// What the whole pod asks for, where it says a part: huge pages as its containers are limited to, cpu and memory as they ask for,
+/// and for the rest what it is limited to itself.
+fn pod_level_defaults(spec: &mut PodSpec) {
+    let Some(mut resources) = spec.resources.take() else { return };
+    let pod = Pod { spec: Some(PodSpec { overhead: None, ..spec.clone() }), ..Pod::default() };
+    let given = |amounts: &Amounts| amounts.as_ref().is_some_and(|amounts| !amounts.is_empty());
+    let huge = |name: &str| checks::is_huge_pages(name);
+    if given(&resources.limits) || given(&resources.requests) {
+        let asked = resources.requests.clone().unwrap_or_default();
+        let limits = pods::limits(&pod).0.into_iter();
+        fill(&mut resources.limits, limits.filter(|(name, _)| huge(name) && !asked.contains_key(name)));
+    }
+    if given(&resources.limits) {
+        let compute = |name: &str| matches!(name, "cpu" | "memory");
+        fill(&mut resources.requests, pods::requests(&pod).0.into_iter().filter(|(name, _)| compute(name)));
+        for (name, limit) in resources.limits.iter().flatten().filter(|(name, _)| compute(name) || huge(name)) {
+            let requests = resources.requests.get_or_insert_default();
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
+    }
+    spec.resources = Some(resources);
+}
+
+type Amounts = Option<BTreeMap<String, WireQuantity>>;
+
+fn fill(amounts: &mut Amounts, found: impl Iterator<Item = (String, Quantity)>) {
+    for (name, amount) in found {
+        let amounts = amounts.get_or_insert_default();
+        amounts.entry(name).or_insert_with(|| WireQuantity(amount.to_string()));
     }
 }
 
@@ -117,6 +157,9 @@ fn ephemeral_defaults(container: &mut EphemeralContainer) {
     }
     default(&mut container.termination_message_path, "/dev/termination-log");
     default(&mut container.termination_message_policy, "File");
+    for port in container.ports.iter_mut().flatten() {
+        default(&mut port.protocol, "TCP");
+    }
     container.env.iter_mut().flatten().for_each(env_defaults);
 }
 

@@ -6,10 +6,21 @@ use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::super::schema::{self, Field, Presence, Shape, Type};
+use super::{is_empty, names};
+use crate::http::body::json::Ordered;
 
 /// The one type whose time can't be absent in its typed form; there it is the one that Go writes as null.
 const CONDITION: &str = "meta/v1.Condition";
 const TRANSITION: &str = "lastTransitionTime";
+
+/// Types in which empty is not absent: a schema is checked for what it says.
+const SCHEMAS: &str = "apiextensions.k8s.io/";
+
+/// Empty it is not absent, see [`remember_empty_selector`].
+const SELECTOR: &str = "selector";
+
+/// The list that says something when it is empty: who owns fields, owns them no more.
+const OWNERS: &str = "managedFields";
 
 /// Why an object can't be read; the text is what Go's decoder says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,10 +65,80 @@ fn accept_struct(ty: &Type, fields: &mut Map<String, Value>, path: &mut Vec<&'st
     Ok(())
 }
 
+/// Makes absent what is empty where Go can't tell one from the other. Of a `part` of an object an empty map says nothing, unless
+/// it stands in a list.
+pub fn leave_out_empty(api_version: &str, kind: &str, value: &mut Value, part: bool) {
+    if let (Some(ty), Value::Object(fields)) = (schema::of(api_version, kind), value) {
+        without_empty(ty, fields, part);
+    }
+}
+
+fn without_empty(ty: &Type, fields: &mut Map<String, Value>, part: bool) {
+    for field in &ty.fields {
+        let Some(value) = fields.get_mut(field.name) else { continue };
+        if field.presence == Presence::Nullable && field.name == SELECTOR {
+            continue;
+        }
+        inner_without_empty(&field.shape, value, part);
+        let stays = part && value.is_object() || field.name == OWNERS || ty.name.starts_with(SCHEMAS);
+        if field.presence == Presence::OmitEmpty && !stays && is_empty(value) {
+            fields.remove(field.name);
+        }
+    }
+}
+
+fn inner_without_empty(shape: &Shape, value: &mut Value, part: bool) {
+    match (shape, value) {
+        (Shape::Struct(at), Value::Object(fields)) => without_empty(schema::at(*at), fields, part),
+        (Shape::List(inner), Value::Array(items)) => {
+            items.iter_mut().for_each(|item| inner_without_empty(inner, item, false));
+        }
+        (Shape::Map(inner), Value::Object(entries)) => {
+            entries.values_mut().for_each(|entry| inner_without_empty(inner, entry, part));
+        }
+        _ => {}
+    }
+}
+
+/// The first value of a wrong type in the order of the text, which is the one that Go's decoder tells.
+pub fn first_error(api_version: &str, kind: &str, value: &Value, text: &Ordered) -> Option<DecodeError> {
+    first_in_struct(schema::of(api_version, kind)?, value, text, &mut Vec::new())
+}
+
+fn first_in_struct(ty: &Type, value: &Value, text: &Ordered, path: &mut Vec<&'static str>) -> Option<DecodeError> {
+    let (Value::Object(fields), Ordered::Object(order)) = (value, text) else { return None };
+    order.iter().find_map(|(name, text)| {
+        let (field, value) = ty.field(name).zip(fields.get(name).filter(|value| !value.is_null()))?;
+        path.push(field.name);
+        let found = first_in_value(&field.shape, value, text, ty, path);
+        path.pop();
+        found
+    })
+}
+
+fn first_in_value(
+    shape: &Shape,
+    value: &Value,
+    text: &Ordered,
+    owner: &Type,
+    path: &mut Vec<&'static str>,
+) -> Option<DecodeError> {
+    match (shape, value, text) {
+        (Shape::Struct(at), Value::Object(_), text) => first_in_struct(schema::at(*at), value, text, path),
+        (Shape::List(inner), Value::Array(items), Ordered::List(texts)) => {
+            items.iter().zip(texts).find_map(|(item, text)| first_in_value(inner, item, text, owner, path))
+        }
+        (Shape::Map(inner), Value::Object(entries), Ordered::Object(order)) => {
+            order.iter().find_map(|(name, text)| first_in_value(inner, entries.get(name)?, text, owner, path))
+        }
+        (shape, value, _) => accept_item(shape, &mut value.clone(), owner, &mut path.clone()).err(),
+    }
+}
+
 /// The typed form of workloads can't tell a missing selector from an empty one, and they are refused for different reasons:
 /// an empty one is given an empty `matchLabels`.
 fn remember_empty_selector(field: &Field, value: &mut Value) {
-    if let (Presence::Nullable, "selector", Value::Object(selector)) = (field.presence, field.name, value)
+    if let (Presence::Nullable, SELECTOR, Value::Object(selector)) = (field.presence, field.name, value)
         && selector.is_empty()
     {
         selector.insert("matchLabels".to_owned(), Value::Object(Map::new()));
@@ -72,7 +153,8 @@ fn accept_value(
 ) -> Result<(), DecodeError> {
     let wrong = |value: &Value, path: &[&str]| {
         let (found, at) = (found(value, shape), format!("{}.{}", owner.short_name(), path.join(".")));
-        Err(DecodeError::Type { found, at, wanted: go_type(shape) })
+        let named = path.last().and_then(|field| names::of(owner.short_name(), field));
+        Err(DecodeError::Type { found, at, wanted: go_type(shape, named) })
     };
     match (shape, &mut *value) {
         (Shape::Any, _)
@@ -99,7 +181,6 @@ fn accept_value(
         (Shape::MicroTime, Value::String(text)) => time(text, MICRO_TIME),
         (Shape::Struct(at), Value::Object(fields)) => accept_struct(schema::at(*at), fields, path),
         (Shape::List(inner), Value::Array(items)) => {
-            items.retain(|item| !item.is_null() || **inner == Shape::Str);
             items.iter_mut().try_for_each(|item| accept_item(inner, item, owner, path))
         }
         (Shape::Map(inner), Value::Object(entries)) => {
@@ -109,7 +190,7 @@ fn accept_value(
     }
 }
 
-/// A null in a list or a map of strings is an empty string.
+/// A null in a list or a map is what Go has for nothing.
 fn accept_item(
     shape: &Shape,
     value: &mut Value,
@@ -120,9 +201,11 @@ fn accept_item(
         match shape {
             Shape::Str | Shape::Bytes => *value = Value::from(""),
             Shape::Quantity => *value = Value::from("0"),
-            _ => {}
+            Shape::Int | Shape::Long | Shape::Float | Shape::IntOrString => *value = Value::from(0),
+            Shape::Bool => *value = Value::from(false),
+            Shape::Struct(_) => *value = Value::Object(Map::new()),
+            Shape::Time | Shape::MicroTime | Shape::Any | Shape::List(_) | Shape::Map(_) => return Ok(()),
         }
-        return Ok(());
     }
     accept_value(shape, value, owner, path)
 }
@@ -146,20 +229,23 @@ fn found(value: &Value, wanted: &Shape) -> String {
     }
 }
 
-fn go_type(shape: &Shape) -> String {
+/// The name is that of the scalar or map type which the field is declared with, where it is one of its own.
+fn go_type(shape: &Shape, named: Option<&'static str>) -> String {
     match shape {
-        Shape::Str => "string".to_owned(),
+        Shape::Str | Shape::Time | Shape::MicroTime => named.unwrap_or("string").to_owned(),
         Shape::Bytes => "[]uint8".to_owned(),
         Shape::Int | Shape::IntOrString => "int32".to_owned(),
         Shape::Long => "int64".to_owned(),
         Shape::Float => "float64".to_owned(),
         Shape::Bool => "bool".to_owned(),
-        Shape::Time | Shape::MicroTime => "string".to_owned(),
         Shape::Quantity => "resource.Quantity".to_owned(),
         Shape::Any => "interface {}".to_owned(),
         Shape::Struct(at) => schema::at(*at).go_name().to_owned(),
-        Shape::List(inner) => format!("[]{}", go_type(inner)),
-        Shape::Map(inner) => format!("map[string]{}", go_type(inner)),
+        Shape::List(inner) => format!("[]{}", go_type(inner, named)),
+        Shape::Map(inner) => match (&**inner, named) {
+            (Shape::Quantity, Some(named)) => named.to_owned(),
+            (inner, named) => format!("map[string]{}", go_type(inner, named)),
+        },
     }
 }
 
@@ -215,6 +301,11 @@ fn time(text: &str, layout: &'static Layout) -> Result<(), DecodeError> {
         }
     }
     Ok(())
+}
+
+/// What Go's time.Parse says of a time that is none.
+pub fn check_time(text: &str) -> Result<(), DecodeError> {
+    time(text, TIME)
 }
 
 fn digits(text: &str, count: usize) -> Option<&str> {
@@ -278,6 +369,24 @@ mod tests {
             ),
             (
                 "v1",
+                "Pod",
+                json!({"spec": {"restartPolicy": 5}}),
+                "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+            ),
+            (
+                "v1",
+                "Pod",
+                json!({"spec": {"containers": [{"resources": {"limits": []}}]}}),
+                "json: cannot unmarshal array into Go struct field ResourceRequirements.spec.containers.resources.limits of type v1.ResourceList",
+            ),
+            (
+                "v1",
+                "Secret",
+                json!({"data": {"a": 1}}),
+                "json: cannot unmarshal number into Go struct field Secret.data of type []uint8",
+            ),
+            (
+                "v1",
                 "Service",
                 json!({"spec": {"ports": [{"targetPort": 80.5}]}}),
                 "json: cannot unmarshal number 80.5 into Go struct field ServicePort.spec.ports.targetPort of type int32",
@@ -306,6 +415,42 @@ mod tests {
             let error = accept(version, kind, &mut value).expect_err(message);
             assert_eq!(error.to_string(), message);
         }
+    }
+
+    #[test]
+    fn the_first_error_of_the_text_is_told() {
+        let text = r#"{"spec":{"restartPolicy":5,"nodeSelector":{"z":1,"a":true},"containers":"x"}}"#;
+        let order = Ordered::parse(text.as_bytes()).expect("it is well formed");
+        let value = serde_json::from_str(text).expect("it is well formed");
+        let found = first_error("v1", "Pod", &value, &order).expect("three errors").to_string();
+        assert!(found.ends_with("PodSpec.spec.restartPolicy of type v1.RestartPolicy"), "{found}");
+        let (text, fine) = (text.replace("\"restartPolicy\":5,", ""), r#"{"spec":{"containers":[null]}}"#);
+        let order = Ordered::parse(text.as_bytes()).expect("it is well formed");
+        let value = serde_json::from_str(&text).expect("it is well formed");
+        let found = first_error("v1", "Pod", &value, &order).expect("two errors").to_string();
+        assert!(
+            found.starts_with("json: cannot unmarshal number into Go struct field PodSpec.spec.nodeSelector"),
+            "{found}"
+        );
+        let order = Ordered::parse(fine.as_bytes()).expect("it is well formed");
+        assert_eq!(first_error("v1", "Pod", &serde_json::from_str(fine).expect("json"), &order), None);
+    }
+
+    #[test]
+    fn what_is_empty_is_absent() {
+        let mut pod = json!({"metadata": {"annotations": {}}, "spec": {"nodeName": "", "hostNetwork": false, "tolerations": [],
+            "activeDeadlineSeconds": 0, "securityContext": {}, "volumes": [{"emptyDir": {}}, null],
+            "containers": [null, {"env": [{"name": "A", "value": ""}], "ports": [{"hostPort": 0}]}]}});
+        accept("v1", "Pod", &mut pod).expect("it is well formed");
+        let mut part = json!({"metadata": {"labels": {}, "name": ""}, "spec": {"nodeSelector": {}, "volumes": [{"csi": {"volumeAttributes": {}}}]}});
+        leave_out_empty("v1", "Pod", &mut part, true);
+        assert_eq!(part, json!({"metadata": {"labels": {}}, "spec": {"nodeSelector": {}, "volumes": [{"csi": {}}]}}));
+        leave_out_empty("v1", "Pod", &mut pod, false);
+        assert_eq!(
+            pod,
+            json!({"metadata": {}, "spec": {"activeDeadlineSeconds": 0, "securityContext": {},
+                "volumes": [{"emptyDir": {}}, {}], "containers": [{}, {"env": [{"name": "A"}], "ports": [{}]}]}})
+        );
     }
 
     #[test]

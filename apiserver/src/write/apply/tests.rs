@@ -33,6 +33,7 @@ impl Bench {
             version: "v1",
             now: second(self.now),
             ignored: &ignored,
+            only: &[],
             kind: &self.kind,
         };
         let config = Config { value: &config, kind: self.kind.1, force };
@@ -56,6 +57,7 @@ impl Bench {
             version: "v1",
             now: second(self.now),
             ignored: &ignored,
+            only: &[],
             kind: &self.kind,
         };
         let mut new = self.live.clone();

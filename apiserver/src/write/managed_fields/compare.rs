@@ -21,9 +21,12 @@ pub struct Changes {
 
 impl Changes {
     /// Leaves fields and all below them out of account.
-    pub fn ignore(&mut self, ignored: &Fields) {
+    pub fn ignore(&mut self, ignored: &Fields, only: &[&str]) {
         for set in [&mut self.added, &mut self.modified, &mut self.removed] {
             set.subtract_trees(ignored);
+            if !only.is_empty() {
+                set.keep_paths(only);
+            }
         }
     }
 

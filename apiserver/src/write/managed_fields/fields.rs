@@ -117,6 +117,25 @@ impl Fields {
         }
     }
 
+    /// Keeps only what is at and below these paths of names, of which `*` stands for any element.
+    pub fn keep_paths(&mut self, paths: &[&str]) {
+        let paths: Vec<Vec<&str>> = paths.iter().map(|path| path.split('.').collect()).collect();
+        self.keep(&paths.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    }
+
+    fn keep(&mut self, paths: &[&[&str]]) {
+        self.member = false;
+        self.below.retain(|element, child| {
+            let fits = |name: &str| name == "*" || element::of_name(name) == *element;
+            let rest = paths.iter().filter_map(|path| path.split_first().filter(|(name, _)| fits(name)));
+            let rest: Vec<&[&str]> = rest.map(|(_, rest)| rest).collect();
+            if !rest.iter().any(|path| path.is_empty()) {
+                child.keep(&rest);
+            }
+            !child.is_empty()
+        });
+    }
+
     /// Keeps only the fields that are in the other set too.
     pub fn intersect(&mut self, other: &Fields) {
         self.member &= other.member;

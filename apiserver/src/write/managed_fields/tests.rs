@@ -51,7 +51,15 @@ pub(crate) fn owners(managed: &Managed) -> Value {
 fn a_creation_owns_what_it_brought() {
     let kind = OneVersion("v1", "Pod");
     let ignored = Fields::of_paths(["status"]);
-    let write = Write { manager: "m", subresource: "", version: "v1", now: second(1), ignored: &ignored, kind: &kind };
+    let write = Write {
+        manager: "m",
+        subresource: "",
+        version: "v1",
+        now: second(1),
+        ignored: &ignored,
+        only: &[],
+        kind: &kind,
+    };
     let mut pod = json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": "p", "namespace": "n", "labels": {"a": "b"}, "finalizers": ["x/y"]},
         "spec": {"containers": [{"name": "c", "image": "i"}], "nodeSelector": {"k": "v"}}, "status": {"phase": "Pending"}});
@@ -76,6 +84,7 @@ fn updates_take_fields_from_others() {
         version: "v1",
         now: second(now),
         ignored: &ignored,
+        only: &[],
         kind: &kind,
     };
     let object =
@@ -102,6 +111,7 @@ fn subresources_have_entries_of_their_own_and_old_versions_are_dropped() {
         version: "v1",
         now: second(5),
         ignored: &ignored,
+        only: &[],
         kind: &kind,
     };
     let mut managed = Managed::default();

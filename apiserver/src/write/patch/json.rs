@@ -1,5 +1,5 @@
 //! JSON patch (RFC 6902) with the liberties that kube-apiserver's library takes: `add` without a value adds null, negative
-//! indices count from the end. Entry point: [`apply`].
+//! indices count from the end, and what an object does not have can be replaced, and copied as null. Entry point: [`apply`].
 
 use serde_json::{Map, Value};
 
@@ -58,36 +58,23 @@ fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<
     match text("op").unwrap_or_default() {
         "add" => add("add", document, path, value()),
         "remove" => remove("remove", document, path).map(drop),
-        "replace" => {
-            let place = find_mut(document, path).ok_or_else(|| {
-                format!("replace operation does not apply: doc is missing key: {path}: missing value")
-            })?;
-            let new = value();
-            if path.is_empty() && !(new.is_object() || new.is_array()) {
-                return Err("replace operation value must be object or array".to_owned());
-            }
-            check_depth(path, &new)?;
-            *place = new;
-            Ok(())
-        }
+        "replace" => replace(document, path, value()),
         "move" => {
             let moved = remove("move", document, from()?)?;
             add("move", document, path, moved)
         }
         "copy" => {
             let source = from()?;
-            let copied = find_mut(document, source).ok_or_else(|| missing("copy", source))?;
+            let copied = value_at("copy", document, source)?.unwrap_or(&Value::Null);
             if !copies.spend(copied) {
                 return Err("the accumulated size increase of copy exceeds the limit".to_owned());
             }
             let copied = copied.clone();
             add("copy", document, path, copied)
         }
-        "test" => match find_mut(document, path) {
-            Some(found) if *found == value() => Ok(()),
-            None if value().is_null() => Ok(()),
-            Some(_) | None => Err(format!("testing value {path} failed: test failed")),
-        },
+        "test" if path.is_empty() && *document == value() => Ok(()),
+        "test" if !path.is_empty() && *value_at("test", document, path)?.unwrap_or(&Value::Null) == value() => Ok(()),
+        "test" => Err(format!("testing value {path} failed: test failed")),
         other => Err(format!("Unexpected kind: {other}")),
     }
 }
@@ -125,8 +112,31 @@ fn child<'a>(value: &'a mut Value, step: &str) -> Option<&'a mut Value> {
     }
 }
 
-fn find_mut<'a>(document: &'a mut Value, path: &str) -> Option<&'a mut Value> {
-    steps(path)?.iter().try_fold(document, |value, step| child(value, step))
+/// What stands at the path; what an object does not have is nothing, but no error.
+fn value_at<'a>(operation: &str, document: &'a mut Value, path: &str) -> Result<Option<&'a Value>, String> {
+    let (container, last) = parent(operation, document, path)?;
+    match container {
+        Value::Object(fields) => Ok(fields.get(&last)),
+        other => child(other, &last).map(|value| Some(&*value)).ok_or_else(|| missing(operation, path)),
+    }
+}
+
+/// In an object `replace` adds what is not there.
+fn replace(document: &mut Value, path: &str, new: Value) -> Result<(), String> {
+    check_depth(path, &new)?;
+    if path.is_empty() {
+        if !(new.is_object() || new.is_array()) {
+            return Err("replace operation value must be object or array".to_owned());
+        }
+        *document = new;
+        return Ok(());
+    }
+    let (container, last) = parent("replace", document, path)?;
+    match container {
+        Value::Object(fields) => drop(fields.insert(last, new)),
+        other => *child(other, &last).ok_or_else(|| missing("replace", path))? = new,
+    }
+    Ok(())
 }
 
 /// The container that a path ends in, and the last step.
@@ -134,6 +144,7 @@ fn parent<'a>(operation: &str, document: &'a mut Value, path: &str) -> Result<(&
     let mut steps = steps(path).ok_or_else(|| missing(operation, path))?;
     let last = steps.pop().ok_or_else(|| missing(operation, path))?;
     let container = steps.iter().try_fold(document, |value, step| child(value, step));
+    let container = container.filter(|container| container.is_object() || container.is_array());
     container.map(|container| (container, last)).ok_or_else(|| missing(operation, path))
 }
 
@@ -235,6 +246,20 @@ mod tests {
             (json!([{"op": "remove", "path": "/none"}]), None),
             (json!([{"op": "replace", "path": "/l/7", "value": 1}]), None),
             (json!([{"op": "test", "path": "/a/b", "value": 2}]), None),
+            (json!([{"op": "test", "path": "/a/none", "value": null}]), Some(document.clone())),
+            (json!([{"op": "test", "path": "/none/x", "value": null}]), None),
+            (json!([{"op": "test", "path": "/l/7", "value": null}]), None),
+            (
+                json!([{"op": "replace", "path": "/a/none", "value": 1}]),
+                Some(json!({"a": {"b": 1, "none": 1}, "l": [1, 2, 3], "x/y": 0})),
+            ),
+            (json!([{"op": "replace", "path": "/none/x", "value": 1}]), None),
+            (
+                json!([{"op": "copy", "from": "/a/none", "path": "/z"}]),
+                Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0, "z": null})),
+            ),
+            (json!([{"op": "copy", "from": "/none/x", "path": "/z"}]), None),
+            (json!([{"op": "move", "from": "/a/none", "path": "/z"}]), None),
             (json!([{"op": "add", "path": "/n/m", "value": 2}]), None),
             (json!([{"op": "wish", "path": "/a"}]), None),
             (json!([{"op": "add", "value": 1}]), None),

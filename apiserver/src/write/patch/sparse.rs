@@ -47,6 +47,7 @@ pub fn apply(patch: &Patch, strategy: &dyn Strategy, stored: &Stored) -> Option<
         return None;
     }
     wire::accept(&info.api_version(), &info.kind, &mut merged).ok()?;
+    wire::leave_out_empty(&info.api_version(), &info.kind, &mut merged, true);
     let (changes, merged) = (changes.as_object()?, merged.as_object()?);
     let mut object = match (merged.get("metadata").and_then(Value::as_object), changes.len()) {
         (Some(merged), 1) => with_metadata(stored, current.get("metadata")?, changes.get("metadata")?, merged)?,
@@ -192,6 +193,7 @@ mod tests {
             json!({"spec": {"unknown": 1}}),
             json!({"spec": {"unknown": null}}),
             json!({"spec": {"nodeName": 1}}),
+            json!({"spec": {"nodeName": "", "hostNetwork": false, "tolerations": [], "nodeSelector": {}}}),
             json!({"spec": {"$patch": "replace", "containers": []}}),
             json!({"spec": {"selector": {"a": null}}}),
             json!({"kind": "Other"}),

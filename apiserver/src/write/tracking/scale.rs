@@ -17,7 +17,15 @@ const SCALE: &OneVersion<'static> = &OneVersion { version: SCALE_VERSION, kind: 
 
 fn scale_write<'a>(at: &Place<'a>, ignored: &'a Fields) -> Write<'a> {
     let now = at.server.clock.now_seconds();
-    Write { manager: at.manager, subresource: subresource(at), version: SCALE_VERSION, now, ignored, kind: SCALE }
+    Write {
+        manager: at.manager,
+        subresource: subresource(at),
+        version: SCALE_VERSION,
+        now,
+        ignored,
+        only: &[],
+        kind: SCALE,
+    }
 }
 
 /// Where the object keeps its number of replicas.
