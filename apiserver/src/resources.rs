@@ -254,6 +254,10 @@ pub trait Kind: Send + Sync + 'static {
     /// True where spec changes count in `metadata.generation`.
     const GENERATION: bool = false;
 
+    /// What is said of a field that is not selectable, where some fields are.
+    fn unknown_field(field: &str) -> String {
+        format!("field label not supported: {field}")
+    }
     /// Fills in what upstream's defaulting fills in. Runs at every decode, before admission and after each mutation.
     fn set_defaults(_: &mut Self::Object) {}
     /// Clears what clients may not set (status) and sets what the server sets. Runs after metadata.
@@ -411,6 +415,10 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::unknown_field`].
+    fn unknown_field(&self, field: &str) -> String {
+        format!("field label not supported: {field}")
+    }
     /// See [`Kind::refuses_deletion`].
     fn refuses_deletion(&self, _name: &str) -> Option<&'static str> {
         None

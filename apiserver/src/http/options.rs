@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::DeleteOptions as WireDeleteO
 use serde_json::Value;
 
 use super::query::Query;
-use crate::resources::ResourceInfo;
+use crate::resources::Strategy;
 
 const META_GROUP: &str = "meta.k8s.io";
 const FIELD_MANAGER_MAX: usize = 128;
@@ -47,7 +47,7 @@ pub struct ListOptions {
 
 impl ListOptions {
     /// Reads a query; `watch` says which rules hold.
-    pub fn parse(query: &Query, watch: bool, info: &ResourceInfo) -> Result<Self, ApiError> {
+    pub fn parse(query: &Query, watch: bool, strategy: &dyn Strategy) -> Result<Self, ApiError> {
         let limit = query.integer("limit")?.unwrap_or(0);
         let timeout_seconds = query.integer("timeoutSeconds")?.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
         let parse_error = |error: api::selector::SelectorError| ApiError::bad_request(error.to_string());
@@ -57,7 +57,7 @@ impl ListOptions {
         let errors =
             if watch { watch_errors(query, send_initial_events) } else { list_errors(query, send_initial_events) };
         options_error("ListOptions", errors)?;
-        check_fields(&fields, info)?;
+        check_fields(&fields, strategy)?;
         let version_match = match query.text("resourceVersionMatch") {
             "Exact" => Some(VersionMatch::Exact),
             "NotOlderThan" => Some(VersionMatch::NotOlderThan),
@@ -130,11 +130,12 @@ fn watch_errors(query: &Query, send_initial_events: Option<bool>) -> FieldErrors
 }
 
 /// Refuses field selectors that the kind does not know.
-fn check_fields(fields: &FieldSelector, info: &ResourceInfo) -> Result<(), ApiError> {
+fn check_fields(fields: &FieldSelector, strategy: &dyn Strategy) -> Result<(), ApiError> {
+    let info = strategy.info();
     for requirement in fields.requirements() {
         let field = requirement.field.as_str();
         let known = field == "metadata.name"
-            || (field == "metadata.namespace" && (info.namespaced || !info.custom))
+            || (field == "metadata.namespace" && (info.namespaced || (!info.custom && info.fields.is_empty())))
             || info.fields.iter().any(|known| known.name == field);
         if !known {
             return Err(ApiError::bad_request(if info.fields.is_empty() && !info.custom {
@@ -143,7 +144,7 @@ fn check_fields(fields: &FieldSelector, info: &ResourceInfo) -> Result<(), ApiEr
                     go_quote(field)
                 )
             } else {
-                format!("field label not supported: {field}")
+                strategy.unknown_field(field)
             }));
         }
     }

@@ -234,6 +234,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }
 
+    fn unknown_field(&self, field: &str) -> String {
+        K::unknown_field(field)
+    }
+
     fn refuses_deletion(&self, name: &str) -> Option<&'static str> {
         K::refuses_deletion(name)
     }

@@ -1,6 +1,7 @@
 //! CertificateSigningRequest: somebody asks a signer for a certificate. Who asked is set by the server and never changes.
 
 mod check;
+mod signature;
 
 use api::field::FieldErrors;
 use k8s_openapi::api::certificates::v1::{

@@ -145,6 +145,10 @@ impl Kind for ResourceSlice {
     const FIELDS: &'static [(&'static str, &'static [&'static str])] =
         &[("spec.nodeName", &["/spec/nodeName"]), ("spec.driver", &["/spec/driver"])];
 
+    fn unknown_field(field: &str) -> String {
+        format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {field}")
+    }
+
     fn validate(object: &SliceObject) -> FieldErrors {
         slice::validate(object)
     }

@@ -5,7 +5,7 @@ mod status;
 
 use std::collections::BTreeMap;
 
-use api::field::{FieldError, FieldErrors, FieldPath};
+use api::field::{FieldError, FieldErrors, FieldPath, go_quote};
 use api::names;
 use api::selector::LabelSelector;
 use k8s_openapi::api::batch::v1::{Job as Object, JobSpec, JobStatus};
@@ -36,6 +36,10 @@ impl Kind for Job {
     const DELETE_WARNING: Option<&'static str> = Some(
         "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
     );
+
+    fn unknown_field(field: &str) -> String {
+        format!("field label {} not supported for batchv1.Job", go_quote(field))
+    }
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();

@@ -20,8 +20,7 @@ impl Kind for Namespace {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["ns"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Finalize, Subresource::Status];
-    const FIELDS: &'static [(&'static str, &'static [&'static str])] =
-        &[("status.phase", &["/status/phase"]), ("name", &["/metadata/name"])];
+    const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.phase", &["/status/phase"])];
     const RETURNS_DELETED: bool = true;
     const DELETE_COLLECTION: bool = false;
     const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];

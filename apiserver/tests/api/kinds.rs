@@ -293,6 +293,20 @@ async fn what_the_registry_of_a_kind_adds() {
     created(&server, classes, json!({"metadata": {"name": "p"}, "value": 1})).await;
     let changed = server.patch("merge", &format!("{classes}/p"), &json!({"description": "d"})).await;
     assert_eq!((&changed.body["description"], &changed.body["metadata"]["generation"]), (&json!("d"), &json!(1)));
+    let fields = [
+        (
+            "/apis/batch/v1/jobs?fieldSelector=status.failed%3D1",
+            "field label \"status.failed\" not supported for batchv1.Job",
+        ),
+        ("/api/v1/nodes?fieldSelector=metadata.namespace%3Dx", "field label not supported: metadata.namespace"),
+        (
+            "/api/v1/persistentvolumes?fieldSelector=status.phase%3Dx",
+            "\"status.phase\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"",
+        ),
+    ];
+    for (path, message) in fields {
+        assert_eq!(server.get(path).await.error(), (400, message));
+    }
     let review = "/apis/authorization.k8s.io/v1/namespaces/default/localsubjectaccessreviews";
     let pods = json!({"namespace": "default", "verb": "get", "resource": "pods"});
     let asked = created(&server, review, json!({"spec": {"user": "u", "resourceAttributes": pods}})).await;

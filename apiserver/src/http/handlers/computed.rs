@@ -22,7 +22,7 @@ impl On<'_> {
 
     pub(super) async fn list_computed(&self) -> Result<Response, Failure> {
         let form = self.form()?;
-        let options = ListOptions::parse(&self.call.query, false, self.info())?;
+        let options = ListOptions::parse(&self.call.query, false, self.strategy.as_ref())?;
         let all = component_statuses::all(&self.call.server).await;
         let selected = all.iter().filter(|object| {
             let field = |field: &str| object.metadata.name.clone().filter(|_| field == "metadata.name");

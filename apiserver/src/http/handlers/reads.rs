@@ -30,7 +30,7 @@ impl On<'_> {
 
     pub(super) async fn list(&self) -> Result<Response, Failure> {
         let form = self.form()?;
-        let options = ListOptions::parse(&self.call.query, false, self.info())?;
+        let options = ListOptions::parse(&self.call.query, false, self.strategy.as_ref())?;
         let page = read::list(&self.call.server, self.info(), &self.selection(&options), &options).await?;
         let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };
         Ok(self.answer_list(form, &meta, page.entries).await?)
@@ -54,7 +54,7 @@ impl On<'_> {
         let call = self.call;
         let offers = Offers::of(self.strategy.as_ref()).streamed();
         let accepted = Accepted::negotiate(&call.parts.headers, &call.query, offers)?;
-        let mut options = ListOptions::parse(&call.query, true, self.info())?;
+        let mut options = ListOptions::parse(&call.query, true, self.strategy.as_ref())?;
         if self.at.named {
             let selector = FieldSelector::parse(&format!("metadata.name={}", self.at.name));
             options.fields = selector.map_err(|error| ApiError::bad_request(error.to_string()))?;

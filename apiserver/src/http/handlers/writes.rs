@@ -72,7 +72,7 @@ impl On<'_> {
     pub(super) async fn delete_collection(&self, body: Body) -> Result<Response, Failure> {
         let form = self.form()?;
         let options = self.delete_options(body).await?;
-        let list = ListOptions::parse(&self.call.query, false, self.info())?;
+        let list = ListOptions::parse(&self.call.query, false, self.strategy.as_ref())?;
         let page = read::list(&self.call.server, self.info(), &self.selection(&list), &list).await?;
         write::delete_collection(&self.place_of_delete(&options), &page.entries, &options).await?;
         let meta = ListMeta { resource_version: page.revision.to_string(), page: page.next, remaining: page.remaining };

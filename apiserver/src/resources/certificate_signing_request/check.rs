@@ -9,6 +9,7 @@ use k8s_openapi::api::certificates::v1::{CertificateSigningRequest as Object, Ce
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::FromDer as _;
 
+use super::signature;
 use crate::resources::checks;
 
 const MIN_SECONDS: i32 = 600;
@@ -58,7 +59,7 @@ pub fn all(object: &Object) -> FieldErrors {
     let mut errors = FieldErrors::new();
     let path = FieldPath::root("spec");
     let spec = &object.spec;
-    if let Err(why) = read_request(&spec.request.0, |_| ()) {
+    if let Err(why) = read_request(&spec.request.0, signature::check).and_then(|signed| signed) {
         let shown = base64::engine::general_purpose::STANDARD.encode(&spec.request.0);
         errors.push(FieldError::invalid(&path.child("request"), shown, why));
     }
