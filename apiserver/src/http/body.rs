@@ -188,9 +188,11 @@ fn check_version(value: &Value, info: &ResourceInfo) -> Result<(), ApiError> {
     if given == own {
         return Ok(());
     }
-    Err(ApiError::bad_request(format!(
-        "the API version in the data ({given}) does not match the expected API version ({own})"
-    )))
+    Err(ApiError::bad_request(other_version(given, &own)))
+}
+
+fn other_version(given: &str, own: &str) -> String {
+    format!("the API version in the data ({given}) does not match the expected API version ({own})")
 }
 
 /// A JSON value of the served kind as an object with defaults.
@@ -317,13 +319,19 @@ pub fn decode_other(
 /// Kinds that are read in another version than theirs, too.
 const ACCEPTED: [(&str, &str); 1] = [("policy/v1beta1", "Eviction")];
 
-/// A body that names a kind must name the right one.
+/// Versions that upstream does not serve any more but still knows a Scale of.
+const SCALES_OF_OLD: [&str; 3] = ["extensions/v1beta1", "apps/v1beta1", "apps/v1beta2"];
+
+/// A body that names a kind must name the right one, and in its version.
 fn check_other(value: Value, api_version: &str, kind: &str) -> Result<Value, ApiError> {
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (given, version) = (text("kind"), text("apiVersion"));
-    let known = ["", api_version].contains(&version) || ACCEPTED.contains(&(version, given));
-    if given.is_empty() || given == kind && known {
+    let given = if text("kind").is_empty() { kind } else { text("kind") };
+    let version = if text("apiVersion").is_empty() { api_version } else { text("apiVersion") };
+    if given == kind && (version == api_version || ACCEPTED.contains(&(version, given))) {
         return Ok(value);
+    }
+    if kind == "Scale" && given == kind && SCALES_OF_OLD.contains(&version) {
+        return Err(ApiError::bad_request(other_version(version, api_version)));
     }
     let short = version.rsplit('/').next().unwrap_or_default();
     let why = conversion_problem(version, given, api_version, kind);
@@ -420,9 +428,7 @@ fn check_kind(value: &Value, info: &ResourceInfo, resources: &Resources) -> Resu
         ));
     }
     if kind == info.kind && group == info.group {
-        let message =
-            format!("the API version in the data ({api_version}) does not match the expected API version ({own})");
-        return Err(ApiError::bad_request(message));
+        return Err(ApiError::bad_request(other_version(api_version, &own)));
     }
     let package = if info.group.is_empty() { "core" } else { info.group.split('.').next().unwrap_or_default() };
     refuse(format!("converting ({version}.{kind}) to ({package}.{}): unknown conversion", info.kind))

@@ -45,7 +45,9 @@ use crate::write::metadata;
 /// A served version of a kind.
 pub struct CustomResource {
     info: ResourceInfo,
-    schema: Schema,
+    schema: Arc<Schema>,
+    /// The schemas of all versions by their names.
+    schemas: Arc<[(String, Arc<Schema>)]>,
     /// The schema as OpenAPI shows it.
     document: Arc<Value>,
     /// The schema as field ownership sees it.
@@ -77,22 +79,36 @@ pub fn rows(
     definition: &apiextensions::CustomResourceDefinition,
     conversion: Option<&Arc<Conversion>>,
 ) -> Result<Vec<Arc<CustomResource>>, RowError> {
-    let versions = definition.spec.versions.iter();
-    versions.map(|version| row(definition, version, conversion).map(Arc::new)).collect()
+    let versions = &definition.spec.versions;
+    let documents: Vec<Value> = versions.iter().map(document).collect();
+    let schemas = versions.iter().zip(&documents).map(|(version, document)| {
+        let name = version.name.clone();
+        match Schema::parse(document) {
+            Ok(schema) => Ok((name, Arc::new(schema))),
+            Err(source) => Err(RowError::Schema { version: name, source }),
+        }
+    });
+    let schemas: Arc<[_]> = schemas.collect::<Result<Vec<_>, _>>()?.into();
+    let each = versions.iter().zip(documents).zip(schemas.iter());
+    Ok(each
+        .map(|((version, document), (_, schema))| {
+            let schemas = (Arc::clone(schema), Arc::clone(&schemas));
+            Arc::new(row(definition, version, document, schemas, conversion))
+        })
+        .collect())
 }
 
 fn row(
     definition: &apiextensions::CustomResourceDefinition,
     version: &apiextensions::CustomResourceDefinitionVersion,
+    document: Value,
+    (schema, schemas): (Arc<Schema>, Arc<[(String, Arc<Schema>)]>),
     conversion: Option<&Arc<Conversion>>,
-) -> Result<CustomResource, RowError> {
-    let document = document(version);
-    let schema = Schema::parse(&document);
-    let schema = schema.map_err(|source| RowError::Schema { version: version.name.clone(), source })?;
+) -> CustomResource {
     let subresources = version.subresources.as_ref();
     let scale = subresources.and_then(|subresources| subresources.scale.as_ref());
     let columns = serde_json::to_value(&version.additional_printer_columns).unwrap_or_default();
-    Ok(CustomResource {
+    CustomResource {
         info: info(definition, version),
         ownership: managed_fields::Custom::of_resource(Some(&document)),
         printer: Printer::new(&columns),
@@ -110,7 +126,8 @@ fn row(
         rules: Rules::new(&schema, &document, true),
         document: Arc::new(document),
         schema,
-    })
+        schemas,
+    }
 }
 
 /// The schema of a version as JSON; a version without one takes anything.
@@ -258,14 +275,14 @@ impl CustomResource {
     fn prune(&self, object: &mut dyn Object) {
         let object = self.own_mut(object);
         if self.is_own(&object.content) {
-            prune::prune(&mut object.content, Some(&self.schema));
+            prune::prune(&mut object.content, Some(self.schema.as_ref()));
         }
     }
 
     /// Prunes an object and gives its parts their types.
     fn read(&self, mut value: Value) -> Result<Instance, String> {
         if self.is_own(&value) {
-            prune::prune(&mut value, Some(&self.schema));
+            prune::prune(&mut value, Some(self.schema.as_ref()));
             default::drop_nulls(&mut value, &self.schema);
             embedded::coerce(&mut value, &self.schema).map_err(|error| error.to_string())?;
         }
@@ -458,8 +475,8 @@ impl Strategy for CustomResource {
         let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
         let (group, version) = text("apiVersion").split_once('/').unwrap_or_default();
         if text("kind") == self.info.kind && group == self.info.group {
-            let schema = (version == self.info.version).then_some(&self.schema);
-            found.extend(prune::unknown_fields(value, schema));
+            let schema = self.schemas.iter().find(|(name, _)| name == version);
+            found.extend(prune::unknown_fields(value, schema.map(|(_, schema)| schema.as_ref())));
         }
         Some(found)
     }

@@ -273,6 +273,9 @@ async fn versions_that_look_alike_become_each_other() {
     );
     let watched = server.get(&format!("{at_v2}?watch=1&timeoutSeconds=1")).await;
     assert_eq!(watched.body["object"]["apiVersion"], json!("things.example.org/v2"), "{}", watched.text);
+    let refused = server.ask("POST", &at_v2, &widget("b", json!({"colour": "red", "other": 1}))).await;
+    let why = "the API version in the data (things.example.org/v1) does not match the expected API version (things.example.org/v2)";
+    assert_eq!((refused.error(), refused.warnings()), ((400, why), vec!["299 - \"unknown field \\\"spec.other\\\"\""]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -248,6 +248,13 @@ async fn replicas_are_scaled() {
     assert_eq!((&scaled["spec"]["replicas"], &scaled["metadata"]["generation"]), (&json!(5), &json!(2)));
     let negative = server.patch("merge", &path, &json!({"spec": {"replicas": -1}})).await;
     assert_eq!(negative.status, 422);
+    let of_version = |version: &str| json!({"apiVersion": version, "kind": "Scale", "metadata": {"name": "rc"}});
+    let refused = server.ask("PUT", &path, &of_version("autoscaling/v2")).await;
+    let why = "Scale in version \"v2\" cannot be handled as a Scale: no kind \"Scale\" is registered for version \"autoscaling/v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"";
+    assert_eq!(refused.error(), (400, why));
+    let refused = server.ask("PUT", &path, &of_version("apps/v1beta2")).await;
+    let why = "the API version in the data (apps/v1beta2) does not match the expected API version (autoscaling/v1)";
+    assert_eq!(refused.error(), (400, why));
 }
 
 /// Two writers that read the same state and patch it concurrently lose nothing.
