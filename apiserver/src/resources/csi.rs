@@ -11,7 +11,7 @@ use k8s_openapi::api::storage::v1::{VolumeAttachment as AttachmentObject, Volume
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks};
+use super::{Columns, Kind, Subresource, checks, flow_schema};
 
 /// What a driver can do.
 pub struct CsiDriver;
@@ -266,6 +266,11 @@ impl Kind for VolumeAttachment {
 
     fn prepare_for_status_update(new: &mut AttachmentObject, old: &AttachmentObject) {
         new.spec = old.spec.clone();
+        flow_schema::keep_metadata(&mut new.metadata, &old.metadata);
+    }
+
+    fn reset_fields(subresource: Option<Subresource>) -> &'static [&'static str] {
+        flow_schema::RESET_FIELDS[usize::from(subresource.is_some())]
     }
 
     fn validate(object: &AttachmentObject) -> FieldErrors {

@@ -7,7 +7,7 @@ use k8s_openapi::api::networking::v1::{IPAddress as Object, ParentReference};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, internal};
+use super::{Columns, Kind, MetadataCheck, internal};
 
 /// See the module.
 pub struct IpAddress;
@@ -16,6 +16,7 @@ impl Kind for IpAddress {
     type Object = Object;
     const SHORT_NAMES: &'static [&'static str] = &["ip"];
     const RETURNS_DELETED: bool = false;
+    const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
@@ -24,13 +25,15 @@ impl Kind for IpAddress {
     }
 
     fn validate_update(new: &Object, old: &Object) -> FieldErrors {
+        let mut errors = Self::validate(new);
         let (now, before) = (parent_of(new), parent_of(old));
         if now == before {
-            return FieldErrors::new();
+            return errors;
         }
         let path = FieldPath::root("spec").child("parentRef");
         let detail = super::checks::IMMUTABLE;
-        internal::invalid(&path, "networking.k8s.io/v1.ParentReference", now, detail).into()
+        errors.push(internal::invalid(&path, "networking.k8s.io/v1.ParentReference", now, detail));
+        errors
     }
 
     fn validate_name(name: &str, _prefix: bool) -> Vec<String> {

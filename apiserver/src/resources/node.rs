@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Node as Object, NodeSpec, Taint};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME, or_none, or_unknown};
-use super::{Columns, Kind, MetadataCheck, Subresource, checks, internal, pod_spec};
+use super::{Columns, Kind, MetadataCheck, Subresource, address_warnings, checks, internal, pod_spec};
 
 /// See the module.
 pub struct Node;
@@ -73,7 +73,10 @@ impl Kind for Node {
                 "spec.externalID: this field is deprecated, and is unused by Kubernetes",
             ),
         ];
-        old.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).collect()
+        let path = FieldPath::root("spec").child("podCIDRs");
+        let ranges = spec.pod_cidrs.iter().flatten().enumerate();
+        let ranges = ranges.filter_map(|(i, range)| address_warnings::range(&path.index(i), range));
+        old.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).chain(ranges).collect()
     }
 
     fn columns() -> Columns<Object> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::PodTemplate as Object;
 use serde_json::Value;
 
 use super::printing::{self, NAME};
-use super::{Columns, Kind, pod_spec};
+use super::{Columns, Kind, pod_spec, workload};
 
 /// See the module.
 pub struct PodTemplate;
@@ -27,6 +27,13 @@ impl Kind for PodTemplate {
             &object.template.clone().unwrap_or_default(),
         );
         errors
+    }
+
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        match workload::desires_more(&new.metadata, old.map(|old| &old.metadata)) {
+            true => pod_spec::template_warnings(&FieldPath::root("template"), new.template.as_ref()),
+            false => Vec::new(),
+        }
     }
 
     fn columns() -> Columns<Object> {

@@ -1,11 +1,11 @@
 //! ServiceCIDR: a range of addresses for Services. The server makes the one it was started with, named `kubernetes`.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
-use k8s_openapi::api::networking::v1::{ServiceCIDR as Object, ServiceCIDRStatus};
+use k8s_openapi::api::networking::v1::ServiceCIDR as Object;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, internal};
+use super::{Columns, Kind, Subresource, checks, flow_schema, internal};
 
 /// See the module.
 pub struct ServiceCidr;
@@ -16,16 +16,19 @@ impl Kind for ServiceCidr {
     type Object = Object;
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
 
-    fn prepare_for_create(object: &mut Object) {
-        object.status = Some(ServiceCIDRStatus::default());
-    }
-
-    fn prepare_for_update(new: &mut Object, old: &Object) {
-        new.status.clone_from(&old.status);
+    /// Oddity of upstream's: the status of a new or changed range is what the client says.
+    fn set_defaults(object: &mut Object) {
+        object.status.get_or_insert_default();
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
         new.spec.clone_from(&old.spec);
+        flow_schema::keep_metadata(&mut new.metadata, &old.metadata);
+    }
+
+    /// Upstream names them for a version that is not served.
+    fn reset_fields(_: Option<Subresource>) -> &'static [&'static str] {
+        &[]
     }
 
     fn validate(object: &Object) -> FieldErrors {
