@@ -108,6 +108,26 @@ impl Kind for ResourceQuota {
         errors
     }
 
+    /// Requests that may be more than limits may.
+    fn warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+        let hard = new.spec.as_ref().and_then(|spec| spec.hard.as_ref()).filter(|_| old.is_none());
+        let pairs = [
+            ("requests.cpu", "cpu", "limits.cpu"),
+            ("requests.memory", "memory", "limits.memory"),
+            ("requests.storage", "", "limits.storage"),
+            ("requests.ephemeral-storage", "", "limits.ephemeral-storage"),
+        ];
+        let amount = |name: &'static str| hard?.get(name).map(|amount| (name, checks::quantity(amount)));
+        let exceeding = pairs.into_iter().filter_map(|(request, bare, limit)| {
+            let (request, limit) = (amount(request).or_else(|| amount(bare))?, amount(limit)?);
+            (request.1 > limit.1).then_some((request, limit))
+        });
+        let warn = |((request, asked), (limit, bound))| {
+            format!("ResourceQuota {request} ({asked}) should be less than {limit} ({bound})")
+        };
+        exceeding.map(warn).collect()
+    }
+
     fn columns() -> Columns<Object> {
         let columns = vec![
             NAME,
@@ -289,6 +309,19 @@ mod tests {
             let object: Object = serde_json::from_value(json!({"spec": spec})).expect("a quota");
             assert_eq!(ResourceQuota::validate(&object).to_string(), message);
         }
+    }
+
+    #[test]
+    fn requests_beyond_limits_are_warned_of() {
+        let hard = json!({"cpu": "2", "limits.cpu": "1500m", "requests.memory": "1Gi", "limits.memory": "1Gi",
+            "requests.ephemeral-storage": "2", "limits.ephemeral-storage": "1"});
+        let object: Object = serde_json::from_value(json!({"spec": {"hard": hard}})).expect("a quota");
+        let expected = [
+            "ResourceQuota cpu (2) should be less than limits.cpu (1500m)",
+            "ResourceQuota requests.ephemeral-storage (2) should be less than limits.ephemeral-storage (1)",
+        ];
+        assert_eq!(ResourceQuota::warnings(&object, None), expected);
+        assert!(ResourceQuota::warnings(&object, Some(&object)).is_empty());
     }
 
     #[test]
