@@ -11,7 +11,7 @@ use k8s_openapi::api::storage::v1::{VolumeAttachment as AttachmentObject, Volume
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, Subresource, checks, flow_schema};
+use super::{Columns, Kind, Subresource, checks, flow_schema, pod_spec};
 
 /// What a driver can do.
 pub struct CsiDriver;
@@ -224,6 +224,21 @@ impl Kind for CsiStorageCapacity {
         errors
     }
 
+    fn warnings(new: &CapacityObject, _old: Option<&CapacityObject>) -> Vec<String> {
+        let topology = new.node_topology.clone().unwrap_or_default();
+        let path = FieldPath::root("nodeTopology");
+        let mut warnings = Vec::new();
+        for (i, expression) in topology.match_expressions.iter().flatten().enumerate() {
+            let (path, key) = (path.child("matchExpressions").index(i).child("key"), &expression.key);
+            warnings.extend(pod_spec::old_label(key).map(|message| format!("{path}: {key} is {message}")));
+        }
+        for (label, _) in topology.match_labels.iter().flatten() {
+            let path = path.child("matchLabels").child(label);
+            warnings.extend(pod_spec::old_label(label).map(|message| format!("{path}: {message}")));
+        }
+        warnings
+    }
+
     fn columns() -> Columns<CapacityObject> {
         let columns = vec![
             NAME,
@@ -424,6 +439,18 @@ fn driver_name(errors: &mut FieldErrors, path: &FieldPath, name: &str) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn capacities_are_warned_of_old_labels() {
+        let topology = json!({"matchLabels": {"beta.kubernetes.io/os": "linux"}, "matchExpressions": [{"key": "beta.kubernetes.io/arch", "operator": "Exists"}]});
+        let object = json!({"metadata": {}, "storageClassName": "s", "nodeTopology": topology});
+        let object: CapacityObject = serde_json::from_value(object).expect("a capacity");
+        let expected = [
+            "nodeTopology.matchExpressions[0].key: beta.kubernetes.io/arch is deprecated since v1.14; use \"kubernetes.io/arch\" instead",
+            "nodeTopology.matchLabels.beta.kubernetes.io/os: deprecated since v1.14; use \"kubernetes.io/os\" instead",
+        ];
+        assert_eq!(CsiStorageCapacity::warnings(&object, None), expected);
+    }
 
     #[test]
     fn drivers() {
