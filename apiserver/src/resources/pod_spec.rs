@@ -6,6 +6,7 @@
 mod containers;
 mod defaults;
 mod env;
+mod overlaps;
 mod probes;
 mod resources;
 mod scheduling;
@@ -31,6 +32,9 @@ pub use self::scheduling::{apply_label_keys, node_selector, taint_effect, tolera
 pub use self::security::app_armor;
 pub use self::warnings::{claim_warnings, old_label, old_labels_of_term, pod_warnings, template_warnings};
 use super::{checks, internal, pod};
+
+/// The longest name that a Linux host can have, in bytes.
+const HOST_NAME_MAX: usize = 64;
 
 /// Whose spec it is.
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +125,20 @@ fn names_and_numbers(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec)
     }
     name(errors, "hostname", spec.hostname.as_ref(), names::is_dns1123_label);
     name(errors, "subdomain", spec.subdomain.as_ref(), names::is_dns1123_label);
+    host_name(errors, &path.child("hostnameOverride"), spec);
+}
+
+/// A name of the host instead of those that follow from other fields, so none of them may ask for one of its own.
+fn host_name(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    let Some(name) = spec.hostname_override.as_ref().filter(|name| !name.is_empty()) else { return };
+    errors.push_invalid(path, name, names::is_dns1123_subdomain(name));
+    if name.len() > HOST_NAME_MAX {
+        errors.push(FieldError::too_long(path, HOST_NAME_MAX));
+    }
+    let others = [("setHostnameAsFQDN", spec.set_hostname_as_fqdn), ("hostNetwork", spec.host_network)];
+    for (other, _) in others.iter().filter(|(_, set)| *set == Some(true)) {
+        errors.push(FieldError::forbidden(path, format!("may not be set when `{other}` is true")));
+    }
 }
 
 fn last_fields(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {

@@ -1,21 +1,23 @@
 //! `pods/resize`: more or less CPU and memory for the containers of a pod that runs. Entry points: [`prepare`], [`validate`].
 //!
-//! Invariant: nothing but resources and resize policies changes, and never the class of service.
+//! Invariant: nothing but CPU and memory changes, and never the class of service.
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::pods;
-use k8s_openapi::api::core::v1::{Container, Pod as Object, PodSpec, ResourceRequirements};
+use k8s_openapi::api::core::v1::{Container, ContainerResizePolicy, Pod as Object, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
 type Amounts = Option<BTreeMap<String, Quantity>>;
 
-const ONLY: &str = "only cpu and memory resources are mutable";
-
-/// What of a write counts.
+/// What of a write counts. Containers that come, go, or change their names or places are left as they were sent, for
+/// [`validate`] to refuse them.
 pub fn prepare(new: &Object, old: &Object) -> PodSpec {
     let wanted = new.spec.clone().unwrap_or_default();
     let mut spec = old.spec.clone().unwrap_or_default();
+    if wanted.containers.len() != spec.containers.len() || init(&wanted).len() != init(&spec).len() {
+        return wanted;
+    }
     take_over(&mut spec.containers, &wanted.containers);
     take_over(
         spec.init_containers.as_deref_mut().unwrap_or_default(),
@@ -26,12 +28,18 @@ pub fn prepare(new: &Object, old: &Object) -> PodSpec {
 }
 
 fn take_over(containers: &mut [Container], wanted: &[Container]) {
-    for wanted in wanted {
-        if let Some(container) = containers.iter_mut().find(|container| container.name == wanted.name) {
-            container.resources.clone_from(&wanted.resources);
-            container.resize_policy.clone_from(&wanted.resize_policy);
-        }
+    if containers.iter().zip(wanted).any(|(container, wanted)| container.name != wanted.name) {
+        containers.clone_from_slice(wanted);
+        return;
     }
+    for (container, wanted) in containers.iter_mut().zip(wanted) {
+        container.resources.clone_from(&wanted.resources);
+        container.resize_policy.clone_from(&wanted.resize_policy);
+    }
+}
+
+fn init(spec: &PodSpec) -> &[Container] {
+    spec.init_containers.as_deref().unwrap_or_default()
 }
 
 /// All errors of a resize.
@@ -57,29 +65,23 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     if !is_supported(old) {
         errors.push(FieldError::forbidden(&path, "Pod running on node without support for resize"));
     }
-    nothing_removed(&mut errors, &path.child("resources"), spec.resources.as_ref(), before.resources.as_ref());
-    let init =
-        (spec.init_containers.as_deref().unwrap_or_default(), before.init_containers.as_deref().unwrap_or_default());
-    for (i, (now, before)) in init.0.iter().zip(init.1).enumerate().filter(|(_, (_, old))| pods::is_sidecar(old)) {
-        let path = path.child("initContainers").index(i).child("resources");
-        nothing_removed(&mut errors, &path, now.resources.as_ref(), before.resources.as_ref());
+    of_the_pod(&mut errors, &path, spec.resources.as_ref(), before.resources.as_ref());
+    let lists = [
+        ("containers", spec.containers.as_slice(), before.containers.as_slice()),
+        ("initContainers", init(&spec), init(&before)),
+    ];
+    let mut moved = false;
+    for (name, now, before) in lists {
+        moved |= others(&mut errors, &path.child(name), name, now, before);
     }
-    for (i, (now, before)) in spec.containers.iter().zip(&before.containers).enumerate() {
-        let path = path.child("containers").index(i).child("resources");
-        nothing_removed(&mut errors, &path, now.resources.as_ref(), before.resources.as_ref());
-    }
-    for (now, before) in spec.containers.iter().zip(&before.containers) {
-        if other_resources(now) != other_resources(before) {
-            errors.push(FieldError::forbidden(&path, ONLY));
+    if !moved {
+        for (name, now, before) in lists.iter().rev() {
+            for (i, (now, before)) in now.iter().zip(*before).enumerate() {
+                let path = path.child(name).index(i).child("resources");
+                nothing_removed(&mut errors, &path, "resource", now.resources.as_ref(), before.resources.as_ref());
+            }
         }
-    }
-    for (now, before) in init.0.iter().zip(init.1) {
-        if pods::is_sidecar(before) && other_resources(now) != other_resources(before) {
-            let detail = "only cpu and memory resources for sidecar containers are mutable";
-            errors.push(FieldError::forbidden(&path, detail));
-        } else if !pods::is_sidecar(before) && now != before {
-            errors.push(FieldError::forbidden(&path, "resources for non-sidecar init containers are immutable"));
-        }
+        only_cpu_and_memory(&mut errors, &path, &spec, &before);
     }
     errors
 }
@@ -91,9 +93,63 @@ fn is_supported(pod: &Object) -> bool {
     running.is_none_or(|status| status.resources.is_some())
 }
 
+/// What the pod as a whole asks for.
+fn of_the_pod(
+    errors: &mut FieldErrors,
+    path: &FieldPath,
+    new: Option<&ResourceRequirements>,
+    old: Option<&ResourceRequirements>,
+) {
+    if old.is_some() && new.is_none() {
+        errors.push(FieldError::forbidden(&path.child("resources"), "pod-level resources cannot be removed"));
+        return;
+    }
+    nothing_removed(errors, &path.child("resources"), "pod-level resource", new, old);
+    let (new, old) = (new.cloned().unwrap_or_default(), old.cloned().unwrap_or_default());
+    if with_old_cpu_and_memory(&new, &old) != normal(&old) {
+        errors.push(FieldError::forbidden(path, "only cpu and memory resources are mutable at pod-level"));
+    }
+}
+
+/// Whether the containers are others than before.
+fn others(errors: &mut FieldErrors, path: &FieldPath, what: &str, now: &[Container], before: &[Container]) -> bool {
+    if now.len() != before.len() {
+        errors.push(FieldError::forbidden(path, format!("{what} may not be added or removed on resize")));
+        return true;
+    }
+    let renamed = now.iter().zip(before).enumerate().filter(|(_, (now, before))| now.name != before.name);
+    let renamed: Vec<usize> = renamed.map(|(i, _)| i).collect();
+    for i in &renamed {
+        let detail = format!("{what} may not be renamed or reordered on resize");
+        errors.push(FieldError::forbidden(&path.index(*i).child("name"), detail));
+    }
+    !renamed.is_empty()
+}
+
+fn only_cpu_and_memory(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, before: &PodSpec) {
+    for (now, before) in spec.containers.iter().zip(&before.containers) {
+        if changes_more(now, before) {
+            errors.push(FieldError::forbidden(path, "only cpu and memory resources are mutable"));
+        }
+    }
+    for (i, (now, before)) in init(spec).iter().zip(init(before)).enumerate() {
+        let path = path.child("initContainers").index(i);
+        if changes_more(now, before) {
+            let detail = "only cpu and memory resources for init or sidecar containers are mutable";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+        let restarts = |policy: &ContainerResizePolicy| policy.restart_policy == "RestartContainer";
+        if now != before && !pods::is_sidecar(now) && now.resize_policy.iter().flatten().any(restarts) {
+            let detail = "non-sidecar init containers with a resize policy of RestartContainer cannot be resized";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+    }
+}
+
 fn nothing_removed(
     errors: &mut FieldErrors,
     path: &FieldPath,
+    what: &str,
     new: Option<&ResourceRequirements>,
     old: Option<&ResourceRequirements>,
 ) {
@@ -102,28 +158,46 @@ fn nothing_removed(
         old.iter().flatten().any(|(name, _)| !new.as_ref().is_some_and(|amounts| amounts.contains_key(name)))
     };
     if removed(&new.requests, &old.requests) {
-        errors.push(FieldError::forbidden(&path.child("requests"), "resource requests cannot be removed"));
+        errors.push(FieldError::forbidden(&path.child("requests"), format!("{what} requests cannot be removed")));
     }
     if removed(&new.limits, &old.limits) {
-        errors.push(FieldError::forbidden(&path.child("limits"), "resource limits cannot be removed"));
+        errors.push(FieldError::forbidden(&path.child("limits"), format!("{what} limits cannot be removed")));
     }
 }
 
-/// The container without what may change.
-fn other_resources(container: &Container) -> Container {
-    let mut container = Container { resize_policy: None, ..container.clone() };
-    if let Some(resources) = &mut container.resources {
-        for amounts in [&mut resources.limits, &mut resources.requests] {
-            if let Some(named) = amounts {
-                named.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
-                if named.is_empty() {
-                    *amounts = None;
-                }
-            }
+/// Whether more changes in a container than its CPU and memory.
+fn changes_more(now: &Container, before: &Container) -> bool {
+    let old = before.resources.clone().unwrap_or_default();
+    let resources = with_old_cpu_and_memory(&now.resources.clone().unwrap_or_default(), &old);
+    let now = Container { resources: Some(resources), ..now.clone() };
+    now != Container { resources: Some(normal(&old)), ..before.clone() }
+}
+
+fn with_old_cpu_and_memory(new: &ResourceRequirements, old: &ResourceRequirements) -> ResourceRequirements {
+    let amounts = |new: &Amounts, old: &Amounts| {
+        let mut amounts = new.clone().unwrap_or_default();
+        for name in ["cpu", "memory"] {
+            match old.as_ref().and_then(|old| old.get(name)) {
+                Some(amount) => amounts.insert(name.to_owned(), amount.clone()),
+                None => amounts.remove(name),
+            };
         }
+        Some(amounts)
+    };
+    ResourceRequirements {
+        limits: amounts(&new.limits, &old.limits),
+        requests: amounts(&new.requests, &old.requests),
+        claims: normal(new).claims,
     }
-    container.resources = container.resources.filter(|resources| *resources != ResourceRequirements::default());
-    container
+}
+
+/// Without a difference between nothing and an empty list.
+fn normal(resources: &ResourceRequirements) -> ResourceRequirements {
+    ResourceRequirements {
+        limits: Some(resources.limits.clone().unwrap_or_default()),
+        requests: Some(resources.requests.clone().unwrap_or_default()),
+        claims: resources.claims.clone().filter(|claims| !claims.is_empty()),
+    }
 }
 
 #[cfg(test)]
@@ -184,5 +258,91 @@ mod tests {
         assert_eq!(prepared.containers[0].image.as_deref(), Some("i"));
         assert_eq!(prepared.node_name, None);
         assert_eq!(prepared.containers[0].resources, new.spec.expect("a spec").containers[0].resources);
+    }
+
+    #[test]
+    fn containers_stay_the_same() {
+        let named = |names: &[&str], init: &[&str]| {
+            let list = |names: &[&str]| -> Vec<Value> {
+                names
+                    .iter()
+                    .map(|name| json!({"name": name, "image": "i", "resources": {"requests": {"cpu": "1"}}}))
+                    .collect()
+            };
+            let spec = json!({"containers": list(names), "initContainers": list(init)});
+            let mut pod: Object =
+                serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n"}, "spec": spec}))
+                    .expect("a pod");
+            Pod::set_defaults(&mut pod);
+            Pod::prepare_for_create(&mut pod);
+            pod
+        };
+        let old = named(&["a", "b"], &["i"]);
+        let table: &[(&[&str], &[&str], &str)] = &[
+            (&["a", "b"], &["i"], "[]"),
+            (&["a"], &["i"], "spec.containers: Forbidden: containers may not be added or removed on resize"),
+            (&["a", "b"], &[], "spec.initContainers: Forbidden: initContainers may not be added or removed on resize"),
+            (
+                &["b", "a"],
+                &["i"],
+                "[spec.containers[0].name: Forbidden: containers may not be renamed or reordered on resize, spec.containers[1].name: Forbidden: containers may not be renamed or reordered on resize]",
+            ),
+            (
+                &["a", "b"],
+                &["j"],
+                "spec.initContainers[0].name: Forbidden: initContainers may not be renamed or reordered on resize",
+            ),
+        ];
+        for (names, init, expected) in table {
+            let mut new = named(names, init);
+            new.status.clone_from(&old.status);
+            new.spec = Some(prepare(&new, &old));
+            assert_eq!(validate(&new, &old).to_string(), *expected);
+        }
+    }
+
+    #[test]
+    fn pods_and_init_containers_are_resized_too() {
+        let of = |pod: Value, init: Value| {
+            let mut pod: Object = serde_json::from_value(json!({"metadata": {"name": "a", "namespace": "n"}, "spec": {
+                "resources": pod, "initContainers": [{"name": "i", "image": "i", "resizePolicy": init["policy"], "resources": init["resources"]}],
+                "containers": [{"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]}}))
+            .expect("a pod");
+            Pod::set_defaults(&mut pod);
+            Pod::prepare_for_create(&mut pod);
+            pod
+        };
+        let cpu = |amount: &str| json!({"requests": {"cpu": amount}});
+        let init = |amount: &str| json!({"resources": cpu(amount)});
+        let restarted = |amount: &str| json!({"resources": cpu(amount), "policy": [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]});
+        let table = [
+            (of(cpu("1"), init("1")), of(cpu("2"), init("2")), "[]"),
+            (of(Value::Null, init("1")), of(cpu("2"), init("1")), "[]"),
+            (
+                of(cpu("1"), init("1")),
+                of(Value::Null, init("1")),
+                "spec.resources: Forbidden: pod-level resources cannot be removed",
+            ),
+            (
+                of(json!({"limits": {"cpu": "1"}}), init("1")),
+                of(json!({"requests": {"cpu": "1"}}), init("1")),
+                "spec.resources.limits: Forbidden: pod-level resource limits cannot be removed",
+            ),
+            (
+                of(Value::Null, restarted("1")),
+                of(Value::Null, restarted("2")),
+                "spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer cannot be resized",
+            ),
+            (
+                of(Value::Null, init("1")),
+                of(Value::Null, restarted("1")),
+                "[spec.initContainers[0]: Forbidden: only cpu and memory resources for init or sidecar containers are mutable, spec.initContainers[0]: Forbidden: non-sidecar init containers with a resize policy of RestartContainer cannot be resized]",
+            ),
+        ];
+        for (old, mut new, expected) in table {
+            new.status.clone_from(&old.status);
+            new.spec = Some(prepare(&new, &old));
+            assert_eq!(validate(&new, &old).to_string(), expected);
+        }
     }
 }

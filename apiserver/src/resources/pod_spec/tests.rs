@@ -250,3 +250,20 @@ fn a_full_spec_is_valid() {
     );
     assert_eq!(found(value), "[]");
 }
+
+#[test]
+fn names_of_hosts() {
+    let long = format!("{}.b", "a".repeat(63));
+    let table = [
+        (json!({"hostnameOverride": "a.b"}), "[]"),
+        (json!({"hostnameOverride": "", "hostNetwork": true}), "[]"),
+        (json!({"hostnameOverride": long}), "spec.hostnameOverride: Too long: may not be more than 64 bytes"),
+        (
+            json!({"hostnameOverride": "a", "hostNetwork": true, "setHostnameAsFQDN": true}),
+            "[spec.hostnameOverride: Forbidden: may not be set when `setHostnameAsFQDN` is true, spec.hostnameOverride: Forbidden: may not be set when `hostNetwork` is true]",
+        ),
+    ];
+    for (fields, expected) in table {
+        assert_eq!(found(pod(fields)), expected);
+    }
+}

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::field::{FieldPath, go_quote};
+use api::names;
 use k8s_openapi::api::core::v1::{
     Affinity, Container, ContainerPort, EphemeralContainer, NodeSelectorTerm, PersistentVolumeClaimSpec,
     PodAffinityTerm, PodSpec, PodTemplateSpec, Volume, WeightedPodAffinityTerm,
@@ -13,6 +14,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::overlaps;
+use crate::resources::address_warnings::address;
 use crate::resources::{checks, pod};
 
 /// Node labels that have a new name: label, since, instead.
@@ -71,6 +74,20 @@ pub fn old_labels_of_term(warnings: &mut Vec<String>, path: &FieldPath, term: &N
     }
 }
 
+/// Nodes that are preferred may be described by what no label can be.
+fn preference(warnings: &mut Vec<String>, path: &FieldPath, term: &NodeSelectorTerm) {
+    for (i, expression) in term.match_expressions.iter().flatten().enumerate() {
+        let path = path.child("matchExpressions").index(i);
+        if let Some(message) = old_label(&expression.key) {
+            warnings.push(format!("{}: {} is {message}", path.child("key"), expression.key));
+        }
+        for (j, value) in expression.values.iter().flatten().enumerate() {
+            let at = path.child("values").index(j);
+            warnings.extend(names::label_value(value).iter().map(|wrong| format!("{at}: {value} is invalid, {wrong}")));
+        }
+    }
+}
+
 fn warnings(base: &FieldPath, meta: &ObjectMeta, spec: &PodSpec, in_template: bool) -> Vec<String> {
     let mut warnings = Vec::new();
     let path = base.child("spec");
@@ -84,7 +101,7 @@ fn warnings(base: &FieldPath, meta: &ObjectMeta, spec: &PodSpec, in_template: bo
     for (i, found) in spec.volumes.iter().flatten().enumerate() {
         volume(&mut warnings, &path.child("volumes").index(i), found);
     }
-    token_paths(&mut warnings, &path.child("volumes"), spec.volumes.as_deref().unwrap_or_default());
+    overlaps::warnings(&mut warnings, spec.volumes.as_deref().unwrap_or_default());
     for (i, ip) in duplicates(spec.host_aliases.iter().flatten().map(|alias| alias.ip.as_str())) {
         warnings.push(format!("{}: duplicate ip {}", path.child("hostAliases").index(i).child("ip"), go_quote(ip)));
     }
@@ -99,11 +116,18 @@ fn warnings(base: &FieldPath, meta: &ObjectMeta, spec: &PodSpec, in_template: bo
         of_container(&mut warnings, path, container);
     }
     ports(&mut warnings, &containers);
+    port_names(&mut warnings, &containers);
     if spec.termination_grace_period_seconds.is_some_and(|seconds| seconds < 0) {
         let at = path.child("terminationGracePeriodSeconds");
         warnings.push(format!("{at}: must be >= 0; negative values are invalid and will be treated as 1"));
     }
     near_nothing(&mut warnings, &path.child("affinity"), spec.affinity.as_ref());
+    let servers = spec.dns_config.iter().flat_map(|config| config.nameservers.iter().flatten()).enumerate();
+    let list = path.child("dnsConfig").child("nameservers");
+    warnings.extend(servers.filter_map(|(i, server)| address(&list.index(i), server)));
+    let aliases = spec.host_aliases.iter().flatten().enumerate();
+    let list = path.child("hostAliases");
+    warnings.extend(aliases.filter_map(|(i, alias)| address(&list.index(i).child("ip"), &alias.ip)));
     warnings
 }
 
@@ -123,7 +147,7 @@ fn nodes(warnings: &mut Vec<String>, path: &FieldPath, spec: &PodSpec) {
         }
         let preferred = path.child("preferredDuringSchedulingIgnoredDuringExecution");
         for (i, term) in affinity.preferred_during_scheduling_ignored_during_execution.iter().flatten().enumerate() {
-            old_labels_of_term(warnings, &preferred.index(i).child("preference"), &term.preference);
+            preference(warnings, &preferred.index(i).child("preference"), &term.preference);
         }
     }
     for (i, constraint) in spec.topology_spread_constraints.iter().flatten().enumerate() {
@@ -191,39 +215,6 @@ fn volume(warnings: &mut Vec<String>, path: &FieldPath, volume: &Volume) {
     if let Some(claim) = claim {
         let path = path.child("ephemeral").child("volumeClaimTemplate").child("spec");
         warnings.extend(claim_warnings(&path, &claim.spec));
-    }
-}
-
-/// Projected files that a token would overwrite, or be overwritten by.
-fn token_paths(warnings: &mut Vec<String>, path: &FieldPath, volumes: &[Volume]) {
-    let sources =
-        |volume: &Volume| volume.projected.clone().and_then(|projected| projected.sources).unwrap_or_default();
-    let tokens = volumes.iter().flat_map(sources).filter_map(|source| source.service_account_token);
-    let tokens: BTreeSet<String> = tokens.map(|token| token.path).collect();
-    if tokens.is_empty() {
-        return;
-    }
-    for (i, volume) in volumes.iter().enumerate() {
-        let path = path.index(i).child("projected").child("sources");
-        let mut check = |at: FieldPath, file: &str| {
-            if tokens.contains(file) {
-                warnings.push(format!("{at}: has duplicated path with ServiceAccountToken {}", go_quote(file)));
-            }
-        };
-        for source in sources(volume) {
-            for (j, item) in source.config_map.iter().flat_map(|map| map.items.iter().flatten()).enumerate() {
-                check(path.child("configMap").index(j), &item.path);
-            }
-            for (j, item) in source.secret.iter().flat_map(|secret| secret.items.iter().flatten()).enumerate() {
-                check(path.child("secrets").index(j), &item.path);
-            }
-            for (j, item) in source.downward_api.iter().flat_map(|files| files.items.iter().flatten()).enumerate() {
-                check(path.child("downwardAPI").index(j), &item.path);
-            }
-            if let Some(bundle) = &source.cluster_trust_bundle {
-                check(path.child("ClusterTrustBundle"), &bundle.path);
-            }
-        }
     }
 }
 
@@ -327,6 +318,25 @@ fn ports(warnings: &mut Vec<String>, containers: &[(FieldPath, Container)]) {
     }
 }
 
+/// Names that more than one port has.
+fn port_names(warnings: &mut Vec<String>, containers: &[(FieldPath, Container)]) {
+    let mut seen: BTreeMap<&str, FieldPath> = BTreeMap::new();
+    for (path, container) in containers {
+        for (i, port) in container.ports.iter().flatten().enumerate() {
+            let Some(name) = port.name.as_deref().filter(|name| !name.is_empty()) else { continue };
+            let at = path.child("ports").index(i);
+            if let Some(first) = seen.get(name) {
+                let name = go_quote(name);
+                warnings.push(format!(
+                    "{at}: duplicate port name {name} with {first}, services and probes that select ports by name will use {first}"
+                ));
+            } else {
+                seen.insert(name, at);
+            }
+        }
+    }
+}
+
 /// As Go prints the struct.
 fn shown(port: &ContainerPort) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -383,6 +393,26 @@ mod tests {
             "spec.containers[2].ports[0]: overlapping port definition with spec.containers[0].ports[0]",
             "spec.containers[2].ports[0]: overlapping port definition with spec.containers[0].ports[1]",
             "spec.containers[2].ports[0]: overlapping port definition with spec.containers[1].ports[0]",
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn names_of_ports_values_and_addresses() {
+        let port = |number: i32| json!([{"containerPort": number, "name": "p"}]);
+        let expression = json!({"key": "k", "operator": "In", "values": ["ok", "-1"]});
+        let found = of_pod(json!({
+            "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+                {"weight": 1, "preference": {"matchExpressions": [expression]}}]}},
+            "dnsConfig": {"nameservers": ["1.2.3.4", "2001:DB8::1"]}, "hostAliases": [{"ip": "::ffff:1.2.3.4"}],
+            "initContainers": [{"name": "i", "ports": port(1)}],
+            "containers": [{"name": "a", "ports": port(2)}, {"name": "b", "ports": port(3)}]}));
+        let expected = [
+            "spec.affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution[0].preference.matchExpressions[0].values[1]: -1 is invalid, a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            "spec.containers[0].ports[0]: duplicate port name \"p\" with spec.initContainers[0].ports[0], services and probes that select ports by name will use spec.initContainers[0].ports[0]",
+            "spec.containers[1].ports[0]: duplicate port name \"p\" with spec.initContainers[0].ports[0], services and probes that select ports by name will use spec.initContainers[0].ports[0]",
+            "spec.dnsConfig.nameservers[1]: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")",
+            "spec.hostAliases[0].ip: non-standard IP address \"::ffff:1.2.3.4\" will be considered invalid in a future Kubernetes release: use \"1.2.3.4\"",
         ];
         assert_eq!(found, expected);
     }
