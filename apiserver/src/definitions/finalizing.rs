@@ -24,7 +24,7 @@ pub(super) fn is_wanted(definition: &CustomResourceDefinition) -> bool {
 
 impl Definitions {
     /// One more step to the end; false if it must be looked at again later.
-    pub(super) async fn finalize(&self, mut definition: CustomResourceDefinition) -> Result<bool, ApiError> {
+    pub(super) async fn finalize(&mut self, mut definition: CustomResourceDefinition) -> Result<bool, ApiError> {
         let now = Time(self.server.clock.now_seconds());
         let begun = condition(&definition, TERMINATING).and_then(|condition| condition.reason.as_deref());
         if begun != Some("InstanceDeletionInProgress") {
@@ -44,8 +44,16 @@ impl Definitions {
         };
         set_condition(&mut definition, TERMINATING, "False", reason, message);
         date(&mut definition, &now);
-        definition.metadata.finalizers.get_or_insert_default().retain(|name| name != CLEANUP);
-        self.write(definition).await.map(|_| true)
+        let finalizers = definition.metadata.finalizers.get_or_insert_default();
+        finalizers.retain(|name| name != CLEANUP);
+        if finalizers.is_empty() {
+            // Whoever sees that a definition is gone finds its kinds gone.
+            self.serving.end(definition.metadata.name.as_deref().unwrap_or_default());
+        }
+        self.write(definition).await?;
+        // What is read next must know of this, or the kinds would be served again.
+        self.server.cache.fresh().await.map_err(storage_error)?;
+        Ok(true)
     }
 
     /// Deletes what there is; true if nothing is left.

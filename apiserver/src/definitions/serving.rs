@@ -77,12 +77,7 @@ impl Serving {
         let mut changed = false;
         let gone = |name: &&String| !definitions.get(*name).is_some_and(established);
         for name in self.served.keys().filter(gone).cloned().collect::<Vec<_>>() {
-            changed = true;
-            if let Some(served) = self.served.remove(&name) {
-                self.publish();
-                self.server.cache.remove_resource(&served.prefix);
-                tracing::info!(definition = name, "no longer served");
-            }
+            self.end(&name);
         }
         for (name, definition) in definitions.iter().filter(|(_, definition)| established(definition)) {
             changed |= self.bring(name, definition).await?;
@@ -91,6 +86,15 @@ impl Serving {
             self.publish();
         }
         Ok(())
+    }
+
+    /// Serves a definition no longer.
+    pub(super) fn end(&mut self, name: &str) {
+        if let Some(served) = self.served.remove(name) {
+            self.publish();
+            self.server.cache.remove_resource(&served.prefix);
+            tracing::info!(definition = name, "no longer served");
+        }
     }
 
     /// Serves one definition; true if that is new.
