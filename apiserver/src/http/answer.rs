@@ -249,6 +249,9 @@ pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Res
             return Ok(value(200, form.accepted, &form.tables(version).table(meta.to_value(), &objects, true)?));
         }
         Shape::Metadata(_) => return Err(not_acceptable("PartialObjectMetadata", "a list", &go_type(info, "List"))),
+        Shape::MetadataList(version) if form.accepted.format == Format::Json => {
+            return Ok(metadata_list(version, meta, objects));
+        }
         Shape::MetadataList(version) => {
             let items = objects.iter().map(|bytes| metadata_only(bytes, version)).collect();
             ("PartialObjectMetadataList".to_owned(), version.to_owned(), items)
@@ -261,6 +264,22 @@ pub fn list_of(form: Form<'_>, meta: &ListMeta, objects: &[Bytes]) -> Result<Res
     let meta = meta.to_value_of(info.custom && form.accepted.shape == Shape::Object);
     let list = json!({"kind": kind, "apiVersion": api_version, "metadata": meta, "items": Value::Array(items)});
     Ok(of_kind(200, form, &list))
+}
+
+/// A `PartialObjectMetadataList` in JSON.
+fn metadata_list(version: &str, meta: &ListMeta, objects: &[Bytes]) -> Response {
+    let mut text = format!(
+        r#"{{"kind":"PartialObjectMetadataList","apiVersion":"{version}","metadata":{},"items":["#,
+        meta.to_value()
+    );
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&metadata_text(object, version));
+    }
+    text.push_str("]}");
+    raw(200, Format::Json, text.into())
 }
 
 /// Items of a list do not repeat their kind, but those of kinds that were defined at run time do.
@@ -358,10 +377,19 @@ struct OnlyMetadata<'a> {
 
 /// `PartialObjectMetadata` of an object.
 pub fn metadata_only(bytes: &[u8], api_version: &str) -> Value {
-    let metadata = serde_json::from_slice::<OnlyMetadata<'_>>(bytes).ok().and_then(|only| only.metadata);
-    let metadata = metadata.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_else(|| json!({}));
-    let metadata: Value = metadata;
+    let metadata: Value = serde_json::from_str(metadata_of(bytes)).unwrap_or_else(|_| json!({}));
     json!({"kind": "PartialObjectMetadata", "apiVersion": api_version, "metadata": metadata})
+}
+
+/// The same as text, which is not taken apart for it.
+pub fn metadata_text(bytes: &[u8], api_version: &str) -> String {
+    let metadata = metadata_of(bytes);
+    format!(r#"{{"kind":"PartialObjectMetadata","apiVersion":"{api_version}","metadata":{metadata}}}"#)
+}
+
+fn metadata_of(bytes: &[u8]) -> &str {
+    let only = serde_json::from_slice::<OnlyMetadata<'_>>(bytes).ok();
+    only.and_then(|only| only.metadata).map_or("{}", RawValue::get)
 }
 
 fn resource_version(bytes: &[u8]) -> String {

@@ -27,6 +27,9 @@ use crate::resources::{Strategy, custom};
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// The last bookmark comes this long before the deadline.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
+/// Events that come this soon after the last ones were sent are gathered and sent together: a busy watch costs a write and a wake-up
+/// for each millisecond, not for each event, and the first event after a pause goes out at once.
+const GATHER: Duration = Duration::from_millis(1);
 /// About as much is sent at once.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
@@ -73,6 +76,8 @@ struct Stream {
     last_bookmark: Instant,
     deadline: std::pin::Pin<Box<Sleep>>,
     headings: bool,
+    /// Until then events are gathered.
+    gather_until: Instant,
     ended: bool,
 }
 
@@ -88,7 +93,17 @@ fn events(
     let last_bookmark = end.checked_sub(BOOKMARK_BEFORE_END).unwrap_or(start);
     let deadline = Box::pin(sleep_until(end));
     let drained = Box::pin(form.draining.clone().cancelled_owned());
-    let state = Stream { watcher, form, drained, bookmarks, last_bookmark, deadline, headings: true, ended: false };
+    let state = Stream {
+        watcher,
+        form,
+        drained,
+        bookmarks,
+        last_bookmark,
+        deadline,
+        headings: true,
+        gather_until: start,
+        ended: false,
+    };
     stream::unfold(state, |mut state| async move {
         let frame = state.next().await?;
         Some((Ok(frame), state))
@@ -107,7 +122,14 @@ impl Stream {
                 () = &mut self.drained => return None,
                 event = self.watcher.next() => {
                     let frame = self.frame(&event?).await?;
-                    return Some(self.with_waiting(frame).await);
+                    if Instant::now() < self.gather_until {
+                        sleep_until(self.gather_until).await;
+                    }
+                    let frames = self.with_waiting(frame).await;
+                    if frames.len() < MOST_AT_ONCE {
+                        self.gather_until = Instant::now() + GATHER;
+                    }
+                    return Some(frames);
                 }
                 () = &mut self.deadline => return None,
                 _ = self.bookmarks.tick(), if self.form.bookmarks => {
@@ -161,6 +183,11 @@ impl Stream {
                 .await
                 .map(|objects| objects.into_iter().next().unwrap_or_default()),
         };
+        if let (Ok(object), Shape::Metadata(version) | Shape::MetadataList(version), Format::Json) =
+            (&object, accepted.shape, accepted.format)
+        {
+            return Some(json_frame(event.kind.as_str(), answer::metadata_text(object, version)));
+        }
         match object.and_then(|object| self.shaped(event, &object)) {
             Ok(object) => {
                 self.headings = false;
@@ -204,10 +231,12 @@ fn bookmark_of(strategy: &dyn Strategy, bytes: &[u8]) -> Value {
 fn frame(kind: &str, object: &Value, accepted: Accepted) -> Option<Bytes> {
     match accepted.format {
         Format::Protobuf => answer::protobuf::frame(kind, object),
-        Format::Json | Format::PrettyJson | Format::Yaml => {
-            Some(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into())
-        }
+        Format::Json | Format::PrettyJson | Format::Yaml => Some(json_frame(kind, object)),
     }
+}
+
+fn json_frame(kind: &str, object: impl std::fmt::Display) -> Bytes {
+    format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n").into()
 }
 
 fn error_frame(error: &ApiError, accepted: Accepted) -> Bytes {

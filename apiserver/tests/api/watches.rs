@@ -101,6 +101,22 @@ async fn objects_enter_and_leave_a_selection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn events_that_follow_closely_come_together() {
+    let server = Server::start().await;
+    let version = map(&server, "first", "x").await;
+    let mut watch = Watch::open(&server, &format!("resourceVersion={version}")).await;
+    map(&server, "a", "x").await;
+    let before = Instant::now();
+    assert_eq!(watch.take(1).await, ["ADDED a"]);
+    assert_eq!(Instant::now(), before, "the first event after a pause waits for nothing");
+    map(&server, "b", "x").await;
+    map(&server, "c", "x").await;
+    assert_eq!(watch.take(1).await, ["ADDED b"]);
+    assert!(watch.rest.contains("\"c\""), "both came in one piece: {:?}", watch.rest);
+    assert!(before.elapsed() <= Duration::from_millis(2), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_deletion_has_its_own_version() {
     let server = Server::start().await;
     let version = map(&server, "a", "1").await;
