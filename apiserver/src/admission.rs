@@ -97,6 +97,8 @@ pub trait Lookup: Send + Sync {
 pub trait Plugin: Send + Sync {
     /// Upstream's name, for example `NamespaceLifecycle`.
     fn name(&self) -> &'static str;
+    /// Whether it may have something to say about a request: most have nothing to do with most requests, and those cost nothing.
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool;
     /// May change the object (None for Delete and Connect).
     async fn mutate(
         &self,
@@ -148,7 +150,7 @@ pub async fn mutate(
     mut object: Option<&mut dyn Object>,
     lookup: &dyn Lookup,
 ) -> Result<(), ApiError> {
-    for plugin in chain.iter() {
+    for plugin in chain.iter().filter(|plugin| plugin.concerns(attributes)) {
         // The cast shortens the life of the borrow to this call.
         let object = object.as_mut().map(|object| &mut **object as &mut dyn Object);
         plugin.mutate(attributes, object, lookup).await?;
@@ -163,7 +165,7 @@ pub async fn validate(
     object: Option<&dyn Object>,
     lookup: &dyn Lookup,
 ) -> Result<(), ApiError> {
-    for plugin in chain.iter() {
+    for plugin in chain.iter().filter(|plugin| plugin.concerns(attributes)) {
         plugin.validate(attributes, object, lookup).await?;
     }
     Ok(())

@@ -58,15 +58,16 @@ impl Plugin for CertificateSigners {
         "CertificateApproval,CertificateSigning"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update && attributes.is_any(GROUP, PLURAL)
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Update || !attributes.is_any(GROUP, PLURAL) {
-            return Ok(());
-        }
         let requests = object.and_then(downcast).zip(attributes.old.and_then(downcast));
         let Some((new, old)) = requests else { return Ok(()) };
         let verb = match attributes.subresource.map_or("", Subresource::as_str) {
@@ -98,15 +99,16 @@ impl Plugin for CertificateSubjectRestriction {
         "CertificateSubjectRestriction"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is(GROUP, PLURAL)
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Create || !attributes.is(GROUP, PLURAL) {
-            return Ok(());
-        }
         let Some(request) = object.and_then(downcast::<CertificateSigningRequest>) else { return Ok(()) };
         if request.spec.signer_name != CLIENT_SIGNER
             || !organizations(&request.spec.request.0).iter().any(|o| o == groups::MASTERS)

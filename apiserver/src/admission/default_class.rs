@@ -23,15 +23,16 @@ impl Plugin for DefaultIngressClass {
         "DefaultIngressClass"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is("networking.k8s.io", "ingresses")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes<'_>,
+        _: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Create || !attributes.is("networking.k8s.io", "ingresses") {
-            return Ok(());
-        }
         let Some(ingress) = object.and_then(downcast_mut::<Ingress>) else { return Ok(()) };
         let annotated = ingress.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(OLD_ANNOTATION));
         let spec = ingress.spec.get_or_insert_default();

@@ -19,16 +19,16 @@ impl Plugin for DefaultTolerationSeconds {
         "DefaultTolerationSeconds"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Update) && attributes.is("", "pods")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes<'_>,
+        _: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if !written || !attributes.is("", "pods") {
-            return Ok(());
-        }
         if let Some(spec) = object.and_then(downcast_mut::<Pod>).and_then(|pod| pod.spec.as_mut()) {
             for taint in [taints::NOT_READY, taints::UNREACHABLE] {
                 tolerate(&mut spec.tolerations, taint);

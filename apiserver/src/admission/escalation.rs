@@ -32,14 +32,17 @@ impl Plugin for Escalation {
         "RBACEscalation"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Update) && attributes.resource.group == GROUP
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
-        let Some(object) = object.filter(|_| written && attributes.resource.group == GROUP) else { return Ok(()) };
+        let Some(object) = object else { return Ok(()) };
         let object: &dyn Object = object;
         let name = object.metadata().name.as_deref().unwrap_or_default();
         let at = Place { plural: &attributes.resource.plural, namespace: attributes.namespace, name };

@@ -26,13 +26,18 @@ impl Plugin for LimitRanger {
         "LimitRanger"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        let (create, update) = (attributes.operation == Operation::Create, attributes.operation == Operation::Update);
+        create && attributes.is("", "pods") || (create || update) && attributes.is("", "persistentvolumeclaims")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Create || !attributes.is("", "pods") {
+        if !attributes.is("", "pods") {
             return Ok(());
         }
         let ranges = ranges(attributes, lookup).await?;
@@ -48,11 +53,6 @@ impl Plugin for LimitRanger {
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let (create, update) = (attributes.operation == Operation::Create, attributes.operation == Operation::Update);
-        let pod = create && attributes.is("", "pods");
-        if !pod && !((create || update) && attributes.is("", "persistentvolumeclaims")) {
-            return Ok(());
-        }
         let Some(object) = object.filter(|object| object.metadata().deletion_timestamp.is_none()) else {
             return Ok(());
         };

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Lookup;
-use crate::cache::{Cache, ResourceCache, Selection, Snapshot};
+use crate::cache::{Cache, ResourceCache, Selection};
 use crate::view::{Item, View, prefix};
 
 /// How long the cache may take to show what was written.
@@ -44,13 +44,12 @@ impl Written {
 pub struct CacheLookup {
     cache: Arc<Cache>,
     written: Arc<Written>,
-    versions: Mutex<BTreeMap<String, (Snapshot, u64)>>,
 }
 
 impl CacheLookup {
     /// Over this cache.
     pub fn new(cache: Arc<Cache>, written: Arc<Written>) -> Self {
-        Self { cache, written, versions: Mutex::default() }
+        Self { cache, written }
     }
 
     /// Waits until the cache shows what this server has written to a kind.
@@ -100,14 +99,7 @@ impl View for CacheLookup {
     }
 
     fn version(&self, group: &str, plural: &str) -> u64 {
-        let Some(resource) = self.resource(group, plural) else { return 0 };
-        let now = resource.snapshot();
-        let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = versions.entry(prefix(group, plural, "")).or_insert_with(|| (now.clone(), 1));
-        if !known.0.same_objects(&now) {
-            *known = (now, known.1 + 1);
-        }
-        known.1
+        self.resource(group, plural).map_or(0, |resource| resource.changed().0)
     }
 }
 

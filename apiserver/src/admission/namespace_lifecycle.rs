@@ -4,7 +4,8 @@ use api::error::ApiError;
 use api::names::GroupResource;
 use api::well_known::namespaces;
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Namespace;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::{Attributes, Lookup, Operation, Plugin, find};
 use crate::object::Object;
@@ -20,33 +21,59 @@ impl Plugin for NamespaceLifecycle {
         "NamespaceLifecycle"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        let review = attributes.resource.group == "authorization.k8s.io";
+        match attributes.is_any("", "namespaces") {
+            true => attributes.operation == Operation::Delete,
+            false => !attributes.namespace.is_empty() && attributes.operation != Operation::Delete && !review,
+        }
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let is_namespace = attributes.is_any("", "namespaces");
-        if is_namespace && attributes.operation == Operation::Delete && IMMORTAL.contains(&attributes.name) {
-            return Err(attributes.forbidden(None, "this namespace may not be deleted"));
+        if attributes.operation == Operation::Delete {
+            return match IMMORTAL.contains(&attributes.name) {
+                true => Err(attributes.forbidden(None, "this namespace may not be deleted")),
+                false => Ok(()),
+            };
         }
-        let review = attributes.resource.group == "authorization.k8s.io";
-        if is_namespace || attributes.namespace.is_empty() || attributes.operation == Operation::Delete || review {
-            return Ok(());
-        }
-        let namespace = find::<Namespace>(lookup, "", "namespaces", "", attributes.namespace).await?;
+        let namespace = find::<Life>(lookup, "", "namespaces", "", attributes.namespace).await?;
         let namespace = namespace
             .ok_or_else(|| ApiError::not_found(&GroupResource::new("", "namespaces"), attributes.namespace))?;
-        if attributes.operation == Operation::Create && is_terminating(&namespace) {
+        if attributes.operation == Operation::Create && namespace.is_terminating() {
             return Err(terminating(attributes, object.as_deref()));
         }
         Ok(())
     }
 }
 
-fn is_terminating(namespace: &Namespace) -> bool {
-    let phase = namespace.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase == Some("Terminating") || namespace.metadata.deletion_timestamp.is_some()
+/// What each write wants to know of its namespace.
+#[derive(Deserialize)]
+struct Life {
+    metadata: Metadata,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Status {
+    phase: Option<String>,
+}
+
+impl Life {
+    fn is_terminating(&self) -> bool {
+        let phase = self.status.as_ref().and_then(|status| status.phase.as_deref());
+        phase == Some("Terminating") || self.metadata.deletion_timestamp.is_some()
+    }
 }
 
 fn terminating(attributes: &Attributes<'_>, object: Option<&dyn Object>) -> ApiError {

@@ -24,6 +24,10 @@ impl Plugin for NodeRestriction {
         "NodeRestriction"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        node_of(attributes.user).is_some()
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,

@@ -49,14 +49,19 @@ impl Plugin for PodSecurity {
         "PodSecurity"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        let place = (attributes.resource.group.as_str(), attributes.resource.plural.as_str());
+        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
+        written && (place == ("", "namespaces") || place == ("", "pods") || TEMPLATES.contains(&place))
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
-        let Some(object) = object.filter(|_| written) else { return Ok(()) };
+        let Some(object) = object else { return Ok(()) };
         let request = Request { attributes, object };
         let place = (attributes.resource.group.as_str(), attributes.resource.plural.as_str());
         let subresource = attributes.subresource.map_or("", |subresource| subresource.as_str());

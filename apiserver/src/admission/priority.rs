@@ -30,6 +30,11 @@ impl Plugin for Priority {
         "Priority"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
+        written && (attributes.is("", "pods") || attributes.is(GROUP, PLURAL))
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
@@ -59,9 +64,7 @@ impl Plugin for Priority {
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let written = matches!(attributes.operation, Operation::Create | Operation::Update);
-        let class = object.filter(|_| written && attributes.is(GROUP, PLURAL)).and_then(downcast::<PriorityClass>);
-        match class {
+        match object.filter(|_| attributes.is(GROUP, PLURAL)).and_then(downcast::<PriorityClass>) {
             Some(class) => check_default(attributes, class, lookup).await,
             None => Ok(()),
         }

@@ -22,13 +22,17 @@ impl Plugin for RuntimeClasses {
         "RuntimeClass"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is("", "pods")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| concerns(attributes)).and_then(downcast_mut::<Pod>) else { return Ok(()) };
+        let Some(pod) = object.and_then(downcast_mut::<Pod>) else { return Ok(()) };
         let Some(class) = class_of(attributes, pod, lookup).await? else { return Ok(()) };
         let applied = apply(pod.spec.get_or_insert_default(), &class);
         applied.map_err(|why| attributes.forbidden(Some(pod), &why))
@@ -40,7 +44,7 @@ impl Plugin for RuntimeClasses {
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| concerns(attributes)).and_then(downcast::<Pod>) else { return Ok(()) };
+        let Some(pod) = object.and_then(downcast::<Pod>) else { return Ok(()) };
         let class = class_of(attributes, pod, lookup).await?;
         let fixed =
             class.as_ref().and_then(|class| class.overhead.as_ref()).map(|overhead| overhead.pod_fixed.as_ref());
@@ -52,10 +56,6 @@ impl Plugin for RuntimeClasses {
         };
         Err(attributes.forbidden(Some(pod), why))
     }
-}
-
-fn concerns(attributes: &Attributes<'_>) -> bool {
-    attributes.operation == Operation::Create && attributes.is("", "pods")
 }
 
 async fn class_of(

@@ -42,13 +42,18 @@ impl Plugin for ServiceAccounts {
         "ServiceAccount"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        let create = attributes.operation == Operation::Create && attributes.subresource.is_none();
+        (create || is_debug(attributes)) && attributes.is_any("", "pods")
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if !attributes.is("", "pods") || attributes.operation != Operation::Create {
+        if attributes.subresource.is_some() {
             return Ok(());
         }
         let Some(pod) = object.and_then(downcast_mut::<Pod>) else { return Ok(()) };
@@ -75,31 +80,28 @@ impl Plugin for ServiceAccounts {
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        let Some(pod) = object.filter(|_| attributes.is_any("", "pods")).and_then(downcast::<Pod>) else {
-            return Ok(());
-        };
-        let create = attributes.operation == Operation::Create && attributes.subresource.is_none();
-        let debug = attributes.operation == Operation::Update
-            && attributes.subresource == Some(Subresource::EphemeralContainers);
-        if !create && !debug {
-            return Ok(());
-        }
-        if create && is_mirror(pod) {
+        let Some(pod) = object.and_then(downcast::<Pod>) else { return Ok(()) };
+        let debug = is_debug(attributes);
+        if !debug && is_mirror(pod) {
             return check_mirror(attributes, pod);
         }
-        let spec = pod.spec.clone().unwrap_or_default();
-        let name = spec.service_account_name.clone().unwrap_or_default();
-        if name.is_empty() {
+        let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or_default();
+        let Some(spec) = pod.spec.as_ref().filter(|_| !name.is_empty()) else {
             let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
             let why = format!("no service account specified for pod {}/{pod_name}", attributes.namespace);
             return Err(attributes.forbidden(Some(pod), &why));
-        }
-        let account = account_of(attributes, pod, &name, lookup).await?;
-        match secrets::forbidden(&spec, &account, debug) {
+        };
+        let account = account_of(attributes, pod, name, lookup).await?;
+        match secrets::forbidden(spec, &account, debug) {
             Some(why) => Err(attributes.forbidden(Some(pod), &why)),
             None => Ok(()),
         }
     }
+}
+
+/// Whether ephemeral containers are added to a pod.
+fn is_debug(attributes: &Attributes<'_>) -> bool {
+    attributes.operation == Operation::Update && attributes.subresource == Some(Subresource::EphemeralContainers)
 }
 
 async fn account_of(

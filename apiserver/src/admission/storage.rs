@@ -30,15 +30,16 @@ impl Plugin for StorageObjectInUseProtection {
         "StorageObjectInUseProtection"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.resource.group.is_empty()
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Create {
-            return Ok(());
-        }
         let finalizer = match () {
             () if attributes.is("", "persistentvolumeclaims") => finalizers::CLAIM_PROTECTION,
             () if attributes.is("", "persistentvolumes") => finalizers::VOLUME_PROTECTION,
@@ -60,15 +61,16 @@ impl Plugin for DefaultStorageClass {
         "DefaultStorageClass"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is("", "persistentvolumeclaims")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes<'_>,
+        _: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Create || !attributes.is("", "persistentvolumeclaims") {
-            return Ok(());
-        }
         let Some(claim) = object.and_then(downcast_mut::<PersistentVolumeClaim>) else { return Ok(()) };
         let spec = claim.spec.get_or_insert_default();
         let annotated =
@@ -88,15 +90,16 @@ impl Plugin for PersistentVolumeClaimResize {
         "PersistentVolumeClaimResize"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update && attributes.is("", "persistentvolumeclaims")
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
         object: Option<&dyn Object>,
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation != Operation::Update || !attributes.is("", "persistentvolumeclaims") {
-            return Ok(());
-        }
         let claims = object.and_then(downcast).zip(attributes.old.and_then(downcast));
         let Some((new, old)) = claims else { return Ok(()) };
         if size(new) <= size(old) {

@@ -17,16 +17,17 @@ impl Plugin for TaintNodesByCondition {
         "TaintNodesByCondition"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && attributes.is("", "nodes")
+    }
+
     async fn mutate(
         &self,
-        attributes: &Attributes<'_>,
+        _: &Attributes<'_>,
         object: Option<&mut dyn Object>,
         _: &dyn Lookup,
     ) -> Result<(), ApiError> {
-        if attributes.operation == Operation::Create
-            && attributes.is("", "nodes")
-            && let Some(node) = object.and_then(downcast_mut::<Node>)
-        {
+        if let Some(node) = object.and_then(downcast_mut::<Node>) {
             taint(node);
         }
         Ok(())

@@ -107,6 +107,8 @@ struct State {
     watchers: Watchers,
     /// The revision that was loaded from the store.
     loaded: Revision,
+    /// When an object was changed last.
+    changed: Revision,
     /// Changes that came before the objects were loaded.
     early: Option<Vec<Change>>,
 }
@@ -119,6 +121,7 @@ impl ResourceCache {
             ring: Ring::new(Revision(0)),
             watchers: Watchers::default(),
             loaded: Revision(0),
+            changed: Revision(0),
             early: Some(Vec::new()),
         };
         Arc::new_cyclic(|this| Self {
@@ -137,6 +140,11 @@ impl ResourceCache {
     /// The revision that this resource has reached.
     pub fn revision(&self) -> Revision {
         self.read().now.revision
+    }
+
+    /// The revision of the last change of any of these objects; as long as it stays, so do they.
+    pub fn changed(&self) -> Revision {
+        self.read().changed
     }
 
     /// One object by its full key.
@@ -302,6 +310,7 @@ impl ResourceCache {
 impl State {
     fn reset(&mut self, loaded: Snapshot) {
         self.loaded = loaded.revision;
+        self.changed = loaded.revision;
         self.ring = Ring::new(loaded.revision);
         self.now = loaded;
         self.watchers.clear();
@@ -318,6 +327,7 @@ impl State {
             None => self.now.remove(change.key()),
         };
         self.now.revision = revision;
+        self.changed = revision;
         if previous.is_none() && current.is_none() {
             return;
         }

@@ -36,12 +36,6 @@ impl Snapshot {
         self.objects.is_empty()
     }
 
-    /// Whether both show the very same objects: nothing of this resource changed between them. Costs nothing; a later snapshot
-    /// that differs never says yes, as long as the earlier one is kept.
-    pub fn same_objects(&self, other: &Self) -> bool {
-        self.objects.ptr_eq(&other.objects)
-    }
-
     /// One object by its full key.
     pub fn get(&self, key: &str) -> Option<&Arc<Entry>> {
         self.objects.get(key)

@@ -141,6 +141,10 @@ impl Plugin for MutatingAdmissionPolicies {
         NAME
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        super::concerns(attributes) && !self.hooks.current().is_empty()
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
@@ -148,8 +152,7 @@ impl Plugin for MutatingAdmissionPolicies {
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
         let hooks = self.hooks.current();
-        let wanted = !hooks.is_empty() && super::concerns(attributes);
-        let Some((context, object)) = attributes.context.zip(object).filter(|_| wanted) else { return Ok(()) };
+        let Some((context, object)) = attributes.context.zip(object) else { return Ok(()) };
         if context.other.is_some() {
             return Ok(());
         }

@@ -130,6 +130,10 @@ impl Plugin for ValidatingAdmissionPolicies {
         "ValidatingAdmissionPolicy"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        super::concerns(attributes) && !self.hooks.current().is_empty()
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
@@ -137,9 +141,7 @@ impl Plugin for ValidatingAdmissionPolicies {
         lookup: &dyn Lookup,
     ) -> Result<(), ApiError> {
         let hooks = self.hooks.current();
-        let Some(context) = attributes.context.filter(|_| !hooks.is_empty() && super::concerns(attributes)) else {
-            return Ok(());
-        };
+        let Some(context) = attributes.context else { return Ok(()) };
         let mut denials = Vec::new();
         for hook in hooks.iter() {
             self.ask(hook, attributes, &context, object, lookup, &mut denials).await?;

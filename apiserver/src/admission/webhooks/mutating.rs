@@ -49,6 +49,10 @@ impl Plugin for MutatingAdmissionWebhook {
         "MutatingAdmissionWebhook"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        applies(attributes).is_some_and(|context| !self.hooks.current(context.place.server.view.as_ref()).is_empty())
+    }
+
     async fn mutate(
         &self,
         attributes: &Attributes<'_>,
@@ -57,9 +61,6 @@ impl Plugin for MutatingAdmissionWebhook {
     ) -> Result<(), ApiError> {
         let Some(context) = applies(attributes) else { return Ok(()) };
         let hooks = self.hooks.current(context.place.server.view.as_ref());
-        if hooks.is_empty() {
-            return Ok(());
-        }
         let mut round = Round { attributes, context, lookup, object };
         let owners = round.object.as_deref().and_then(|object| object.metadata().managed_fields.clone());
         round.begin(self.name());

@@ -26,6 +26,10 @@ impl Plugin for ValidatingAdmissionWebhook {
         "ValidatingAdmissionWebhook"
     }
 
+    fn concerns(&self, attributes: &Attributes<'_>) -> bool {
+        applies(attributes).is_some_and(|context| !self.hooks.current(context.place.server.view.as_ref()).is_empty())
+    }
+
     async fn validate(
         &self,
         attributes: &Attributes<'_>,
