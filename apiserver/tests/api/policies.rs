@@ -286,6 +286,14 @@ async fn mutations_that_fail_refuse() {
             configuration("Object{nothing: '1'}"),
             "error applying patch: failed to convert patch object to typed object: .nothing: field not declared in schema",
         ),
+        (
+            patch("[JSONPatch{op: 'add', path: '/nothing', value: '1'}]"),
+            "Internal error occurred: strict decoding error: unknown field \"nothing\"",
+        ),
+        (
+            patch("[JSONPatch{op: 'remove', path: '/data/none'}]"),
+            "JSONPath: error in remove for path: '/data/none': Unable to remove nonexistent key: none: missing value",
+        ),
     ];
     for (one, why) in table {
         let server = Server::start().await;
@@ -339,16 +347,21 @@ async fn policies_see_scales() {
         "messageExpression": "'not ' + string(object.spec.replicas)"}]);
     let spec = json!({"matchConstraints": rules, "validations": few});
     policy(&server, "few", spec, json!({})).await;
+    let up = "Object{spec: Object.spec{replicas: object.spec.replicas + 1}}";
+    let more = json!({"matchConstraints": rules, "reinvocationPolicy": "Never",
+        "mutations": [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": up}}]});
+    make(&server, "mutatingadmissionpolicies", "more", more).await;
+    make(&server, "mutatingadmissionpolicybindings", "more-b", json!({"policyName": "more"})).await;
     let controllers = "/api/v1/namespaces/default/replicationcontrollers";
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     let rc = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "spec": {"replicas": 0, "selector": {"a": "b"}, "template": template}});
     assert_eq!(server.ask("POST", controllers, &rc).await.status, 201);
     let scale = |replicas: i32| json!({"spec": {"replicas": replicas}});
     let merge = "merge";
-    let refused = server.patch(merge, &format!("{controllers}/r/scale"), &scale(6)).await;
+    let refused = server.patch(merge, &format!("{controllers}/r/scale"), &scale(5)).await;
     assert_eq!(refused.status, 422, "{}", refused.text);
     assert!(refused.text.contains("denied request: not 6"), "{}", refused.text);
     let scaled = server.patch(merge, &format!("{controllers}/r/scale"), &scale(2)).await;
-    assert_eq!((scaled.status.as_u16(), &scaled.body["spec"]["replicas"]), (200, &json!(2)), "{}", scaled.text);
-    assert_eq!(server.get(&format!("{controllers}/r")).await.body["spec"]["replicas"], 2);
+    assert_eq!((scaled.status.as_u16(), &scaled.body["spec"]["replicas"]), (200, &json!(3)), "{}", scaled.text);
+    assert_eq!(server.get(&format!("{controllers}/r")).await.body["spec"]["replicas"], 3);
 }

@@ -20,13 +20,18 @@ use crate::admission::matching::{self, Row};
 use crate::admission::{Attributes, Context, Lookup, Plugin};
 use crate::authz::Authorizers;
 use crate::cel::{Budget, Value};
+use crate::http::body;
 use crate::object::Object;
-use crate::resources::Strategy;
 use crate::resources::mutating_admission_policy::{configuration_type, patch_type};
+use crate::resources::schema;
 use crate::view::View;
 use crate::write::apply;
+use crate::write::managed_fields::Node;
+use crate::write::patch::json as json_patch;
 
 const NAME: &str = "MutatingAdmissionPolicy";
+/// What upstream says before the reason why a patched object can't be read.
+const INTERNAL: &str = "Internal error occurred: ";
 
 /// See the module.
 pub struct MutatingAdmissionPolicies {
@@ -153,9 +158,6 @@ impl Plugin for MutatingAdmissionPolicies {
     ) -> Result<(), ApiError> {
         let hooks = self.hooks.current();
         let Some((context, object)) = attributes.context.zip(object) else { return Ok(()) };
-        if context.other.is_some() {
-            return Ok(());
-        }
         let mut failures = Vec::new();
         let mut uses = Vec::new();
         for hook in hooks.iter() {
@@ -234,8 +236,14 @@ impl Round<'_> {
     /// Whether the policy was asked; what fails of it does not keep its other mutations from being made.
     fn carry_out_one(&self, one: &Use, key: &Key, object: &mut dyn Object) -> Result<bool, Vec<String>> {
         let strategy = one.row.strategy(self.context);
+        let other = self.context.other;
         let subject = |object: &dyn Object| {
-            Subject::of(self.attributes, self.context, strategy, Some(object), self.namespace.cloned())
+            let subject = Subject::of(self.attributes, self.context, strategy, Some(object), self.namespace.cloned());
+            if other.is_some() { subject.with_object(object.to_value()) } else { subject }
+        };
+        let node = match other {
+            Some(other) => schema::of(&other.api_version(), other.kind).map(Node::Type),
+            None => strategy.node(),
         };
         let param = one.invocation.param.as_ref();
         let now = subject(object);
@@ -252,12 +260,16 @@ impl Round<'_> {
             let now = subject(object);
             let mut run =
                 Run::new(now.variables(param, Some(self.judge)), &one.policy.common.variables, Budget::default());
-            let changed = mutation.applied(&mut run, now.object(), strategy);
+            let changed = mutation.applied(&mut run, now.object(), node);
             let assigned = changed.and_then(|changed| match changed {
-                Some(changed) => object.assign(matching::stored(strategy, changed)),
+                Some(changed) => {
+                    let stored = if other.is_some() { changed } else { matching::stored(strategy, changed) };
+                    object.assign(stored).map_err(|why| format!("{INTERNAL}{why}"))
+                }
                 None => Ok(()),
             });
             match assigned {
+                Ok(()) if other.is_some() => {}
                 Ok(()) => self.context.place.strategy.set_defaults(object),
                 Err(message) => messages.push(message),
             }
@@ -268,12 +280,7 @@ impl Round<'_> {
 
 impl Mutation {
     /// The object with the mutation made; none if it is to stay as it is.
-    fn applied<'a>(
-        &'a self,
-        run: &mut Run<'a>,
-        object: &Json,
-        strategy: &dyn Strategy,
-    ) -> Result<Option<Json>, String> {
+    fn applied<'a>(&'a self, run: &mut Run<'a>, object: &Json, node: Option<Node<'_>>) -> Result<Option<Json>, String> {
         match self {
             Self::Configuration(expression) => {
                 let value = run.evaluate(expression)??;
@@ -283,7 +290,7 @@ impl Mutation {
                 for name in ["apiVersion", "kind"] {
                     config[name] = object[name].clone();
                 }
-                let node = strategy.node().ok_or("error applying patch: type converter must not be nil")?;
+                let node = node.ok_or("error applying patch: type converter must not be nil")?;
                 apply::overlay(node, object, &config).map(Some).map_err(|why| format!("error applying patch: {why}"))
             }
             Self::Patch(expression) => {
@@ -301,21 +308,26 @@ impl Mutation {
                             .ok_or("JSONPath valueExpression evaluated to a type that could not marshal to JSON")?,
                     );
                 }
-                patched(object, Json::Array(operations))
+                let patched = patched(object, &operations)?;
+                let text = |name: &str| object[name].as_str().unwrap_or_default();
+                let ty = schema::of(text("apiVersion"), text("kind"));
+                let unknown = patched.as_ref().filter(|_| ty.is_some()).map(|patched| body::unknown_of(ty, patched));
+                match unknown.filter(|unknown| !unknown.is_empty()) {
+                    None => Ok(patched),
+                    Some(unknown) => Err(format!("{INTERNAL}strict decoding error: {}", unknown.join(", "))),
+                }
             }
         }
     }
 }
 
 /// The object after a JSON patch; none if a test in it fails.
-fn patched(object: &Json, operations: Json) -> Result<Option<Json>, String> {
-    let operations: json_patch::Patch =
-        serde_json::from_value(operations).map_err(|error| format!("JSONPath: {error}"))?;
+fn patched(object: &Json, operations: &[Json]) -> Result<Option<Json>, String> {
     let mut object = object.clone();
-    match json_patch::patch(&mut object, &operations) {
+    match json_patch::apply(&mut object, &operations) {
         Ok(()) => Ok(Some(object)),
-        Err(error) if matches!(error.kind, json_patch::PatchErrorKind::TestFailed) => Ok(None),
-        Err(error) => Err(format!("JSONPath: {error}")),
+        Err(why) if why.ends_with("test failed") => Ok(None),
+        Err(why) => Err(format!("JSONPath: {why}")),
     }
 }
 
