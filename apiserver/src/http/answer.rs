@@ -152,7 +152,10 @@ pub fn unavailable() -> Response {
 
 /// `404 page not found`, as Go's mux says it.
 pub fn page_not_found() -> Response {
-    text(404, "404 page not found\n")
+    let mut response = text(404, "404 page not found\n");
+    let options = HeaderValue::from_static("nosniff");
+    response.headers_mut().insert(axum::http::header::X_CONTENT_TYPE_OPTIONS, options);
+    response
 }
 
 /// A code without a word, as upstream's documents of OpenAPI refuse.
