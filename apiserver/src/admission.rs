@@ -16,6 +16,7 @@ pub mod matching;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pod_security;
+mod pod_topology_labels;
 pub mod policies;
 mod priority;
 mod runtime_class;
@@ -135,6 +136,7 @@ pub fn chain(rng: &Rng, authorizers: &Arc<Authorizers>, view: &Arc<dyn View>) ->
         Box::new(certificates::CertificateSigners::new(Arc::clone(authorizers))),
         Box::new(certificates::CertificateSubjectRestriction),
         Box::new(default_class::DefaultIngressClass),
+        Box::new(pod_topology_labels::PodTopologyLabels),
         Box::new(escalation::Escalation::new(Arc::clone(authorizers))),
         Box::new(MutatingAdmissionPolicies::new(Arc::clone(view), Arc::clone(authorizers))),
         Box::new(webhooks::MutatingAdmissionWebhook::default()),
