@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use api::error::ApiError;
 use api::well_known::labels;
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Binding, Node, Pod};
+use k8s_openapi::api::core::v1::{Binding, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
 
 use super::{Attributes, Lookup, Operation, Plugin, find};
 use crate::object::{Object, downcast_mut};
@@ -52,9 +53,20 @@ impl Plugin for PodTopologyLabels {
     }
 }
 
+/// What is read of a node.
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: Labels,
+}
+
+#[derive(Deserialize)]
+struct Labels {
+    labels: Option<BTreeMap<String, String>>,
+}
+
 async fn copy(meta: &mut ObjectMeta, node: Option<String>, lookup: &dyn Lookup) -> Result<(), ApiError> {
     let Some(name) = node.filter(|name| !name.is_empty()) else { return Ok(()) };
-    let node: Option<Node> = find(lookup, "", "nodes", "", &name).await?;
+    let node: Option<Labelled> = find(lookup, "", "nodes", "", &name).await?;
     let all = node.and_then(|node| node.metadata.labels).unwrap_or_default();
     let copied: BTreeMap<String, String> =
         all.into_iter().filter(|(name, _)| COPIED.contains(&name.as_str())).collect();
