@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Child;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use process::Clock;
@@ -70,6 +71,9 @@ impl Request {
     }
 }
 
+/// A process that was killed a moment ago has lost its locks, but may hold its port this much longer.
+const KILLED_HOLDS_PORT: Duration = Duration::from_millis(500);
+
 /// What this run made, to be taken away if it fails.
 struct Begun {
     dir: PathBuf,
@@ -120,7 +124,7 @@ async fn bring_up(request: &Request, begun: &mut Begun, progress: &Progress) -> 
         None => Cluster { spec: new_spec(request)?, dir },
     };
     cluster.spec.runtime = choose_runtime(request, &cluster, progress)?;
-    check_port(&cluster)?;
+    check_port(&cluster).await?;
     cluster.save()?;
     cluster.ensure_audit_policy()?;
 
@@ -305,10 +309,17 @@ fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
 }
 
-fn check_port(cluster: &Cluster) -> Result<()> {
+async fn check_port(cluster: &Cluster) -> Result<()> {
     let port = cluster.spec.port;
-    if launch::running(cluster, "apiserver").is_some() || is_free(port) {
+    if launch::running(cluster, "apiserver").is_some() {
         return Ok(());
+    }
+    let since = Instant::now();
+    while since.elapsed() < KILLED_HOLDS_PORT {
+        if is_free(port) {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     if port < 1024 && !nix::unistd::geteuid().is_root() {
         bail!("port {port} needs root; choose one from 1024 on with --port");
