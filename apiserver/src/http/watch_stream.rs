@@ -27,9 +27,9 @@ use crate::resources::{Strategy, custom};
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// The last bookmark comes this long before the deadline.
 const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
-/// Events that come this soon after the last ones were sent are gathered and sent together, at the next tick of the timers (a
-/// millisecond): a busy watch costs a write and a wake-up a tick, not an event, and the first event after a pause goes out at once.
-const GATHER: Duration = Duration::from_micros(500);
+/// Events that come this soon after the last ones were sent are gathered and sent together: a busy watch costs a write and a wake-up
+/// for each millisecond, not for each event, and the first event after a pause goes out at once.
+const GATHER: Duration = Duration::from_millis(1);
 /// About as much is sent at once.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
