@@ -69,9 +69,7 @@ fn kinds<'a>(spec: &Spec, served: &'a Served) -> BTreeMap<(&'a str, &'a str, &'a
 
 /// Groups, versions and resources of a rule.
 fn named(rule: &NamedRuleWithOperations) -> BTreeSet<(&str, &str, &str)> {
-    let list = |list: &'_ Option<Vec<String>>| list.as_deref().unwrap_or_default().to_vec();
-    let wild = |texts: &[String]| texts.iter().any(|text| text.contains('*'));
-    if wild(&list(&rule.api_groups)) || wild(&list(&rule.api_versions)) {
+    if [&rule.api_groups, &rule.api_versions].into_iter().flatten().flatten().any(|text| text.contains('*')) {
         return BTreeSet::new();
     }
     let mut named = BTreeSet::new();
