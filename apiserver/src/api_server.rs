@@ -19,7 +19,7 @@ use crate::authn::Authenticators;
 use crate::authz::Authorizers;
 use crate::cache::{Cache, ResourceSpec};
 use crate::flow_control::FlowControl;
-use crate::http::health::{Check, Checks};
+use crate::http::health::{Check, Checks, Step, Steps};
 use crate::http::openapi::Documents;
 use crate::metrics::Requests;
 use crate::resources::{ResourceInfo, Resources, table};
@@ -100,6 +100,8 @@ pub struct ApiServer {
     pub requests: Arc<Requests>,
     /// Behind `/livez` and `/readyz`.
     pub checks: Checks,
+    /// How far the start has come.
+    pub steps: Arc<Steps>,
     /// What is remembered of the OpenAPI documents.
     pub documents: Documents,
     /// Cancelled when the server ends: watches end too.
@@ -124,6 +126,7 @@ impl ApiServer {
         let range = config.service_cidr.parse::<Cidr>()?;
         let services = Services::new(Arc::clone(&storage), clock, rng.clone(), range, config.node_ports.clone());
         let metrics = Registry::new();
+        let steps = Arc::new(Steps::default());
         Ok(Arc::new(Self {
             flow_control: FlowControl::new(config.seats, metrics.clone()),
             resources,
@@ -132,7 +135,8 @@ impl ApiServer {
             authorizers,
             services: Arc::new(services),
             quota_turns: Default::default(),
-            checks: checks(&cache),
+            checks: checks(&cache, &steps),
+            steps,
             lookup,
             view,
             written,
@@ -158,8 +162,11 @@ impl ApiServer {
         let (cache, ends) = (Arc::clone(&self.cache), token.clone());
         tasks.spawn(async move { cache.run(ends).await });
         self.cache.wait_for(api::names::Revision(0), LOAD_PATIENCE).await?;
+        // Webhooks, policies and what else admission asks are read from the cache.
+        self.steps.done(&[Step::Informers, Step::Admission]);
         crate::bootstrap::run(self).await.map_err(StartError::Bootstrap)?;
         let definitions = crate::definitions::begin(self).await.map_err(StartError::Bootstrap)?;
+        self.steps.done(&[Step::Definitions]);
         tasks.spawn(crate::definitions::keep(definitions, token.clone()));
         let (server, ends) = (Arc::clone(self), token.clone());
         tasks.spawn(async move { crate::bootstrap::keep(server, ends).await });
@@ -221,33 +228,7 @@ fn spec(info: &ResourceInfo) -> ResourceSpec {
     }
 }
 
-/// The steps of the start by upstream's names. Nobody is answered before they are done.
-const START_STEPS: [&str; 22] = [
-    "poststarthook/start-apiserver-admission-initializer",
-    "poststarthook/generic-apiserver-start-informers",
-    "poststarthook/priority-and-fairness-config-consumer",
-    "poststarthook/priority-and-fairness-filter",
-    "poststarthook/start-apiextensions-informers",
-    "poststarthook/start-apiextensions-controllers",
-    "poststarthook/crd-informer-synced",
-    "poststarthook/start-system-namespaces-controller",
-    "poststarthook/start-service-ip-repair-controllers",
-    "poststarthook/rbac/bootstrap-roles",
-    "poststarthook/scheduling/bootstrap-system-priority-classes",
-    "poststarthook/priority-and-fairness-config-producer",
-    "poststarthook/bootstrap-controller",
-    "poststarthook/start-kubernetes-service-cidr-controller",
-    "poststarthook/start-kube-aggregator-informers",
-    "poststarthook/apiservice-status-local-available-controller",
-    "poststarthook/apiservice-registration-controller",
-    "poststarthook/apiservice-discovery-controller",
-    "poststarthook/kube-apiserver-autoregistration",
-    "autoregister-completion",
-    "poststarthook/apiservice-openapi-controller",
-    "poststarthook/apiservice-openapiv3-controller",
-];
-
-fn checks(cache: &Arc<Cache>) -> Checks {
+fn checks(cache: &Arc<Cache>, steps: &Arc<Steps>) -> Checks {
     let check = |name, live, look: fn(&Cache) -> Result<(), String>| {
         let cache = Arc::clone(cache);
         Check { name, live, look: Box::new(move || look(&cache)) }
@@ -262,6 +243,6 @@ fn checks(cache: &Arc<Cache>) -> Checks {
         check("etcd-readiness", false, loaded),
         check("informer-sync", false, loaded),
     ];
-    checks.extend(START_STEPS.iter().map(|name| check(name, true, |_| Ok(()))));
+    checks.extend(steps.checks());
     Checks::new(checks)
 }

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::writer::Writer;
 use crate::ApiServer;
 use crate::cache::{Selection, WatchFrom, Watcher};
+use crate::http::health::Step;
 use crate::read::storage_error;
 
 pub(crate) use api_services::keep as keep_api_services;
@@ -40,13 +41,19 @@ pub async fn run(server: &Arc<ApiServer>) -> Result<(), ApiError> {
     server.cache.fresh().await.map_err(storage_error)?;
     let writer = Writer::new(server);
     namespaces::ensure(&writer).await?;
+    server.steps.done(&[Step::Namespaces]);
     priority_classes::ensure(&writer).await?;
+    server.steps.done(&[Step::PriorityClasses]);
     try_join!(rbac::reconcile(&writer, policy::policy()), flow_control::ensure(server), api_services::ensure(&writer))?;
+    server.steps.done(&[Step::FlowControlObjects, Step::BuiltInRegistration]);
     service_cidr::ensure(&writer).await?;
+    server.steps.done(&[Step::ServiceCidr]);
     kubernetes_service::ensure(&writer).await?;
     endpoints::announce(&writer).await?;
+    server.steps.done(&[Step::KubernetesService]);
     server.cache.fresh().await.map_err(storage_error)?;
     try_join!(aggregation::aggregate(&writer), flow_control::settle(server))?;
+    server.steps.done(&[Step::Roles, Step::FlowControl]);
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use crate::ApiServer;
 use crate::audit::Annotations;
 use crate::authn::User;
 use crate::cache::{Entry, Selection, WatchFrom, Watcher};
+use crate::http::health::Step;
 use crate::http::options::Options;
 use crate::read::storage_error;
 use crate::resources::{Strategy, Subresource};
@@ -53,10 +54,20 @@ pub async fn keep(mut definitions: Definitions, token: CancellationToken) {
         if watcher.is_none() {
             watcher = definitions.watch();
         }
-        let done = definitions.reconcile().await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "custom resource definitions were not brought up to date");
-            false
-        });
+        let steps = Arc::clone(&definitions.server.steps);
+        if watcher.is_some() {
+            steps.done(&[Step::DefinitionInformers]);
+        }
+        let done = match definitions.reconcile().await {
+            Ok(done) => {
+                steps.done(&[Step::DefinitionControllers]);
+                done
+            }
+            Err(error) => {
+                tracing::warn!(%error, "custom resource definitions were not brought up to date");
+                false
+            }
+        };
         let wake = (!done || watcher.is_none()).then(|| Instant::now() + RETRY);
         tokio::select! {
             biased;

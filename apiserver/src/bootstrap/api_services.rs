@@ -20,6 +20,7 @@ use super::writer::Writer;
 use crate::ApiServer;
 use crate::aggregation::{GROUP, PLURAL};
 use crate::cache::{Selection, WatchFrom, Watcher};
+use crate::http::health::Step;
 use crate::resources::api_service::{AVAILABLE, condition, is_local};
 use crate::resources::priorities::{self, Priority};
 use crate::view::prefix;
@@ -42,10 +43,12 @@ pub(super) async fn ensure(writer: &Writer) -> Result<(), ApiError> {
 /// Keeps the others true until the server ends.
 pub(crate) async fn keep(server: Arc<ApiServer>, token: CancellationToken) {
     let mut watchers = Watchers::open(&server);
+    server.steps.done(&[Step::AggregationInformers]);
     loop {
         let writer = Writer::new(&server);
-        if let Err(error) = bring_up_to_date(&writer).await {
-            tracing::debug!(%error, "APIServices were not brought up to date");
+        match bring_up_to_date(&writer).await {
+            Ok(()) => server.steps.done(&[Step::Registration, Step::AggregationStatus]),
+            Err(error) => tracing::debug!(%error, "APIServices were not brought up to date"),
         }
         let more = tokio::select! {
             biased;

@@ -2,6 +2,8 @@
 //!
 //! Entry point: [`Checks::answer`]. Reference: <https://kubernetes.io/docs/reference/using-api/health-checks/>.
 
+mod steps;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,8 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
 use serde_json::{Value, json};
+
+pub use self::steps::{Step, Steps};
 
 /// The Kubernetes version whose behaviour this server has.
 pub const VERSION: &str = "v1.36.2";
@@ -82,7 +86,7 @@ impl Checks {
         if !unknown.is_empty() {
             lines += &format!(
                 "warn: some health checks cannot be excluded: no matches for {}\n",
-                Vec::from_iter(unknown).join(", ")
+                Vec::from_iter(unknown).join(",")
             );
         }
         match (failed, verbose) {
@@ -165,7 +169,7 @@ mod tests {
                 ],
                 (
                     200,
-                    "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"store\", \"z\"\nlivez check passed\n",
+                    "[+]ping ok\nwarn: some health checks cannot be excluded: no matches for \"store\",\"z\"\nlivez check passed\n",
                 ),
             ),
             ("healthz", None, vec![pair("verbose")], (200, "[+]ping ok\nhealthz check passed\n")),
