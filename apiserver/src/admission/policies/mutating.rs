@@ -326,7 +326,7 @@ fn patched(object: &Json, operations: &[Json]) -> Result<Option<Json>, String> {
     let mut object = object.clone();
     match json_patch::apply(&mut object, &operations) {
         Ok(()) => Ok(Some(object)),
-        Err(why) if why.ends_with("test failed") => Ok(None),
+        Err(json_patch::PatchError::Test(_)) => Ok(None),
         Err(why) => Err(format!("JSONPath: {why}")),
     }
 }

@@ -5,8 +5,25 @@ use serde_json::{Map, Value};
 
 use crate::http::body::bounds::{Budget, MAX_DEPTH, TOO_DEEP, is_too_deep};
 
+/// Why operations can't be carried out, in the words of the library that upstream uses.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PatchError {
+    /// What a `test` asks for is not there.
+    #[error("testing value {0} failed: test failed")]
+    Test(String),
+    /// A step can't be done.
+    #[error("{0}")]
+    Step(String),
+}
+
+impl From<String> for PatchError {
+    fn from(why: String) -> Self {
+        Self::Step(why)
+    }
+}
+
 /// Applies all operations or none; the error says which step can't be done.
-pub fn apply(document: &mut Value, operations: &[Value]) -> Result<(), String> {
+pub fn apply(document: &mut Value, operations: &[Value]) -> Result<(), PatchError> {
     let mut patched = document.clone();
     let mut copies = Budget::default();
     for operation in operations {
@@ -50,33 +67,37 @@ pub fn cannot_unmarshal(value: &Value, into: &str) -> String {
     format!("json: cannot unmarshal {found} into Go {into}")
 }
 
-fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<(), String> {
+fn step(document: &mut Value, operation: &Value, copies: &mut Budget) -> Result<(), PatchError> {
     let text = |name: &str| operation.get(name).and_then(Value::as_str);
-    let path = text("path").ok_or("missing path")?;
+    let path = text("path").ok_or_else(|| "missing path".to_owned())?;
     let from = || text("from").ok_or_else(|| "missing from".to_owned());
     let value = || operation.get("value").cloned().unwrap_or(Value::Null);
     match text("op").unwrap_or_default() {
-        "add" => add("add", document, path, value()),
-        "remove" => remove("remove", document, path).map(drop),
-        "replace" => replace(document, path, value()),
+        "add" => add("add", document, path, value())?,
+        "remove" => drop(remove("remove", document, path)?),
+        "replace" => replace(document, path, value())?,
         "move" => {
             let moved = remove("move", document, from()?)?;
-            add("move", document, path, moved)
+            add("move", document, path, moved)?;
         }
         "copy" => {
             let source = from()?;
             let copied = value_at("copy", document, source)?.unwrap_or(&Value::Null);
             if !copies.spend(copied) {
-                return Err("the accumulated size increase of copy exceeds the limit".to_owned());
+                return Err("the accumulated size increase of copy exceeds the limit".to_owned().into());
             }
             let copied = copied.clone();
-            add("copy", document, path, copied)
+            add("copy", document, path, copied)?;
         }
-        "test" if path.is_empty() && *document == value() => Ok(()),
-        "test" if !path.is_empty() && *value_at("test", document, path)?.unwrap_or(&Value::Null) == value() => Ok(()),
-        "test" => Err(format!("testing value {path} failed: test failed")),
-        other => Err(format!("Unexpected kind: {other}")),
+        "test" => {
+            let found = if path.is_empty() { Some(&*document) } else { value_at("test", document, path)? };
+            if *found.unwrap_or(&Value::Null) != value() {
+                return Err(PatchError::Test(path.to_owned()));
+            }
+        }
+        other => return Err(format!("Unexpected kind: {other}").into()),
     }
+    Ok(())
 }
 
 /// In the words of the library that upstream uses.
