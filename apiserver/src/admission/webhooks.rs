@@ -14,7 +14,7 @@ mod validating;
 use api::ApiError;
 use serde_json::Value;
 
-use self::hook::Hook;
+use self::hook::{Hook, Hooks};
 use self::review::{Review, Reviewed};
 use super::expressions::{Judge, Subject};
 use super::matching::{self, Row, shown};
@@ -148,6 +148,11 @@ async fn ask(
 /// Whether webhooks have a say in a request at all.
 fn applies<'a>(attributes: &Attributes<'a>) -> Option<Context<'a>> {
     attributes.context.filter(|_| !matching::is_configuration(attributes))
+}
+
+/// Whether any of these webhooks may have a say in a request.
+fn any_applies(hooks: &Hooks, attributes: &Attributes<'_>) -> bool {
+    applies(attributes).is_some_and(|context| !hooks.current(context.place.server.view.as_ref()).is_empty())
 }
 
 /// Whether the request brings an object that can be changed.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::hook::{Hook, Hooks, Which};
-use super::{Failure, applies, ask, concerns, is_changeable, objects};
+use super::{Failure, any_applies, applies, ask, concerns, is_changeable, objects};
 use crate::admission::matching::{Row, shown, stored};
 use crate::admission::{Attributes, Context, Lookup, Plugin};
 use crate::audit::Level;
@@ -50,7 +50,7 @@ impl Plugin for MutatingAdmissionWebhook {
     }
 
     fn concerns(&self, attributes: &Attributes<'_>) -> bool {
-        applies(attributes).is_some_and(|context| !self.hooks.current(context.place.server.view.as_ref()).is_empty())
+        any_applies(&self.hooks, attributes)
     }
 
     async fn mutate(

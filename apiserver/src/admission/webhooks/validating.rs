@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 
 use super::hook::{Hooks, Which};
-use super::{applies, ask, concerns, objects};
+use super::{any_applies, applies, ask, concerns, objects};
 use crate::admission::{Attributes, Lookup, Plugin};
 use crate::object::Object;
 
@@ -27,7 +27,7 @@ impl Plugin for ValidatingAdmissionWebhook {
     }
 
     fn concerns(&self, attributes: &Attributes<'_>) -> bool {
-        applies(attributes).is_some_and(|context| !self.hooks.current(context.place.server.view.as_ref()).is_empty())
+        any_applies(&self.hooks, attributes)
     }
 
     async fn validate(
