@@ -3,11 +3,17 @@
 //!
 //! On updates errors are ratcheted: what did not change and was wrong before may stay wrong. Reference: KEP-4008.
 
-use api::field::{FieldError, FieldErrorKind, FieldErrors, FieldPath, go_quote};
+mod found;
+mod number;
+
+use api::field::{FieldErrorKind, FieldErrors, FieldPath, go_quote};
 use serde_json::{Map, Value};
 
+use self::found::{Found, Problem};
 use super::format::Format;
 use super::schema::{Additional, Schema};
+
+pub use self::number::go_float;
 
 /// Everything that is wrong with a resource; `old` is what it was before an update.
 pub fn check(schema: &Schema, value: &Value, old: Option<&Value>) -> FieldErrors {
@@ -47,61 +53,6 @@ impl<'a> Old<'a> {
         }
         let same = |old: &&Value| keys.iter().all(|key| old.get(key) == item.get(key));
         Some(Self { value: self.value.as_array()?.iter().find(same)?, schema: self.schema.items.as_deref()? })
-    }
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug)]
-struct Problem {
-    kind: FieldErrorKind,
-    /// Where, below the value that is checked; none is nowhere in particular.
-    path: Option<String>,
-    value: Option<Value>,
-    text: String,
-}
-
-impl Problem {
-    fn into_error(self, base: &FieldPath) -> FieldError {
-        let below = self.path.as_deref().unwrap_or_default();
-        let path = match below.strip_prefix('.').unwrap_or(below) {
-            "" if base.as_str().is_empty() => FieldPath::nil(),
-            "" => base.clone(),
-            below => base.child(below),
-        };
-        FieldError { kind: self.kind, path, value: self.value, detail: self.text }
-    }
-
-    /// By what upstream tells errors apart.
-    fn key(&self) -> (&Option<String>, &str, FieldErrorKind) {
-        (&self.path, &self.text, self.kind)
-    }
-}
-
-/// What a check found, and how much of the schema fitted: of several alternatives the errors of the best one are shown.
-#[derive(Default)]
-struct Found {
-    problems: Vec<Problem>,
-    fits: usize,
-}
-
-impl Found {
-    fn is_valid(&self) -> bool {
-        self.problems.is_empty()
-    }
-
-    fn add(&mut self, problem: Problem) {
-        if !self.problems.iter().any(|known| known.key() == problem.key()) {
-            self.problems.push(problem);
-        }
-    }
-
-    fn merge(&mut self, other: Found) {
-        self.fits += other.fits;
-        other.problems.into_iter().for_each(|problem| self.add(problem));
-    }
-
-    fn into_errors(self, base: &FieldPath) -> FieldErrors {
-        FieldErrors(self.problems.into_iter().map(|problem| problem.into_error(base)).collect())
     }
 }
 
@@ -302,37 +253,6 @@ impl<'a> Node<'a> {
         if format.holds(text) { Found::default() } else { self.type_error(name, text) }
     }
 
-    fn number(&self, number: &serde_json::Number) -> Found {
-        let mut found = Found { fits: 1, ..Found::default() };
-        let (float, whole) = (number.as_f64().unwrap_or_default(), number.as_i64());
-        let shown = |bound: f64| if whole.is_some() { whole_part(bound).to_string() } else { go_float(bound) };
-        let order = |bound: f64| match whole {
-            Some(whole) => whole.partial_cmp(&whole_part(bound)),
-            None => float.partial_cmp(&bound),
-        };
-        if let Some(factor) = self.schema.multiple_of
-            && !is_multiple(float, whole, factor)
-        {
-            found.merge(self.invalid(number.clone(), &format!("should be a multiple of {}", shown(factor))));
-        }
-        if let Some(least) = self.schema.minimum {
-            let exclusive = self.schema.exclusive_minimum;
-            if order(least).is_some_and(|order| order.is_lt() || (exclusive && order.is_eq())) {
-                let or_equal = if exclusive { "" } else { " or equal to" };
-                found
-                    .merge(self.invalid(number.clone(), &format!("should be greater than{or_equal} {}", shown(least))));
-            }
-        }
-        if let Some(most) = self.schema.maximum {
-            let exclusive = self.schema.exclusive_maximum;
-            if order(most).is_some_and(|order| order.is_gt() || (exclusive && order.is_eq())) {
-                let or_equal = if exclusive { "" } else { " or equal to" };
-                found.merge(self.invalid(number.clone(), &format!("should be less than{or_equal} {}", shown(most))));
-            }
-        }
-        found
-    }
-
     fn list(&self, items: &[Value], old: Option<Old<'a>>) -> Found {
         let mut found = Found { fits: 1, ..Found::default() };
         if let Some(schema) = self.schema.items.as_deref() {
@@ -421,190 +341,5 @@ impl<'a> Node<'a> {
     }
 }
 
-fn is_multiple(float: f64, whole: Option<i64>, factor: f64) -> bool {
-    match (whole, whole_part(factor)) {
-        (Some(whole), factor) if factor != 0 => whole % factor == 0,
-        _ => {
-            let times = if factor < 1.0 { 1.0 / factor * float } else { float / factor };
-            (times - times.round()).abs() < 1e-9
-        }
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "what Go's conversion does to the bounds of integers")]
-fn whole_part(number: f64) -> i64 {
-    number as i64
-}
-
-/// A number as Go's `%v` writes it.
-pub fn go_float(number: f64) -> String {
-    if number != 0.0 && !(1e-4..1e21).contains(&number.abs()) {
-        let text = format!("{number:e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
-        return format!("{digits}e{sign}{exponent:0>2}");
-    }
-    number.to_string()
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn errors(schema: Value, value: Value, old: Option<Value>) -> Vec<String> {
-        let schema = Schema::parse(&schema).unwrap();
-        check(&schema, &value, old.as_ref()).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn values_are_refused_in_upstreams_words() {
-        let field = |schema: Value| json!({"type": "object", "properties": {"f": schema}});
-        let table = [
-            (
-                json!({"type": "integer"}),
-                json!("x"),
-                "f: Invalid value: \"string\": f in body must be of type integer: \"string\"",
-            ),
-            (
-                json!({"type": "integer"}),
-                json!(1.5),
-                "f: Invalid value: \"number\": f in body must be of type integer: \"number\"",
-            ),
-            (json!({"type": "integer"}), json!(2.0), ""),
-            (
-                json!({"type": "string"}),
-                json!(null),
-                "f: Invalid value: \"null\": f in body must be of type string: \"null\"",
-            ),
-            (json!({"type": "string", "nullable": true}), json!(null), ""),
-            (
-                json!({"x-kubernetes-int-or-string": true}),
-                json!(true),
-                "f: Invalid value: \"boolean\": f in body must be of type integer,string: \"boolean\"",
-            ),
-            (
-                json!({"type": "integer", "minimum": 1}),
-                json!(0),
-                "f: Invalid value: 0: f in body should be greater than or equal to 1",
-            ),
-            (
-                json!({"type": "number", "maximum": 1.5, "exclusiveMaximum": true}),
-                json!(1.5),
-                "f: Invalid value: 1.5: f in body should be less than 1.5",
-            ),
-            (
-                json!({"type": "integer", "multipleOf": 3}),
-                json!(4),
-                "f: Invalid value: 4: f in body should be a multiple of 3",
-            ),
-            (
-                json!({"type": "string", "minLength": 2}),
-                json!("a"),
-                "f: Invalid value: \"a\": f in body should be at least 2 chars long",
-            ),
-            (json!({"type": "string", "maxLength": 1}), json!("äö"), "f: Too long: may not be more than 1 bytes"),
-            (
-                json!({"type": "string", "pattern": "^a+$"}),
-                json!("b"),
-                "f: Invalid value: \"b\": f in body should match '^a+$'",
-            ),
-            (
-                json!({"type": "string", "format": "ipv4"}),
-                json!("b"),
-                "f: Invalid value: \"b\": f in body must be of type ipv4: \"b\"",
-            ),
-            (json!({"type": "string", "format": "strange"}), json!("b"), ""),
-            (
-                json!({"type": "string", "enum": ["y", "x"]}),
-                json!("b"),
-                "f: Unsupported value: \"b\": supported values: \"y\", \"x\"",
-            ),
-            (
-                json!({"type": "array", "minItems": 1, "items": {"type": "string"}}),
-                json!([]),
-                "f: Invalid value: 0: f in body should have at least 1 items",
-            ),
-            (
-                json!({"type": "array", "maxItems": 1, "items": {"type": "string"}}),
-                json!(["a", 1]),
-                "f[1]: Invalid value: \"integer\": f[1] in body must be of type string: \"integer\"|f: Too many: 2: must have at most 1 item",
-            ),
-            (
-                json!({"type": "object", "maxProperties": 1}),
-                json!({"a": 1, "b": 1}),
-                "f: Too many: 2: must have at most 1 item",
-            ),
-            (
-                json!({"type": "object", "minProperties": 1}),
-                json!({}),
-                "f: Invalid value: 0: f in body should have at least 1 properties",
-            ),
-            (
-                json!({"type": "object", "additionalProperties": {"type": "string"}}),
-                json!({"a": 1}),
-                "f.a: Invalid value: \"integer\": f.a in body must be of type string: \"integer\"",
-            ),
-            (json!({"type": "object", "required": ["a"]}), json!({}), "f.a: Required value"),
-            (
-                json!({"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]}),
-                json!({"a": 1, "b": 1}),
-                "<nil>: Invalid value: \"\": \"f\" must validate one and only one schema (oneOf). Found 2 valid alternatives",
-            ),
-            (
-                json!({"type": "object", "oneOf": [{"required": ["a"]}]}),
-                json!({}),
-                "<nil>: Invalid value: \"\": \"f\" must validate one and only one schema (oneOf). Found none valid|f.a: Required value",
-            ),
-            (
-                json!({"type": "integer", "anyOf": [{"minimum": 5}, {"maximum": 1}]}),
-                json!(3),
-                "<nil>: Invalid value: \"\": \"f\" must validate at least one schema (anyOf)|f: Invalid value: 3: f in body should be greater than or equal to 5",
-            ),
-            (
-                json!({"type": "integer", "allOf": [{"minimum": 5}]}),
-                json!(3),
-                "f: Invalid value: 3: f in body should be greater than or equal to 5|<nil>: Invalid value: \"\": \"f\" must validate all the schemas (allOf). None validated",
-            ),
-            (
-                json!({"type": "integer", "not": {"minimum": 5}}),
-                json!(6),
-                "<nil>: Invalid value: \"\": \"f\" must not validate the schema (not)",
-            ),
-        ];
-        for (schema, value, expected) in table {
-            assert_eq!(
-                errors(field(schema.clone()), json!({"f": value}), None).join("|"),
-                expected,
-                "{schema} {value}"
-            );
-        }
-        assert_eq!(errors(json!({"type": "object", "required": ["spec"]}), json!({}), None), ["spec: Required value"]);
-    }
-
-    #[test]
-    fn what_did_not_change_may_stay_wrong() {
-        let schema = json!({"type": "object", "properties": {
-            "a": {"type": "integer", "minimum": 5}, "b": {"type": "integer", "minimum": 5},
-            "l": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"],
-                "items": {"type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "integer", "minimum": 5}}}},
-            "p": {"type": "array", "items": {"type": "integer", "minimum": 5}}}});
-        let old = json!({"a": 1, "b": 1, "l": [{"k": "x", "v": 1}, {"k": "y", "v": 1}], "p": [1]});
-        let new = json!({"a": 1, "b": 2, "l": [{"k": "z", "v": 1}, {"k": "x", "v": 1}], "p": [1, 7]});
-        assert_eq!(
-            errors(schema, new, Some(old)),
-            [
-                "b: Invalid value: 2: b in body should be greater than or equal to 5",
-                "l[0].v: Invalid value: 1: l[0].v in body should be greater than or equal to 5",
-                "p[0]: Invalid value: 1: p[0] in body should be greater than or equal to 5"
-            ]
-        );
-    }
-
-    #[test]
-    fn numbers_read_as_gos() {
-        for (number, text) in [(1.5, "1.5"), (3.0, "3"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (0.0, "0")] {
-            assert_eq!(go_float(number), text);
-        }
-    }
-}
+mod tests;
