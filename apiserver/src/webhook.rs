@@ -25,6 +25,8 @@ use tokio::time::timeout;
 use self::connect::Connector;
 use crate::view::View;
 
+pub use self::connect::authorities;
+
 /// Pools that are kept; with more configurations than this, all begin anew.
 const MAX_POOLS: usize = 200;
 /// How long an unused connection is kept.

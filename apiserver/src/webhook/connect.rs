@@ -13,10 +13,11 @@ use axum::http::Uri;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::{Endpoints, Service};
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{PemObject, SectionKind};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{DEFAULT_PORT, ServiceReference, resolve};
 use crate::view::{self, View};
@@ -101,15 +102,12 @@ pub(super) fn over_tls(
     name: Option<String>,
 ) -> Result<HttpsConnector<Connector>, String> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_bundle).flatten() {
-        roots.add(certificate).map_err(|error| error.to_string())?;
-    }
-    match (ca_bundle.is_empty(), roots.is_empty()) {
-        (true, _) => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if ca_bundle.is_empty() {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    } else {
+        for certificate in authorities(ca_bundle)? {
+            roots.add(certificate).map_err(|error| error.to_string())?;
         }
-        (false, true) => return Err("unable to load root certificates: unable to parse bytes as PEM block".to_owned()),
-        (false, false) => {}
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
@@ -125,6 +123,22 @@ pub(super) fn over_tls(
         }
         None => builder.enable_http1().wrap_connector(connector),
     })
+}
+
+/// The certificates in a bundle of authorities; the error is what Go's client library says of one that has none.
+pub fn authorities(bundle: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let (mut sound, mut why) = (Vec::new(), "unable to parse bytes as PEM block");
+    for (kind, bytes) in <(SectionKind, Vec<u8>)>::pem_slice_iter(bundle).flatten() {
+        let is_certificate = kind == SectionKind::Certificate;
+        if is_certificate && X509Certificate::from_der(&bytes).is_ok() {
+            sound.push(CertificateDer::from(bytes));
+        } else if is_certificate {
+            why = "failed to parse certificate: x509: malformed certificate";
+        } else {
+            why = "no valid certificate authority data seen";
+        }
+    }
+    if sound.is_empty() { Err(format!("unable to load root certificates: {why}")) } else { Ok(sound) }
 }
 
 fn dial_failure(host: &str, port: u16, error: &io::Error) -> String {

@@ -45,6 +45,26 @@ async fn what_is_wrong_with_a_definition_is_said() {
         (with("/spec/versions/0/additionalPrinterColumns", json!([{"name": "a", "type": "strange", "jsonPath": "a"}])), "[spec.additionalPrinterColumns[0].type: Invalid value: \"strange\": must be one of boolean,date,integer,number,string, spec.additionalPrinterColumns[0].JSONPath: Invalid value: \"a\": must be a simple json path starting with .]".to_owned()),
         (with("/spec/versions/0/subresources", json!({"scale": {"specReplicasPath": ".a", "statusReplicasPath": ""}})), "[spec.subresources.scale.specReplicasPath: Invalid value: \".a\": should be a json path under .spec, spec.subresources.scale.statusReplicasPath: Required value]".to_owned()),
         (with("/spec/versions/0/selectableFields", json!([{"jsonPath": ".x"}])), "spec.selectableFields[0].jsonPath: Invalid value: \".x\": is an invalid path: does not refer to a valid field".to_owned()),
+        (
+            with("/spec/versions", json!([
+                {"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}, "selectableFields": [{"jsonPath": ".x"}]},
+                {"name": "v2", "served": true, "storage": false, "selectableFields": [{"jsonPath": ".x"}]},
+            ])),
+            "[spec.versions[1].schema.openAPIV3Schema: Required value, spec.versions[0].selectableFields[0].jsonPath: Invalid value: \".x\": is an invalid path: \
+             does not refer to a valid field, spec.versions[1].selectableFields: Invalid value: \"\": selectableFields may only be set when \
+             version.schema.openAPIV3Schema is not included]".to_owned(),
+        ),
+        (
+            json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"generateName": "a", "name": "things.g.example.org"},
+                "spec": {"preserveUnknownFields": true, "conversion": {"strategy": "Sometimes"}, "group": "g.example.org", "scope": "Cluster",
+                    "names": {"plural": "things", "kind": "Thing"}, "versions": [{"name": "v1", "served": true, "storage": true,
+                        "schema": {"openAPIV3Schema": {"type": "object", "properties": {"a": {"type": "string", "default": ""}}}}}]}}),
+            "[metadata.generateName: Invalid value: \"a\": must be spec.names.plural+\".\"+spec.group, spec.preserveUnknownFields: Invalid value: true: \
+             must be false in order to use defaults in the schema, spec.conversion.strategy: Invalid value: \"Sometimes\": must be None if \
+             spec.preserveUnknownFields is true, spec.conversion.strategy: Unsupported value: \"Sometimes\": supported values: \"None\", \"Webhook\", \
+             spec.preserveUnknownFields: Invalid value: true: cannot set to true, set x-kubernetes-preserve-unknown-fields to true in \
+             spec.versions[*].schema instead]".to_owned(),
+        ),
         (with_property(json!({})), format!("{schema}.type: Required value: must not be empty for specified object fields")),
         (with_property(json!({"type": "integer", "default": "x"})), format!("{schema}.default: Invalid value: \"string\":  in body must be of type integer: \"string\"")),
         (with_property(json!({"type": "array", "uniqueItems": true, "items": {"type": "string"}})), format!("{schema}.uniqueItems: Forbidden: uniqueItems cannot be set to true since the runtime complexity becomes quadratic")),

@@ -48,7 +48,8 @@ impl Internal {
         let mut versions: Vec<Version> = listed.into_iter().flatten().map(version).collect();
         let mut shared = Facets::default();
         let Some(first) = versions.first().map(|first| first.own.clone()) else { return Self { shared, versions } };
-        if versions.iter().all(|version| version.own.schema == first.schema) {
+        let alike = versions.iter().all(|version| version.own.schema == first.schema);
+        if alike {
             shared.schema = first.schema;
             versions.iter_mut().for_each(|version| version.own.schema = None);
         }
@@ -60,7 +61,8 @@ impl Internal {
             shared.columns = first.columns;
             versions.iter_mut().for_each(|version| version.own.columns = Vec::new());
         }
-        if versions.iter().all(|version| version.own.selectable == first.selectable) {
+        // What is selected is judged by the schema that stands beside it.
+        if alike && versions.iter().all(|version| version.own.selectable == first.selectable) {
             shared.selectable = first.selectable;
             versions.iter_mut().for_each(|version| version.own.selectable = Vec::new());
         }

@@ -47,7 +47,7 @@ const MAX_SELECTABLE: usize = 8;
 /// A new definition.
 pub(super) fn check(definition: &CustomResourceDefinition) -> FieldErrors {
     let mut errors = name(definition);
-    errors.extend(spec(definition));
+    errors.extend(spec(definition, None));
     errors.extend(status(definition));
     errors.extend(stored_versions(definition));
     errors.extend(approval(definition, None));
@@ -57,7 +57,7 @@ pub(super) fn check(definition: &CustomResourceDefinition) -> FieldErrors {
 
 /// A changed definition.
 pub(super) fn check_update(new: &CustomResourceDefinition, old: &CustomResourceDefinition) -> FieldErrors {
-    let mut errors = spec(new);
+    let mut errors = spec(new, Some(old));
     let path = FieldPath::root("spec");
     if is_true(old, "Established") {
         checks::immutable(&mut errors, &path.child("scope"), &new.spec.scope, &old.spec.scope);
@@ -81,13 +81,16 @@ pub(super) fn status(definition: &CustomResourceDefinition) -> FieldErrors {
 }
 
 fn name(definition: &CustomResourceDefinition) -> FieldErrors {
-    let name = definition.metadata.name.as_deref().unwrap_or_default();
     let wanted = format!("{}.{}", definition.spec.names.plural, definition.spec.group);
-    if name == wanted || name.is_empty() {
-        return FieldErrors::new();
+    let (meta, mut errors) = (&definition.metadata, FieldErrors::new());
+    for (field, name) in [("generateName", &meta.generate_name), ("name", &meta.name)] {
+        let name = name.as_deref().unwrap_or_default();
+        if !name.is_empty() && name != wanted {
+            let detail = "must be spec.names.plural+\".\"+spec.group";
+            errors.push(FieldError::invalid(&FieldPath::root("metadata").child(field), name, detail));
+        }
     }
-    let detail = "must be spec.names.plural+\".\"+spec.group";
-    FieldError::invalid(&FieldPath::root("metadata").child("name"), name, detail).into()
+    errors
 }
 
 /// `Invalid value: shown: detail`, for values that are written as Go's internal types.
@@ -102,7 +105,7 @@ fn label(errors: &mut FieldErrors, path: &FieldPath, value: &str) {
     }
 }
 
-fn spec(definition: &CustomResourceDefinition) -> FieldErrors {
+fn spec(definition: &CustomResourceDefinition, old: Option<&CustomResourceDefinition>) -> FieldErrors {
     let (spec, internal) = (&definition.spec, Internal::of(definition));
     let path = FieldPath::root("spec");
     let mut errors = FieldErrors::new();
@@ -113,17 +116,15 @@ fn spec(definition: &CustomResourceDefinition) -> FieldErrors {
         "Cluster" | "Namespaced" => {}
         other => errors.push(FieldError::not_supported(&scope, other, &["Cluster", "Namespaced"])),
     }
-    versions(&internal, &path, &mut errors);
+    versions(&internal, spec.preserve_unknown_fields == Some(true), &path, &mut errors);
     required_names(&spec.names, &path.child("names"), &mut errors);
     errors.extend(names(&path.child("names"), &spec.names));
     let any_status = has_status(internal.shared.subresources.as_ref())
         || internal.versions.iter().any(|version| has_status(version.own.subresources.as_ref()));
     schema(internal.shared.schema.as_ref(), any_status, &path.child("validation"), &mut errors);
-    // Fields that all versions select must be in each of their schemas.
-    let schemas = internal.versions.iter().filter_map(|version| version.own.schema.as_ref());
-    let schemas: Vec<&Value> = internal.shared.schema.iter().chain(schemas).collect();
-    facets(&internal.shared, &schemas, &path, &mut errors);
-    conversion::check(spec, &path.child("conversion"), &mut errors);
+    let lacking = "selectableFields may only be set when validations.schema is included";
+    facets(&internal.shared, lacking, &path, &mut errors);
+    conversion::check(spec, old, &path.child("conversion"), &mut errors);
     errors
 }
 
@@ -143,12 +144,17 @@ fn has_status(subresources: Option<&Value>) -> bool {
     subresources.is_some_and(|subresources| subresources.get("status").is_some())
 }
 
-fn versions(internal: &Internal, path: &FieldPath, errors: &mut FieldErrors) {
+fn versions(internal: &Internal, preserves_unknown: bool, path: &FieldPath, errors: &mut FieldErrors) {
     let (list, at) = (&internal.versions, path.child("versions"));
     if internal.shared.schema.is_none() {
         for (i, _) in list.iter().enumerate().filter(|(_, version)| version.own.schema.is_none()) {
             errors.push(FieldError::required(&at.index(i).child("schema").child("openAPIV3Schema"), ""));
         }
+    }
+    let schemas = list.iter().filter_map(|version| version.own.schema.as_ref()).chain(&internal.shared.schema);
+    if preserves_unknown && schemas.into_iter().any(has_default) {
+        let detail = "must be false in order to use defaults in the schema";
+        errors.push(FieldError::invalid(&path.child("preserveUnknownFields"), true, detail));
     }
     let per_version = list.iter().any(|version| version.own.subresources.is_some());
     for (i, version) in list.iter().enumerate() {
@@ -172,8 +178,9 @@ fn versions(internal: &Internal, path: &FieldPath, errors: &mut FieldErrors) {
 fn one_version(version: &Version, has_status: bool, path: &FieldPath, errors: &mut FieldErrors) {
     deprecation(version, &path.child("deprecationWarning"), errors);
     schema(version.own.schema.as_ref(), has_status, &path.child("schema"), errors);
-    let schemas: Vec<&Value> = version.own.schema.iter().collect();
-    facets(&version.own, &schemas, path, errors);
+    // Upstream's words; the "not" is not meant.
+    let lacking = "selectableFields may only be set when version.schema.openAPIV3Schema is not included";
+    facets(&version.own, lacking, path, errors);
 }
 
 fn deprecation(version: &Version, path: &FieldPath, errors: &mut FieldErrors) {
@@ -269,6 +276,18 @@ fn schema(schema: Option<&Value>, has_status: bool, path: &FieldPath, errors: &m
     errors.extend(costs.check(&at));
 }
 
+/// The schemas that a schema is made of.
+fn parts(schema: &Value) -> impl Iterator<Item = &Value> {
+    let single = ["items", "not", "additionalProperties"].iter().filter_map(|name| schema.get(*name));
+    let lists = ["allOf", "anyOf", "oneOf"].iter().filter_map(|name| schema.get(*name)?.as_array()).flatten();
+    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|fields| fields.values());
+    single.chain(lists).chain(fields)
+}
+
+fn has_default(schema: &Value) -> bool {
+    schema.get("default").is_some() || parts(schema).any(has_default)
+}
+
 /// Something that no structural schema has, at any depth; the text is upstream's.
 fn unsupported(schema: &Value) -> Option<String> {
     let own = ["id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"];
@@ -282,10 +301,7 @@ fn unsupported(schema: &Value) -> Option<String> {
     if schema.get("items").is_some_and(Value::is_array) {
         return Some("OpenAPIV3Schema 'items' must be a schema, but is an array".to_owned());
     }
-    let single = ["items", "not", "additionalProperties"].iter().filter_map(|name| schema.get(*name));
-    let lists = ["allOf", "anyOf", "oneOf"].iter().filter_map(|name| schema.get(*name)?.as_array()).flatten();
-    let fields = schema.get("properties").and_then(Value::as_object).into_iter().flat_map(|fields| fields.values());
-    single.chain(lists).chain(fields).find_map(unsupported)
+    parts(schema).find_map(unsupported)
 }
 
 fn root_fields(schema: &Value, path: &FieldPath, errors: &mut FieldErrors) {
@@ -306,20 +322,19 @@ fn root_fields(schema: &Value, path: &FieldPath, errors: &mut FieldErrors) {
     }
 }
 
-/// Subresources, columns and selectable fields.
-fn facets(facets: &Facets, schemas: &[&Value], path: &FieldPath, errors: &mut FieldErrors) {
+/// Subresources, columns and selectable fields; `lacking` is said of such without a schema.
+fn facets(facets: &Facets, lacking: &str, path: &FieldPath, errors: &mut FieldErrors) {
     if let Some(scale) = facets.subresources.as_ref().and_then(|subresources| subresources.get("scale")) {
         scale_paths(scale, &path.child("subresources"), errors);
     }
     for (i, column_value) in facets.columns.iter().enumerate() {
         column(column_value, &path.child("additionalPrinterColumns").index(i), errors);
     }
-    if !facets.selectable.is_empty() && schemas.is_empty() {
-        let detail = "selectableFields may only be set when validations.schema is included";
-        errors.push(FieldError::invalid(&path.child("selectableFields"), "", detail));
-    }
-    for schema in schemas.iter().filter_map(|schema| Schema::parse(schema).ok()) {
-        selectable(&facets.selectable, &schema, &path.child("selectableFields"), errors);
+    let at = path.child("selectableFields");
+    match facets.schema.as_ref().map(Schema::parse) {
+        None if !facets.selectable.is_empty() => errors.push(FieldError::invalid(&at, "", lacking)),
+        Some(Ok(schema)) => selectable(&facets.selectable, &schema, &at, errors),
+        Some(Err(_)) | None => {}
     }
 }
 
