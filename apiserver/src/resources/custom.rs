@@ -235,7 +235,7 @@ pub fn shown(strategy: &Arc<CustomResource>) -> Shown {
         let own = strategy.info.api_version();
         let mut value: Value = serde_json::from_slice(bytes).ok()?;
         if value.get("apiVersion").and_then(Value::as_str) != Some(own.as_str()) {
-            if !matches!(strategy.conversion.as_deref(), Some(Conversion::None)) {
+            if matches!(strategy.conversion.as_deref(), Some(Conversion::Webhook(_))) {
                 return None;
             }
             value = Conversion::rename(value, &own);
@@ -311,7 +311,11 @@ impl Strategy for CustomResource {
     fn decode_stored(&self, bytes: &[u8]) -> Result<Box<dyn Object>, ApiError> {
         let unreadable =
             |why: String| ApiError::internal(format_args!("unable to decode a stored {}: {why}", self.info.kind));
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+        let mut value: Value = serde_json::from_slice(bytes).map_err(|error| unreadable(error.to_string()))?;
+        if self.conversion.is_none() {
+            // It may have been stored in a version that was taken away since.
+            value = Conversion::rename(value, &self.info.api_version());
+        }
         let mut object = self.read(value).map_err(unreadable)?;
         self.set_defaults(&mut object);
         Ok(Box::new(object))

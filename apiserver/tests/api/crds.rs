@@ -279,6 +279,27 @@ async fn versions_that_look_alike_become_each_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn objects_outlive_the_version_in_which_they_were_stored() {
+    let server = Server::start().await;
+    define(&server, &definition("widgets", "Widget", json!([version("v1", true), version("v2", false)]))).await;
+    server.ask("POST", WIDGETS, &widget("a", json!({"colour": "red"}))).await;
+    let path = format!("{DEFINITIONS}/widgets.things.example.org");
+    let moved = json!({"spec": {"versions": [version("v1", false), version("v2", true)]}});
+    assert_eq!(server.patch("merge", &path, &moved).await.status.as_u16(), 200);
+    let forgotten = json!({"status": {"storedVersions": ["v2"]}});
+    assert_eq!(server.patch("merge", &format!("{path}/status"), &forgotten).await.status.as_u16(), 200);
+    let removed = json!({"spec": {"versions": [version("v2", true)]}});
+    assert_eq!(server.patch("merge", &path, &removed).await.status.as_u16(), 200);
+    until(&server, WIDGETS, |answer| answer.status.as_u16() == 404).await;
+    let at_v2 = WIDGETS.replace("/v1/", "/v2/");
+    let v2 = json!("things.example.org/v2");
+    assert_eq!(server.get(&format!("{at_v2}/a")).await.body["apiVersion"], v2);
+    assert_eq!(server.get(&at_v2).await.body["items"][0]["apiVersion"], v2);
+    let patched = server.patch("merge", &format!("{at_v2}/a"), &json!({"spec": {"size": 5}})).await;
+    assert_eq!((&patched.body["apiVersion"], &patched.body["spec"]["size"]), (&v2, &json!(5)), "{}", patched.text);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_changed_schema_shows_in_old_objects() {
     let server = with_widgets().await;
     server.ask("POST", WIDGETS, &widget("a", json!({"colour": "red"}))).await;
