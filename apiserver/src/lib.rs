@@ -60,9 +60,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     // What requests rely on ends after them.
     let work = CancellationToken::new();
     let mut tasks = server.start(&work).await?;
-    if let Some(file) = server.tokens.missing() {
-        tokens::make::begin(file.to_owned());
-    }
+    tokens::make::begin(&server.tokens);
     tracing::info!(%address, store = ?args.store, "serving");
     let closing = CancellationToken::new();
     let close = close(&server, &token, args.shutdown_delay_duration, &closing);

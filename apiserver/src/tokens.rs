@@ -20,7 +20,8 @@ use jsonwebtoken::{Header, Validation};
 use k8s_openapi::jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use self::keys::{KeyError, SigningKey, VerifyingKey};
 
@@ -28,8 +29,6 @@ use self::keys::{KeyError, SigningKey, VerifyingKey};
 const LEGACY_ISSUER: &str = "kubernetes/serviceaccount";
 /// So long a token waits for a key that is being made.
 const KEY_PATIENCE: Duration = Duration::from_secs(5);
-/// And looks for it so often.
-const KEY_LOOKS_EVERY: Duration = Duration::from_millis(20);
 /// How many verified signatures are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -182,6 +181,8 @@ pub struct Tokens {
     audiences: Vec<String>,
     keys: OnceLock<Keys>,
     files: Option<(PathBuf, Vec<PathBuf>)>,
+    /// The key that this process makes is there, or never will be.
+    made: Notify,
     remembered: Mutex<Remembered>,
 }
 
@@ -219,7 +220,14 @@ impl Tokens {
             KeySource::Files { signing, verifying } => (OnceLock::new(), Some((signing.clone(), verifying.clone()))),
         };
         let audiences = vec![issuer.to_owned()];
-        Ok(Self { issuer: issuer.to_owned(), audiences, keys, files, remembered: Mutex::default() })
+        Ok(Self {
+            issuer: issuer.to_owned(),
+            audiences,
+            keys,
+            files,
+            made: Notify::new(),
+            remembered: Mutex::default(),
+        })
     }
 
     /// The file of a signing key that nobody has made yet.
@@ -230,9 +238,11 @@ impl Tokens {
 
     /// Waits until there is a key to sign with, but not for long.
     pub async fn ready(&self) {
-        let end = Instant::now() + KEY_PATIENCE;
-        while self.present().is_none() && Instant::now() < end {
-            tokio::time::sleep(KEY_LOOKS_EVERY).await;
+        let mut made = std::pin::pin!(self.made.notified());
+        made.as_mut().enable();
+        if self.present().is_none() {
+            // Whether it came or not, signing says.
+            let _ = timeout(KEY_PATIENCE, made).await;
         }
     }
 

@@ -7,11 +7,14 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use rsa::RsaPrivateKey;
 use rsa::pkcs1::{EncodeRsaPrivateKey, LineEnding};
 use rsa::rand_core::OsRng;
+
+use super::Tokens;
 
 /// As kubeadm's.
 const BITS: usize = 2048;
@@ -29,8 +32,10 @@ enum MakeError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// Begins to make the key, on a thread of its own.
-pub fn begin(file: PathBuf) {
+/// Begins to make the key that is missing, if one is, on a thread of its own; those who wait for it are told.
+pub fn begin(tokens: &Arc<Tokens>) {
+    let Some(file) = tokens.missing().map(Path::to_owned) else { return };
+    let tokens = Arc::clone(tokens);
     let maker = thread::Builder::new().name("service-account-key".to_owned());
     let spawned = maker.spawn(move || {
         // Of this thread alone; if it can't be, the key is made all the same.
@@ -39,6 +44,7 @@ pub fn begin(file: PathBuf) {
             Ok(()) => tracing::info!(key = %file.display(), "made the service account key"),
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "service accounts have no key"),
         }
+        tokens.made.notify_waiters();
     });
     if let Err(error) = spawned {
         tracing::error!(%error, "service accounts have no key");
@@ -66,10 +72,12 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokens::KeySource;
     use crate::tokens::tests::{ISSUER, claims};
-    use crate::tokens::{KeySource, Tokens};
     use k8s_openapi::jiff::Timestamp;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
+    use tokio::time::Instant;
 
     #[test]
     fn a_key_is_made_once_and_signs() {
@@ -90,5 +98,22 @@ mod tests {
         assert_eq!((header.alg, header.typ), (jsonwebtoken::Algorithm::RS256, None));
         let now = Timestamp::from_second(2000).expect("a time");
         assert!(tokens.verify(&token, &[ISSUER.to_owned()], now).is_ok());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_for_the_key_is_told() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let file = dir.path().join("sa.key");
+        let source = KeySource::of_files(&file, std::slice::from_ref(&file)).expect("a source");
+        let tokens = Tokens::new(ISSUER, &source).expect("tokens");
+        let began = Instant::now();
+        let maker = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let key = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+            fs::write(&file, key).expect("written");
+            tokens.made.notify_waiters();
+        };
+        tokio::join!(tokens.ready(), maker);
+        assert_eq!(began.elapsed().as_secs(), 1);
+        assert!(tokens.sign(&claims()).is_ok());
     }
 }
