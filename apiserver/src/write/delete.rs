@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use api::ApiError;
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
 
 use super::deletion::{self, Step};
 use super::{Change, Decision, Place, Stored, commit};
@@ -12,6 +14,9 @@ use crate::cache::Entry;
 use crate::http::options::DeleteOptions;
 use crate::object::Object;
 use crate::resources::Subresource;
+
+/// How many objects of a collection are deleted at once: so many writes share the store's way to the disk.
+const AT_ONCE: usize = 32;
 
 /// How a delete ended.
 pub struct Deleted {
@@ -95,19 +100,30 @@ impl Change for Remove<'_> {
     }
 }
 
-/// Deletes these objects; one that is gone already does not matter.
+/// Deletes these objects, beginning with the first; one that is gone already does not matter. After a failure no more are begun,
+/// and those that were are waited for.
 pub async fn delete_collection(
     at: &Place<'_>,
     entries: &[Arc<Entry>],
     options: &DeleteOptions,
 ) -> Result<(), ApiError> {
-    for entry in entries {
-        let namespace = entry.namespace();
-        let place = Place { namespace, name: entry.name(), ..*at };
-        match delete(&place, options).await {
-            Err(error) if error.is_not_found() => {}
-            other => drop(other?),
+    let (mut waiting, mut running, mut first) = (entries.iter(), FuturesOrdered::new(), Ok(()));
+    loop {
+        while running.len() < AT_ONCE
+            && first.is_ok()
+            && let Some(entry) = waiting.next()
+        {
+            running.push_back(delete_entry(*at, entry, options));
         }
+        let Some(done) = running.next().await else { return first };
+        first = first.and(done);
     }
-    Ok(())
+}
+
+async fn delete_entry(at: Place<'_>, entry: &Entry, options: &DeleteOptions) -> Result<(), ApiError> {
+    let place = Place { namespace: entry.namespace(), name: entry.name(), ..at };
+    match delete(&place, options).await {
+        Err(error) if error.is_not_found() => Ok(()),
+        done => done.map(drop),
+    }
 }

@@ -93,6 +93,23 @@ async fn collections_honour_selectors() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn large_collections_go_in_their_order() {
+    let server = Server::start().await;
+    let names: Vec<String> = (100..200).map(|i| format!("m{i}")).collect();
+    for name in &names {
+        create(&server, name, json!({})).await;
+    }
+    let begun = server.get(MAPS).await.body["metadata"]["resourceVersion"].clone();
+    assert_eq!(server.ask("DELETE", MAPS, &Value::Null).await.names(), names);
+    assert_eq!(server.get(MAPS).await.names(), Vec::<String>::new());
+    let watch =
+        server.get(&format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={}", begun.as_str().unwrap())).await;
+    let events = watch.text.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event"));
+    let gone: Vec<Value> = events.map(|event| event["object"]["metadata"]["name"].clone()).collect();
+    assert_eq!(gone, names);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_namespace_goes_with_its_last_finalizer() {
     let server = Server::start().await;
     server.ask("POST", "/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
