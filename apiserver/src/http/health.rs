@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderValue, Response, StatusCode};
+use process::metrics::Registry;
 use serde_json::{Value, json};
 
 pub use self::steps::{Step, Steps};
@@ -32,6 +33,7 @@ pub struct Check {
 pub struct Checks {
     checks: Vec<Check>,
     draining: Arc<AtomicBool>,
+    results: Registry,
 }
 
 impl Checks {
@@ -43,12 +45,35 @@ impl Checks {
             move || if stopping.load(Ordering::Relaxed) { Err("process is shutting down".to_owned()) } else { Ok(()) };
         own.insert(0, Check { name: "ping", live: true, look: Box::new(|| Ok(())) });
         own.push(Check { name: "shutdown", live: false, look: Box::new(look) });
-        Self { checks: own, draining }
+        Self { checks: own, draining, results: Registry::new() }
     }
 
     /// From now on `/readyz` fails.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The paths at which single checks are asked for.
+    pub fn paths(&self) -> impl Iterator<Item = String> + '_ {
+        ["healthz", "livez", "readyz"].into_iter().flat_map(|endpoint| {
+            let counts = move |check: &&Check| check.live || endpoint == "readyz";
+            self.checks.iter().filter(counts).map(move |check| format!("/{endpoint}/{}", check.name))
+        })
+    }
+
+    /// What `/metrics/slis` answers: how the checks ended that were asked for so far. Reference: KEP-3466.
+    pub fn results(&self) -> String {
+        self.results.render()
+    }
+
+    fn count(&self, name: &str, endpoint: &str, holds: bool) {
+        let last = "[STABLE] This metric records the result of a single healthcheck.";
+        let last = self.results.gauge("kubernetes_healthcheck", last, &[("name", name), ("type", endpoint)]);
+        last.set(i64::from(holds));
+        let status = if holds { "success" } else { "error" };
+        let labels = [("name", name), ("status", status), ("type", endpoint)];
+        let all = "[STABLE] This metric records the results of all healthcheck.";
+        self.results.counter("kubernetes_healthchecks_total", all, &labels).increment();
     }
 
     /// The answer to a path below `/healthz`, `/livez` or `/readyz`; `endpoint` is the first part, `check` the rest, if any.
@@ -71,7 +96,9 @@ impl Checks {
                 lines += &format!("[+]{} excluded: ok\n", check.name);
                 continue;
             }
-            match (check.look)() {
+            let found = (check.look)();
+            self.count(check.name, endpoint, found.is_ok());
+            match found {
                 Ok(()) => lines += &format!("[+]{} ok\n", check.name),
                 Err(why) => {
                     tracing::debug!(check = check.name, why, "a health check fails");
@@ -181,6 +208,15 @@ mod tests {
             let (status, text) = body(checks.answer(endpoint, check, &query)).await;
             assert_eq!((status, text.as_str()), wanted, "{endpoint} {check:?}");
         }
+        let results = checks.results();
+        for line in [
+            "kubernetes_healthcheck{name=\"store\",type=\"readyz\"} 0",
+            "kubernetes_healthchecks_total{name=\"store\",status=\"error\",type=\"readyz\"} 1",
+            "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"livez\"} 3",
+        ] {
+            assert!(results.lines().any(|known| known == line), "{line} is not in {results}");
+        }
+        assert!(checks.paths().any(|path| path == "/readyz/store"));
         checks.drain();
         assert!(body(checks.answer("readyz", None, &[])).await.1.contains("[-]shutdown"));
     }

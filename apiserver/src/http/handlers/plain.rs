@@ -43,7 +43,8 @@ impl Call {
                 let check = (!check.is_empty()).then(|| check.join("/"));
                 Ok(self.server.checks.answer(endpoint, check.as_deref(), self.query.pairs()))
             }
-            ["metrics"] => Ok(self.metrics()),
+            ["metrics"] => Ok(metrics(crate::metrics::scrape(&self.server))),
+            ["metrics", "slis"] => Ok(metrics(self.server.checks.results())),
             ["api" | "apis", ..] => self.discovery(&parts),
             ["version", ..] | [".well-known", "openid-configuration", _, ..] | ["openid", "v1", "jwks", _, ..] => {
                 Err(ApiError::path_not_found())
@@ -148,14 +149,6 @@ impl Call {
         openapi::answer(&self.server.documents, &self.server.resources.served(), &asked)
     }
 
-    fn metrics(&self) -> Response {
-        let mut response = answer::text(200, crate::metrics::scrape(&self.server));
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
-        response
-    }
-
     /// Where discovery can go on.
     fn paths(&self) -> Vec<String> {
         let served = self.server.resources.served();
@@ -167,6 +160,7 @@ impl Call {
             "/healthz",
             "/livez",
             "/metrics",
+            "/metrics/slis",
             "/openapi/v2",
             "/openapi/v3",
             "/openid/v1/jwks",
@@ -182,8 +176,17 @@ impl Call {
                 paths.push(format!("/apis/{}/{}", info.group, info.version));
             }
         }
+        paths.extend(self.server.checks.paths());
         paths.sort();
         paths.dedup();
         paths
     }
+}
+
+/// Figures in Prometheus' text format.
+fn metrics(text: String) -> Response {
+    let mut response = answer::text(200, text);
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
 }
