@@ -2,7 +2,8 @@
 //!
 //! Entry: [`StatusWriter::put`]; the task is [`StatusWriter::run`]. Invariants: the only writer of pods in this crate;
 //! per pod one write at a time and only the newest status; a record is only touched while its uid is the pod's; a
-//! record is deleted only after its last status has been written.
+//! record is deleted only after its last status has been written. The statuses of a pod that is being started are
+//! gathered for a moment, since the next follows when its sandbox is there, and another when its containers run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,11 +11,12 @@ use std::time::Duration;
 
 use api::ObjectKey;
 use client::Store;
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How many writes are under way at a time.
@@ -22,6 +24,8 @@ const CONCURRENT: usize = 8;
 /// How often one write starts over because the record changed meanwhile.
 const ATTEMPTS: usize = 5;
 const RETRY: Duration = Duration::from_secs(1);
+/// How long the status of a pod that is being started waits for a newer one.
+const GATHER: Duration = Duration::from_millis(20);
 
 /// What is to be written for one pod.
 #[derive(Clone, Debug)]
@@ -29,6 +33,8 @@ struct Wanted {
     key: ObjectKey,
     status: Option<PodStatus>,
     delete: bool,
+    /// When it is written at the earliest.
+    due: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +43,15 @@ struct State {
     busy: BTreeSet<String>,
     /// The newest answers, by uid: the stores may be behind them.
     answers: BTreeMap<String, Arc<Pod>>,
+}
+
+/// What there is to write.
+enum Take {
+    /// This.
+    Now(String, Wanted),
+    /// Nothing before this time.
+    At(Instant),
+    Nothing,
 }
 
 /// Clones share the queue.
@@ -56,12 +71,13 @@ impl StatusWriter {
 
     /// Have this status written.
     pub fn put(&self, key: ObjectKey, uid: &str, status: PodStatus) {
-        self.change(key, uid, |wanted| wanted.status = Some(status));
+        let due = Instant::now() + if is_starting(&status) { GATHER } else { Duration::ZERO };
+        self.change(key, uid, due, |wanted| wanted.status = Some(status));
     }
 
     /// Have the record deleted, after its status.
     pub fn delete(&self, key: ObjectKey, uid: &str) {
-        self.change(key, uid, |wanted| wanted.delete = true);
+        self.change(key, uid, Instant::now(), |wanted| wanted.delete = true);
     }
 
     /// The pod's record is gone.
@@ -71,9 +87,10 @@ impl StatusWriter {
         state.answers.remove(uid);
     }
 
-    fn change(&self, key: ObjectKey, uid: &str, change: impl FnOnce(&mut Wanted)) {
+    fn change(&self, key: ObjectKey, uid: &str, due: Instant, change: impl FnOnce(&mut Wanted)) {
         let mut state = self.lock();
-        let wanted = state.wanted.entry(uid.to_owned()).or_insert(Wanted { key, status: None, delete: false });
+        let wanted = state.wanted.entry(uid.to_owned()).or_insert(Wanted { key, status: None, delete: false, due });
+        wanted.due = wanted.due.min(due);
         change(wanted);
         drop(state);
         self.changed.notify_one();
@@ -87,26 +104,44 @@ impl StatusWriter {
     pub async fn run(self, token: CancellationToken) {
         let mut writes = JoinSet::new();
         loop {
+            let mut due = None;
             while writes.len() < CONCURRENT {
-                let Some((uid, wanted)) = self.take() else { break };
-                let writer = self.clone();
-                writes.spawn(async move { writer.carry_through(uid, wanted).await });
+                match self.take() {
+                    Take::Now(uid, wanted) => {
+                        let writer = self.clone();
+                        writes.spawn(async move { writer.carry_through(uid, wanted).await });
+                    }
+                    Take::At(next) => {
+                        due = Some(next);
+                        break;
+                    }
+                    Take::Nothing => break,
+                }
             }
             tokio::select! {
                 biased;
                 () = token.cancelled() => return,
                 Some(_) = writes.join_next() => {}
                 () = self.changed.notified() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
 
-    fn take(&self) -> Option<(String, Wanted)> {
+    /// Takes what is due first of what nobody writes yet.
+    fn take(&self) -> Take {
         let mut state = self.lock();
-        let uid = state.wanted.keys().find(|uid| !state.busy.contains(*uid)).cloned()?;
-        let wanted = state.wanted.remove(&uid)?;
+        let free = state.wanted.iter().filter(|(uid, _)| !state.busy.contains(*uid));
+        let Some((uid, due)) = free.min_by_key(|(_, wanted)| wanted.due).map(|(uid, wanted)| (uid.clone(), wanted.due))
+        else {
+            return Take::Nothing;
+        };
+        if due > Instant::now() {
+            return Take::At(due);
+        }
+        let Some(wanted) = state.wanted.remove(&uid) else { return Take::Nothing };
         state.busy.insert(uid.clone());
-        Some((uid, wanted))
+        Take::Now(uid, wanted)
     }
 
     async fn carry_through(&self, uid: String, wanted: Wanted) {
@@ -121,7 +156,7 @@ impl StatusWriter {
             let newer = state.wanted.remove(&uid);
             let status = newer.as_ref().and_then(|newer| newer.status.clone()).or(wanted.status);
             let delete = wanted.delete || newer.is_some_and(|newer| newer.delete);
-            state.wanted.insert(uid, Wanted { key: wanted.key, status, delete });
+            state.wanted.insert(uid, Wanted { key: wanted.key, status, delete, due: wanted.due });
         }
     }
 
@@ -193,6 +228,16 @@ impl StatusWriter {
         };
         [stored, answered].into_iter().flatten().max_by_key(revision)
     }
+}
+
+/// Whether all containers of the pod have yet to be made, and nothing is wrong with it.
+fn is_starting(status: &PodStatus) -> bool {
+    let waits = |container: &ContainerStatus| {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        matches!(waiting.and_then(|waiting| waiting.reason.as_deref()), Some("ContainerCreating" | "PodInitializing"))
+    };
+    let mut containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    status.phase.as_deref() == Some("Pending") && containers.all(waits)
 }
 
 /// The conditions of others are theirs to change: the newest version of them is kept.

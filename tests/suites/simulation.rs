@@ -1,6 +1,6 @@
 //! The whole cluster in one thread on virtual time: it converges, a node dies, five minutes pass, pods move; same seed, same history.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
@@ -30,8 +30,8 @@ async fn spread(client: &kube::Client) -> Option<Vec<String>> {
     (active.len() == REPLICAS && ready == REPLICAS).then_some(nodes)
 }
 
-/// A ReplicationController converges, a node dies, its pods move after their five minutes.
-async fn node_failure(simulation: &mut Simulation) -> Vec<String> {
+/// A ReplicationController is created, and all its pods are ready.
+async fn converge(simulation: &mut Simulation) {
     let controllers: Api<ReplicationController> = Api::default_namespaced(simulation.client.clone());
     let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::default_namespaced(simulation.client.clone());
     simulation
@@ -41,6 +41,11 @@ async fn node_failure(simulation: &mut Simulation) -> Vec<String> {
         .await;
     controllers.create(&PostParams::default(), &controller()).await.unwrap();
     simulation.until("all pods ready", Duration::from_secs(30), async |client| spread(client).await.is_some()).await;
+}
+
+/// A node dies, and its pods move after their five minutes.
+async fn node_failure(simulation: &mut Simulation) -> Vec<String> {
+    converge(simulation).await;
     let nodes: BTreeSet<String> = spread(&simulation.client).await.unwrap().into_iter().collect();
     assert_eq!(nodes.len(), NODES, "the pods are spread");
 
@@ -89,4 +94,22 @@ fn one_seed_gives_one_history() {
 #[test]
 fn seeds_differ() {
     assert_ne!(simulation::run(1, NODES, node_failure), simulation::run(2, NODES, node_failure));
+}
+
+#[test]
+fn a_pod_is_started_in_four_writes() {
+    let writes = simulation::run(3, NODES, async |simulation: &mut Simulation| {
+        converge(simulation).await;
+        let mut writes = BTreeMap::<String, usize>::new();
+        for line in simulation.history() {
+            let key = line.split(' ').nth(1).unwrap_or_default();
+            if key.starts_with("/registry/pods/default/web-") {
+                *writes.entry(key.to_owned()).or_default() += 1;
+            }
+        }
+        writes
+    });
+    assert_eq!(writes.len(), REPLICAS);
+    // Created, bound, what is being started, started.
+    assert!(writes.values().all(|count| (3..=4).contains(count)), "{writes:?}");
 }
