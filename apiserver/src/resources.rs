@@ -74,6 +74,7 @@ use std::borrow::Cow;
 use api::error::ApiError;
 use api::field::FieldErrors;
 use api::names::GroupKind;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
@@ -258,6 +259,10 @@ pub trait Kind: Send + Sync + 'static {
     fn unknown_field(field: &str) -> String {
         format!("field label not supported: {field}")
     }
+    /// The template of the pods that the object makes, if it makes any.
+    fn template(_: &mut Self::Object) -> Option<&mut PodTemplateSpec> {
+        None
+    }
     /// Fills in what upstream's defaulting fills in. Runs at every decode, before admission and after each mutation.
     fn set_defaults(_: &mut Self::Object) {}
     /// Clears what clients may not set (status) and sets what the server sets. Runs after metadata.
@@ -302,6 +307,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Warnings for a create or update (`Warning: 299`), as upstream words them.
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
+        Vec::new()
+    }
+    /// Warnings for a write to `/status`.
+    fn status_warnings(_new: &Self::Object) -> Vec<String> {
         Vec::new()
     }
     /// Why an object of this name can't be deleted by itself, if it can't.
@@ -415,6 +424,10 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::status_warnings`].
+    fn status_warnings(&self, _new: &dyn Object) -> Vec<String> {
+        Vec::new()
+    }
     /// See [`Kind::unknown_field`].
     fn unknown_field(&self, field: &str) -> String {
         format!("field label not supported: {field}")

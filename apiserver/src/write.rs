@@ -11,6 +11,7 @@ pub mod claims;
 mod create;
 mod delete;
 pub mod deletion;
+mod edit;
 pub mod eviction;
 pub mod finalize;
 pub mod managed_fields;

@@ -289,10 +289,25 @@ impl DeleteOptions {
                 ..WireDeleteOptions::default()
             },
         };
-        Self::from_wire(wire)
+        Self::check(&wire)?;
+        Ok(Self::from_wire(wire))
     }
 
-    fn from_wire(wire: WireDeleteOptions) -> Result<Self, ApiError> {
+    /// What an eviction says of the delete that it comes to, which nobody checks. `asked` is `dryRun` in the request itself.
+    pub fn of_eviction(wire: Option<WireDeleteOptions>, asked: Vec<String>) -> Result<Self, ApiError> {
+        let mut wire = wire.unwrap_or_default();
+        let said = wire.dry_run.get_or_insert_default();
+        if said.is_empty() {
+            *said = asked;
+        } else if !asked.is_empty() && *said != asked {
+            let (asked, said) = (asked.join(" "), said.join(" "));
+            let message = format!("Non-matching dry-run options in request and content: [{asked}] and [{said}]");
+            return Err(ApiError::unclassified(message));
+        }
+        Ok(Self::from_wire(wire))
+    }
+
+    fn check(wire: &WireDeleteOptions) -> Result<(), ApiError> {
         let mut errors = FieldErrors::new();
         let path = FieldPath::root("propagationPolicy");
         let policy = wire.propagation_policy.as_deref();
@@ -303,29 +318,37 @@ impl DeleteOptions {
                 "orphanDependents and deletionPropagation cannot be both set",
             ));
         }
-        let mut propagation =
-            wire.orphan_dependents.map(|orphan| if orphan { Propagation::Orphan } else { Propagation::Background });
-        match policy {
-            None => {}
-            Some("Background") => propagation = Some(Propagation::Background),
-            Some("Foreground") => propagation = Some(Propagation::Foreground),
-            Some("Orphan") => propagation = Some(Propagation::Orphan),
-            Some(other) => errors.push(not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"])),
+        if let Some(other) = policy.filter(|policy| propagation(policy).is_none()) {
+            errors.push(not_supported(&path, other, &["Foreground", "Background", "Orphan", "nil"]));
         }
+        check_dry_run(wire.dry_run.as_deref().unwrap_or_default(), &mut errors);
+        options_error("DeleteOptions", errors)
+    }
+
+    fn from_wire(wire: WireDeleteOptions) -> Self {
+        let orphan = |orphan| if orphan { Propagation::Orphan } else { Propagation::Background };
+        let propagation = wire.propagation_policy.as_deref().and_then(propagation);
+        let propagation = propagation.or_else(|| wire.orphan_dependents.map(orphan));
         let given = wire.clone();
-        let dry_run = wire.dry_run.unwrap_or_default();
-        check_dry_run(&dry_run, &mut errors);
-        options_error("DeleteOptions", errors)?;
         let preconditions = wire.preconditions.unwrap_or_default();
-        Ok(Self {
-            dry_run: !dry_run.is_empty(),
+        Self {
+            dry_run: wire.dry_run.is_some_and(|values| !values.is_empty()),
             grace_period: wire.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds }),
             propagation,
             orphan_dependents_false: wire.orphan_dependents == Some(false),
             uid: preconditions.uid,
             resource_version: preconditions.resource_version,
             given,
-        })
+        }
+    }
+}
+
+fn propagation(policy: &str) -> Option<Propagation> {
+    match policy {
+        "Background" => Some(Propagation::Background),
+        "Foreground" => Some(Propagation::Foreground),
+        "Orphan" => Some(Propagation::Orphan),
+        _ => None,
     }
 }
 

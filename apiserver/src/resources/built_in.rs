@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
-use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, wire};
+use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, pod_spec, wire};
 use crate::cache::SelectableField;
 use crate::object::{self, Object};
 use crate::write::metadata::MetadataCheck;
@@ -41,6 +41,13 @@ impl<K: Kind> BuiltIn<K> {
 
     fn own_mut<'a>(&self, object: &'a mut dyn Object) -> &'a mut K::Object {
         object::downcast_mut(object).expect("a strategy gets objects of its own kind")
+    }
+
+    /// As upstream does last whenever a template is written.
+    fn drop_what_is_off(&self, object: &mut dyn Object) {
+        if let Some(spec) = K::template(self.own_mut(object)).and_then(|template| template.spec.as_mut()) {
+            pod_spec::drop_what_is_off(spec);
+        }
     }
 
     fn decode_null_times(&self, bytes: &[u8]) -> Option<K::Object> {
@@ -128,10 +135,12 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn prepare_for_create(&self, object: &mut dyn Object) {
         K::prepare_for_create(self.own_mut(object));
+        self.drop_what_is_off(object);
     }
 
     fn prepare_for_update(&self, new: &mut dyn Object, old: &dyn Object) {
         K::prepare_for_update(self.own_mut(new), self.own(old));
+        self.drop_what_is_off(new);
     }
 
     fn prepare_for_status_update(&self, new: &mut dyn Object, old: &dyn Object) {
@@ -232,6 +241,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
+    }
+
+    fn status_warnings(&self, new: &dyn Object) -> Vec<String> {
+        K::status_warnings(self.own(new))
     }
 
     fn unknown_field(&self, field: &str) -> String {

@@ -3,6 +3,7 @@
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
 use k8s_openapi::api::batch::v1::{CronJob as Object, CronJobSpec, CronJobStatus};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
@@ -23,6 +24,10 @@ impl Kind for CronJob {
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = true;
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        Some(&mut object.spec.job_template.spec.as_mut()?.template)
+    }
 
     fn set_defaults(object: &mut Object) {
         let spec = &mut object.spec;

@@ -3,6 +3,7 @@
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::selector::LabelSelector;
 use k8s_openapi::api::apps::v1::{DaemonSet as Object, DaemonSetSpec, DaemonSetStatus, DaemonSetUpdateStrategy};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -21,6 +22,10 @@ impl Kind for DaemonSet {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
     const GENERATION: bool = true;
     const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        Some(&mut object.spec.as_mut()?.template)
+    }
 
     fn set_defaults(object: &mut Object) {
         let annotations = object.metadata.annotations.get_or_insert_default();

@@ -4,6 +4,7 @@ use api::field::{FieldError, FieldErrors, FieldPath};
 use k8s_openapi::api::apps::v1::{
     Deployment as Object, DeploymentSpec, DeploymentStatus, DeploymentStrategy, RollingUpdateDeployment,
 };
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::Value;
 
@@ -19,6 +20,10 @@ impl Kind for Deployment {
     const CATEGORIES: &'static [&'static str] = &["all"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
     const GENERATION: bool = true;
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        Some(&mut object.spec.as_mut()?.template)
+    }
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();

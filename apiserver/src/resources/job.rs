@@ -9,7 +9,7 @@ use api::field::{FieldError, FieldErrors, FieldPath, go_quote};
 use api::names;
 use api::selector::LabelSelector;
 use k8s_openapi::api::batch::v1::{Job as Object, JobSpec, JobStatus};
-use k8s_openapi::api::core::v1::{Affinity, Container};
+use k8s_openapi::api::core::v1::{Affinity, Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector as MetaSelector;
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
@@ -39,6 +39,10 @@ impl Kind for Job {
 
     fn unknown_field(field: &str) -> String {
         format!("field label {} not supported for batchv1.Job", go_quote(field))
+    }
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        Some(&mut object.spec.as_mut()?.template)
     }
 
     fn set_defaults(object: &mut Object) {

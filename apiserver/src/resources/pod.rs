@@ -205,6 +205,10 @@ impl Kind for Pod {
         warnings.extend(pod_spec::pod_warnings(&new.metadata, new.spec.as_ref()));
         warnings
     }
+
+    fn status_warnings(new: &Object) -> Vec<String> {
+        status::warnings(new)
+    }
 }
 
 /// `podIP` is the first of `podIPs`.

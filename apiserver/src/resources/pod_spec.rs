@@ -65,6 +65,7 @@ pub fn validate(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, of: 
     let volumes = volumes::validate(errors, &path.child("volumes"), list, of);
     claims(errors, &path.child("resourceClaims"), spec.resource_claims.as_deref().unwrap_or_default());
     containers::validate(errors, path, spec, &volumes);
+    env::files(errors, path, spec);
     pod_resources(errors, path, spec);
     if spec.host_network == Some(true) {
         containers::host_network_ports(errors, path, spec, of);

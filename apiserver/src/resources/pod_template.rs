@@ -1,7 +1,7 @@
 //! PodTemplate: a template kept for later use.
 
 use api::field::{FieldErrors, FieldPath};
-use k8s_openapi::api::core::v1::PodTemplate as Object;
+use k8s_openapi::api::core::v1::{PodTemplate as Object, PodTemplateSpec};
 use serde_json::Value;
 
 use super::printing::{self, NAME};
@@ -14,6 +14,10 @@ impl Kind for PodTemplate {
     type Object = Object;
     const GENERATION: bool = true;
     const RETURNS_DELETED: bool = true;
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        object.template.as_mut()
+    }
 
     fn set_defaults(object: &mut Object) {
         pod_spec::set_template_defaults(object.template.get_or_insert_default());

@@ -2,6 +2,7 @@
 
 use api::field::{FieldErrors, FieldPath};
 use k8s_openapi::api::apps::v1::{ReplicaSet as Object, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
@@ -19,6 +20,10 @@ impl Kind for ReplicaSet {
         &[("status.replicas", &["/status/replicas", "0"])];
     const GENERATION: bool = true;
     const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        object.spec.as_mut()?.template.as_mut()
+    }
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();

@@ -2,7 +2,7 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::selector::LabelSelector;
-use k8s_openapi::api::core::v1::{ReplicationController as Object, ReplicationControllerStatus};
+use k8s_openapi::api::core::v1::{PodTemplateSpec, ReplicationController as Object, ReplicationControllerStatus};
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
@@ -21,6 +21,10 @@ impl Kind for ReplicationController {
     const GENERATION: bool = true;
     const ORPHANS_BY_DEFAULT: bool = true;
     const METADATA_ON_UPDATE: &'static [MetadataCheck] = &[MetadataCheck::Whole, MetadataCheck::Change];
+
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        object.spec.as_mut()?.template.as_mut()
+    }
 
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();

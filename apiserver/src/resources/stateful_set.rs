@@ -24,6 +24,10 @@ impl Kind for StatefulSet {
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Scale, Subresource::Status];
     const GENERATION: bool = true;
 
+    fn template(object: &mut Object) -> Option<&mut PodTemplateSpec> {
+        Some(&mut object.spec.as_mut()?.template)
+    }
+
     fn set_defaults(object: &mut Object) {
         let spec = object.spec.get_or_insert_default();
         if spec.pod_management_policy.as_deref().unwrap_or_default().is_empty() {

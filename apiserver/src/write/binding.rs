@@ -2,14 +2,13 @@
 
 use api::field::FieldErrorKind;
 use api::{ApiError, FieldError, FieldPath, GroupResource, conditions};
-use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Binding, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{Change, Decision, Place, Stored, commit};
+use super::Place;
+use super::edit::{edit, own};
 use crate::admission::{Operation, Other};
-use crate::object;
 use crate::resources::Subresource;
 
 /// Binds a pod; the place names it.
@@ -28,7 +27,7 @@ pub async fn bind(at: &Place<'_>, body: Value) -> Result<(), ApiError> {
     }
     validate(&binding)?;
     admit(at, &mut binding).await?;
-    commit(at, &at.key(at.name), &mut Bind { at: *at, binding }).await.map(drop)
+    carry_out(at, &binding).await
 }
 
 /// `POST …/bindings`: the pod is named in the body.
@@ -40,7 +39,7 @@ pub async fn create(at: &Place<'_>, order: &Binding) -> Result<Value, ApiError> 
     let place = Place { strategy: pods.as_ref(), name: &name, subresource: Some(Subresource::Binding), ..*at };
     validate(&order)?;
     admit(&at.named(&name), &mut order).await?;
-    commit(&place, &place.key(&name), &mut Bind { at: place, binding: order }).await?;
+    carry_out(&place, &order).await?;
     Ok(done())
 }
 
@@ -74,22 +73,10 @@ fn validate(binding: &Binding) -> Result<(), ApiError> {
     if errors.is_empty() { Ok(()) } else { Err(ApiError::unclassified(api::FieldErrors(errors).to_string())) }
 }
 
-struct Bind<'a> {
-    at: Place<'a>,
-    binding: Binding,
-}
-
-#[async_trait]
-impl Change for Bind<'_> {
-    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
-        let at = self.at;
-        let stored = current.ok_or_else(|| at.not_found())?;
-        let mut new = stored.object.clone_object();
-        let pod =
-            object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be bound"))?;
-        assign(pod, &stored.revision.to_string(), &self.binding, &at)?;
-        Ok(Decision::Write(new))
-    }
+async fn carry_out(at: &Place<'_>, binding: &Binding) -> Result<(), ApiError> {
+    let key = at.key(at.name);
+    let bound = edit(at, &key, |stored, object| assign(own(object)?, &stored.revision.to_string(), binding, at));
+    bound.await.map(drop)
 }
 
 /// The pod is at the revision `current`.

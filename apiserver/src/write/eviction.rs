@@ -3,13 +3,14 @@
 //! The budget is charged by compare-and-swap before the pod is deleted, so that evictions that race can't overdraw it.
 
 use api::{ApiError, GroupResource, LabelSelector, ObjectKey, conditions, pods};
-use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
 
 use super::deletion::check_preconditions;
-use super::{Change, Decision, Place, Stored, commit, delete, tracking};
+use super::edit::{edit, own};
+use super::{Place, delete, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::options::DeleteOptions;
 use crate::object;
@@ -42,8 +43,13 @@ pub async fn evict(at: &Place<'_>, options: &DeleteOptions, eviction: &Other) ->
     let mut options = options.clone();
     if !at.dry_run {
         let status = Place { subresource: Some(Subresource::Status), ..*at };
-        let mut target = Target { options: options.clone(), at: status };
-        let marked = commit(&status, &at.key(at.name), &mut target).await?;
+        let (key, info) = (at.key(at.name), at.info());
+        let marked = edit(&status, &key, |stored, object| {
+            check_preconditions(&options, stored.metadata(), &info.group_resource(), &info.kind)?;
+            mark(own(object)?, at.server.clock.now_seconds());
+            Ok(())
+        });
+        let marked = marked.await?;
         if options.resource_version.is_some() {
             options.resource_version.clone_from(&marked.object.metadata().resource_version);
         }
@@ -52,33 +58,17 @@ pub async fn evict(at: &Place<'_>, options: &DeleteOptions, eviction: &Other) ->
 }
 
 /// Says in the pod's status that it is about to be evicted, so that its controller can tell why it ended.
-struct Target<'a> {
-    options: DeleteOptions,
-    at: Place<'a>,
-}
-
-#[async_trait]
-impl Change for Target<'_> {
-    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
-        let stored = current.ok_or_else(|| self.at.not_found())?;
-        let info = self.at.info();
-        check_preconditions(&self.options, stored.metadata(), &info.group_resource(), &info.kind)?;
-        let mut new = stored.object.clone_object();
-        let pod =
-            object::downcast_mut::<Pod>(new.as_mut()).ok_or_else(|| ApiError::internal("only pods can be evicted"))?;
-        let now = self.at.server.clock.now_seconds();
-        let condition = PodCondition {
-            type_: "DisruptionTarget".to_owned(),
-            status: "True".to_owned(),
-            reason: Some("EvictionByEvictionAPI".to_owned()),
-            message: Some("Eviction API: evicting".to_owned()),
-            last_transition_time: Some(Time(now)),
-            ..PodCondition::default()
-        };
-        let status = pod.status.get_or_insert_default();
-        conditions::set(status.conditions.get_or_insert_default(), condition, now);
-        Ok(Decision::Write(new))
-    }
+fn mark(pod: &mut Pod, now: Timestamp) {
+    let condition = PodCondition {
+        type_: "DisruptionTarget".to_owned(),
+        status: "True".to_owned(),
+        reason: Some("EvictionByEvictionAPI".to_owned()),
+        message: Some("Eviction API: evicting".to_owned()),
+        last_transition_time: Some(Time(now)),
+        ..PodCondition::default()
+    };
+    let status = pod.status.get_or_insert_default();
+    conditions::set(status.conditions.get_or_insert_default(), condition, now);
 }
 
 /// Pods that do not run take nothing from a budget.
@@ -122,26 +112,12 @@ async fn charge(at: &Place<'_>, budget: &PodDisruptionBudget) -> Result<(), ApiE
     let key = ObjectKey::of(&budget.metadata);
     let status = Some(Subresource::Status);
     let place = Place { strategy: strategy.as_ref(), name: &key.name, subresource: status, manager: MANAGER, ..*at };
-    let pod = at.name.to_owned();
-    commit(&place, &place.key(&key.name), &mut Charge { pod, at: place }).await.map(drop)
-}
-
-struct Charge<'a> {
-    pod: String,
-    at: Place<'a>,
-}
-
-#[async_trait]
-impl Change for Charge<'_> {
-    async fn decide(&mut self, current: Option<&Stored>) -> Result<Decision, ApiError> {
-        let Some(stored) = current else { return Err(self.at.not_found()) };
-        let mut new = stored.object.clone_object();
-        let budget = object::downcast_mut::<PodDisruptionBudget>(new.as_mut())
-            .ok_or_else(|| ApiError::internal("the budget is no PodDisruptionBudget"))?;
-        take(budget, &self.pod, Time(self.at.server.clock.now_seconds()))?;
-        tracking::track(&self.at, Some(stored), new.as_mut())?;
-        Ok(Decision::Write(new))
-    }
+    let key = place.key(&key.name);
+    let charged = edit(&place, &key, |stored, object| {
+        take(own(object)?, at.name, Time(at.server.clock.now_seconds()))?;
+        tracking::track(&place, Some(stored), object)
+    });
+    charged.await.map(drop)
 }
 
 /// Takes one disruption from a budget.

@@ -215,8 +215,10 @@ impl Update<'_> {
         if !errors.is_empty() {
             return Err(ApiError::invalid(&at.strategy.group_kind_of(new), at.name, errors));
         }
-        if at.subresource.is_none() {
-            at.warnings.extend(at.strategy.warnings(new, Some(old)));
+        match at.subresource {
+            None => at.warnings.extend(at.strategy.warnings(new, Some(old))),
+            Some(Subresource::Status) => at.warnings.extend(at.strategy.status_warnings(new)),
+            Some(_) => {}
         }
         Ok(())
     }

@@ -316,3 +316,43 @@ async fn what_the_registry_of_a_kind_adds() {
     let range = created(&server, "/api/v1/namespaces/default/limitranges", json!({"metadata": {}})).await;
     assert!(range.body["metadata"]["name"].is_string(), "{}", range.text);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_off_by_default_is_dropped_from_every_template() {
+    let server = Server::start().await;
+    let container = json!({"name": "c", "image": "i:1", "lifecycle": {"stopSignal": "SIGTERM"}});
+    let source = json!({"podCertificate": {"signerName": "a/b", "keyType": "RSA3072", "credentialBundlePath": "x"}});
+    let spec = |restart: &str| {
+        json!({"metadata": {"labels": {"a": "1"}}, "spec": {"schedulingGroup": {"podGroupName": "g"}, "restartPolicy": restart,
+            "containers": [container], "volumes": [{"name": "v", "projected": {"sources": [source]}}]}})
+    };
+    let (template, selector, job) =
+        (spec("Always"), json!({"matchLabels": {"a": "1"}}), json!({"template": spec("Never")}));
+    let keeps = json!({"selector": selector, "template": template});
+    let table = [
+        (
+            "/api/v1/namespaces/default/replicationcontrollers",
+            "/spec/template/spec",
+            json!({"spec": {"template": template}}),
+        ),
+        ("/api/v1/namespaces/default/podtemplates", "/template/spec", json!({"template": template})),
+        ("/apis/apps/v1/namespaces/default/replicasets", "/spec/template/spec", json!({"spec": keeps})),
+        ("/apis/apps/v1/namespaces/default/deployments", "/spec/template/spec", json!({"spec": keeps})),
+        ("/apis/apps/v1/namespaces/default/daemonsets", "/spec/template/spec", json!({"spec": keeps})),
+        ("/apis/apps/v1/namespaces/default/statefulsets", "/spec/template/spec", json!({"spec": keeps})),
+        ("/apis/batch/v1/namespaces/default/jobs", "/spec/template/spec", json!({"spec": job})),
+        (
+            "/apis/batch/v1/namespaces/default/cronjobs",
+            "/spec/jobTemplate/spec/template/spec",
+            json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": job}}}),
+        ),
+    ];
+    for (path, at, mut body) in table {
+        body["metadata"] = json!({"name": "x"});
+        let made = created(&server, path, body).await.body;
+        let spec = made.pointer(at).unwrap_or_else(|| panic!("{path}: {made}"));
+        assert_eq!(spec["schedulingGroup"], Value::Null, "{path}");
+        assert_eq!(spec["containers"][0]["lifecycle"], Value::Null, "{path}");
+        assert_eq!(spec["volumes"][0]["projected"]["sources"], json!([{}]), "{path}");
+    }
+}

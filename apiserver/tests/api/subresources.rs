@@ -84,6 +84,16 @@ async fn what_becomes_of_the_pod() {
         (&json!("DisruptionTarget"), &json!("EvictionByEvictionAPI"))
     );
     assert!(evicted["metadata"]["deletionTimestamp"].is_string());
+    let dry = json!({"metadata": {"name": "a"}, "deleteOptions": {"dryRun": ["All", "All"], "propagationPolicy": "Sideways"}});
+    assert_eq!(
+        server.ask("POST", &format!("{PODS}/a/eviction"), &dry).await.status,
+        201,
+        "nobody checks these options"
+    );
+    assert_eq!(
+        server.ask("POST", &format!("{PODS}/a/eviction?dryRun=All"), &dry).await.error(),
+        (500, "Non-matching dry-run options in request and content: [All] and [All All]")
+    );
     pod(&server, "b", json!({})).await;
     let bind = json!({"metadata": {"name": "b", "labels": {"zone": "z"}}, "target": {"name": "n"}});
     assert_eq!(server.ask("POST", &format!("{PODS}/b/binding"), &bind).await.status, 201);

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use libyaml_safer::{Error, ErrorKind, Event, EventData, Parser, ScalarStyle};
 use serde_json::{Map, Number, Value};
 
@@ -67,7 +69,7 @@ impl Reader<'_, '_> {
         let (anchor, value) = match event.data {
             EventData::Alias { anchor } => return self.alias(&anchor, depth),
             EventData::Scalar { anchor, tag, value, style, .. } => {
-                (anchor, scalar(&value, tag.as_deref(), style == ScalarStyle::Plain))
+                (anchor, scalar(&value, tag.as_deref(), style == ScalarStyle::Plain)?)
             }
             EventData::SequenceStart { anchor, .. } => (anchor, self.sequence(depth)?),
             EventData::MappingStart { anchor, .. } => (anchor, self.mapping(depth)?),
@@ -157,13 +159,39 @@ fn key_text(key: &Value) -> String {
 }
 
 /// The value of a scalar under YAML 1.1's rules as go-yaml has them.
-pub(super) fn scalar(text: &str, tag: Option<&str>, plain: bool) -> Value {
-    match tag {
-        None if plain => resolve(text),
-        Some(
-            "tag:yaml.org,2002:int" | "tag:yaml.org,2002:float" | "tag:yaml.org,2002:bool" | "tag:yaml.org,2002:null",
-        ) => resolve(text),
-        Some(_) | None => Value::from(text),
+pub(super) fn scalar(text: &str, tag: Option<&str>, plain: bool) -> Result<Value, String> {
+    match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or_default()) {
+        None if plain => Ok(resolve(text)),
+        Some("binary") => binary(text),
+        Some(wanted @ ("int" | "float" | "bool" | "null")) => {
+            let value = resolve(text);
+            let found = type_of(text, &value);
+            if found == wanted || found == "int" && wanted == "float" {
+                return Ok(value);
+            }
+            Err(format!("cannot decode !!{found} `{text}` as a !!{wanted}"))
+        }
+        Some(_) | None => Ok(Value::from(text)),
+    }
+}
+
+/// Bytes, of which what is no UTF-8 becomes question marks.
+fn binary(text: &str) -> Result<Value, String> {
+    let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    match STANDARD.decode(plain) {
+        Ok(bytes) => Ok(Value::from(String::from_utf8_lossy(&bytes))),
+        Err(_) => Err("!!binary value contains invalid base64 data".to_owned()),
+    }
+}
+
+/// What go-yaml calls the type of a plain scalar; a float stays one where JSON writes it without a fraction.
+fn type_of(text: &str, value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) if integer(&text.replace('_', "")).is_some() => "int",
+        Value::Number(_) => "float",
+        Value::String(_) | Value::Array(_) | Value::Object(_) => "str",
     }
 }
 
@@ -195,7 +223,8 @@ pub fn resolve(text: &str) -> Value {
 /// A float without a fraction is written without one when it becomes JSON.
 fn whole_or_float(number: Number) -> Value {
     match number.as_f64() {
-        Some(value) if value.fract() == 0.0 && value.abs() < 1e15 => Value::from(value as i64),
+        Some(value) if value.fract() == 0.0 && (0.0..u64::MAX as f64).contains(&value) => Value::from(value as u64),
+        Some(value) if value.fract() == 0.0 && (i64::MIN as f64..0.0).contains(&value) => Value::from(value as i64),
         _ => Value::Number(number),
     }
 }
@@ -261,6 +290,8 @@ mod tests {
             ("-7", json!(-7)),
             ("1.5", json!(1.5)),
             ("1e3", json!(1000)),
+            ("1e16", json!(10_000_000_000_000_000_u64)),
+            ("-1.5e3", json!(-1500)),
             ("1.2.3", json!("1.2.3")),
             ("2001-01-01", json!("2001-01-01")),
             ("-", json!("-")),
@@ -269,6 +300,24 @@ mod tests {
         for (text, value) in table {
             assert_eq!(resolve(text), value, "{text}");
         }
+    }
+
+    #[test]
+    fn tags_say_what_a_scalar_is() {
+        let table = [
+            ("!!binary aGVsbG8=", Ok(json!("hello"))),
+            ("!!binary '?'", Err("yaml: !!binary value contains invalid base64 data")),
+            ("!!str 5", Ok(json!("5"))),
+            ("!!int '5'", Ok(json!(5))),
+            ("!!float 3", Ok(json!(3))),
+            ("!!int 1e3", Err("yaml: cannot decode !!float `1e3` as a !!int")),
+            ("!!bool abc", Err("yaml: cannot decode !!str `abc` as a !!bool")),
+        ];
+        for (text, expected) in table {
+            let found = parse(text.as_bytes()).map(|parsed| parsed.value);
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
+        assert_eq!(parse(b"!!binary |\n  aGVs\n  bG8=\n").unwrap().value, json!("hello"));
     }
 
     #[test]

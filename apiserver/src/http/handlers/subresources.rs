@@ -108,9 +108,7 @@ impl On<'_> {
         }
         let mut other = Other::of(&eviction);
         self.place_for(&options).mutate_other(Operation::Create, &mut eviction, &mut other).await?;
-        let wire = eviction.delete_options.and_then(|options| serde_json::to_value(options).ok());
-        let mut delete = DeleteOptions::parse(wire, &self.call.query)?;
-        delete.dry_run |= options.dry_run;
+        let delete = DeleteOptions::of_eviction(eviction.delete_options, self.call.query.all("dryRun"))?;
         let place = Place { dry_run: delete.dry_run, ..self.place_for(&options) };
         eviction::evict(&place, &delete, &other).await?;
         Ok(answer::value(201, accepted, &binding::done()))

@@ -1,15 +1,16 @@
-//! What a kubelet can't say of a pod. Entry point: [`validate`].
+//! What a kubelet can't say of a pod, and what it is warned of. Entry points: [`validate`], [`warnings`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod as Object, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod as Object, PodCondition, PodSpec, PodStatus};
 
 use super::annotations;
-use crate::resources::checks;
+use crate::resources::{address_warnings, checks};
 
 const ID_MAX: i64 = i32::MAX as i64;
+const NOT_NEGATIVE: &str = "must be a non-negative integer";
 
 /// All errors of a write to `/status`.
 pub fn validate(new: &Object, old: &Object) -> FieldErrors {
@@ -19,31 +20,57 @@ pub fn validate(new: &Object, old: &Object) -> FieldErrors {
     let (now, before) = (new.metadata.annotations.as_ref(), old.metadata.annotations.as_ref());
     annotations::changes(&mut errors, &meta.child("annotations"), now, before, &spec);
     let (now, before) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-    for (i, condition) in now.conditions.iter().flatten().enumerate() {
-        if !matches!(condition.type_.as_str(), "PodScheduled" | "Ready" | "Initialized") {
-            // Upstream's path, odd as it is.
-            checks::label_key(&mut errors, &meta.child("conditions").index(i).child("Type"), &condition.type_);
-        }
-    }
     let path = FieldPath::root("status");
+    conditions(&mut errors, &path.child("conditions"), now.conditions.as_deref().unwrap_or_default());
     let node = now.nominated_node_name.as_deref().unwrap_or_default();
     if !node.is_empty() && now.nominated_node_name != before.nominated_node_name {
-        errors.push_invalid(&path.child("nominatedNodeName"), node, names::is_dns1123_subdomain(node));
+        let path = path.child("nominatedNodeName");
+        errors.push_invalid(&path, node, names::is_dns1123_subdomain(node));
+        if spec.node_name.as_ref().is_some_and(|node| !node.is_empty()) {
+            errors.push(FieldError::forbidden(&path, "may not be set on pods that are already bound to a node"));
+        }
     }
+    seen_before(&mut errors, &path, now.observed_generation);
     let class = |class: &Option<String>| class.clone().unwrap_or_default();
     checks::immutable(&mut errors, &path.child("qosClass"), &class(&now.qos_class), &class(&before.qos_class));
     transitions(&mut errors, &path, new, old);
     claims(&mut errors, &path.child("resourceClaimStatuses"), &spec, &now);
     let ips: Vec<&str> = now.pod_ips.iter().flatten().map(|address| address.ip.as_str()).collect();
-    addresses(&mut errors, &path.child("podIPs"), &ips, families_before_repetitions);
+    addresses(&mut errors, &path.child("podIPs"), &ips);
     let ips: Vec<&str> = now.host_ips.iter().flatten().map(|address| address.ip.as_str()).collect();
     if let Some(first) = ips.first().filter(|first| now.host_ip.as_deref().unwrap_or_default() != **first) {
         let detail = "must be equal to `hostIP`";
         errors.push(FieldError::invalid(&path.child("hostIPs").index(0).child("ip"), first, detail));
     }
-    addresses(&mut errors, &path.child("hostIPs"), &ips, repetitions_before_families);
+    addresses(&mut errors, &path.child("hostIPs"), &ips);
     users(&mut errors, &path, &spec, &now);
     errors
+}
+
+/// Addresses that are taken, but written as they should not be.
+pub fn warnings(pod: &Object) -> Vec<String> {
+    let status = pod.status.clone().unwrap_or_default();
+    let path = FieldPath::root("status");
+    let pods = status.pod_ips.iter().flatten().map(|address| &address.ip).enumerate();
+    let hosts = status.host_ips.iter().flatten().map(|address| &address.ip).enumerate();
+    let all = pods.map(|found| ("podIPs", found)).chain(hosts.map(|found| ("hostIPs", found)));
+    all.filter_map(|(list, (i, ip))| address_warnings::address(&path.child(list).index(i).child("ip"), ip)).collect()
+}
+
+/// Conditions that Kubernetes does not know have names like labels.
+fn conditions(errors: &mut FieldErrors, path: &FieldPath, conditions: &[PodCondition]) {
+    for (i, condition) in conditions.iter().enumerate() {
+        seen_before(errors, &path.index(i), condition.observed_generation);
+        if !matches!(condition.type_.as_str(), "PodScheduled" | "Ready" | "Initialized") {
+            checks::label_key(errors, &path.index(i).child("Type"), &condition.type_);
+        }
+    }
+}
+
+fn seen_before(errors: &mut FieldErrors, path: &FieldPath, generation: Option<i64>) {
+    if let Some(generation) = generation.filter(|generation| *generation < 0) {
+        errors.push(FieldError::invalid(&path.child("observedGeneration"), generation, NOT_NEGATIVE));
+    }
 }
 
 /// What a client says without the generation it saw stays as old as it was; conditions of one type are taken in turn.
@@ -107,27 +134,25 @@ fn users(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec, status: &Po
     }
 }
 
-/// A container that has ended stays so, unless its pod starts it again.
+/// A container that has ended stays so, unless it or its pod says that it starts again; ephemeral ones never do.
 fn transitions(errors: &mut FieldErrors, path: &FieldPath, new: &Object, old: &Object) {
     let spec = old.spec.clone().unwrap_or_default();
     let (now, before) = (new.status.clone().unwrap_or_default(), old.status.clone().unwrap_or_default());
-    let lists = [
-        ("containerStatuses", now.container_statuses, before.container_statuses, restart_policy(&spec)),
-        ("initContainerStatuses", now.init_container_statuses, before.init_container_statuses, restart_policy(&spec)),
-        ("ephemeralContainerStatuses", now.ephemeral_container_statuses, before.ephemeral_container_statuses, "Never"),
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    let lists: [(_, _, _, &[Container]); 3] = [
+        ("containerStatuses", now.container_statuses, before.container_statuses, &spec.containers),
+        ("initContainerStatuses", now.init_container_statuses, before.init_container_statuses, init),
+        ("ephemeralContainerStatuses", now.ephemeral_container_statuses, before.ephemeral_container_statuses, &[]),
     ];
-    for (name, now, before, policy) in lists {
-        let sidecar = |status: &ContainerStatus| {
-            let mut init = spec.init_containers.iter().flatten();
-            name.starts_with("init") && init.any(|c| c.name == status.name && api::pods::is_sidecar(c))
-        };
-        for (i, before) in before.iter().flatten().enumerate().filter(|_| policy != "Always") {
-            let ended = before.state.as_ref().and_then(|state| state.terminated.as_ref());
-            let stays = ended.is_some_and(|ended| ended.exit_code == 0 || policy != "OnFailure") && !sidecar(before);
-            let runs = |status: &&ContainerStatus| {
+    for (name, now, before, containers) in lists {
+        for (i, before) in before.iter().flatten().enumerate() {
+            let Some(ended) = before.state.as_ref().and_then(|state| state.terminated.as_ref()) else { continue };
+            let container = containers.iter().find(|container| container.name == before.name);
+            let runs = |status: &ContainerStatus| {
                 status.name == before.name && status.state.as_ref().is_none_or(|state| state.terminated.is_none())
             };
-            if stays && now.iter().flatten().any(|status| runs(&status)) {
+            let stays = container.is_none_or(|container| !starts_again(container, &spec, ended.exit_code));
+            if stays && now.iter().flatten().any(runs) {
                 let path = path.child(name).index(i).child("state");
                 errors.push(FieldError::forbidden(&path, "may not be transitioned to non-terminated state"));
             }
@@ -135,44 +160,33 @@ fn transitions(errors: &mut FieldErrors, path: &FieldPath, new: &Object, old: &O
     }
 }
 
-fn restart_policy(spec: &PodSpec) -> &str {
-    spec.restart_policy.as_deref().unwrap_or_default()
+/// The container's own rules come before its own policy, and that before the pod's.
+fn starts_again(container: &Container, spec: &PodSpec, code: i32) -> bool {
+    let by = |policy: Option<&str>| match policy {
+        Some("OnFailure") => code != 0,
+        Some("Never") => false,
+        Some(_) | None => true,
+    };
+    let Some(own) = container.restart_policy.as_deref() else { return by(spec.restart_policy.as_deref()) };
+    let mut rules = container.restart_policy_rules.iter().flatten();
+    let rule = rules.find(|rule| {
+        rule.exit_codes.as_ref().is_some_and(|codes| {
+            let named = codes.values.iter().flatten().any(|value| *value == code);
+            codes.operator == "In" && named || codes.operator == "NotIn" && !named
+        })
+    });
+    rule.is_some_and(|rule| rule.action == "Restart") || by(Some(own))
 }
 
-/// One of each family at most; `several` says in which order upstream looks at more than one.
-fn addresses(
-    errors: &mut FieldErrors,
-    path: &FieldPath,
-    ips: &[&str],
-    several: fn(&mut FieldErrors, &FieldPath, &[&str]),
-) {
+/// One of each family at most.
+fn addresses(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
     for (i, ip) in ips.iter().enumerate() {
         checks::ip(errors, &path.index(i), ip);
     }
-    several(errors, path, ips);
-}
-
-fn families_before_repetitions(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
-    families(errors, path, ips);
-    repetitions(errors, path, ips);
-}
-
-fn repetitions_before_families(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
-    repetitions(errors, path, ips);
-    families(errors, path, ips);
-}
-
-fn families(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
     let second_family = ips.iter().filter(|ip| ip.contains(':')).count();
     if ips.len() > 2 || ips.len() == 2 && second_family != 1 {
         let shown: Vec<_> = ips.iter().map(|ip| serde_json::json!({"IP": ip})).collect();
         errors.push(FieldError::invalid(path, shown, "may specify no more than one IP for each IP family"));
-    }
-}
-
-fn repetitions(errors: &mut FieldErrors, path: &FieldPath, ips: &[&str]) {
-    for (i, ip) in ips.iter().enumerate().filter(|(i, ip)| ips[..*i].contains(ip)) {
-        errors.push(FieldError::duplicate(&path.index(i), serde_json::json!({"IP": ip})));
     }
 }
 
@@ -182,7 +196,11 @@ mod tests {
     use serde_json::{Value, json};
 
     fn pod(policy: &str, status: Value) -> Object {
-        serde_json::from_value(json!({"spec": {"restartPolicy": policy, "containers": []}, "status": status}))
+        with_container(policy, json!({"name": "c"}), status)
+    }
+
+    fn with_container(policy: &str, container: Value, status: Value) -> Object {
+        serde_json::from_value(json!({"spec": {"restartPolicy": policy, "containers": [container]}, "status": status}))
             .expect("a pod")
     }
 
@@ -196,6 +214,50 @@ mod tests {
             let (old, new) = (pod(policy, status(ended(code))), pod(policy, status(running.clone())));
             assert_eq!(validate(&new, &old).to_string(), expected, "{policy} {code}");
         }
+        let own = |policy: &str, operator: &str| {
+            json!({"name": "c", "restartPolicy": policy,
+                "restartPolicyRules": [{"action": "Restart", "exitCodes": {"operator": operator, "values": [42]}}]})
+        };
+        let table = [
+            ("Never", own("Never", "In"), 42, "[]"),
+            ("Always", own("Never", "In"), 1, refused),
+            ("Never", own("Never", "NotIn"), 1, "[]"),
+            ("Never", own("OnFailure", "In"), 1, "[]"),
+        ];
+        for (policy, container, code, expected) in table {
+            let with = |state: Value| with_container(policy, container.clone(), status(state));
+            assert_eq!(
+                validate(&with(running.clone()), &with(ended(code))).to_string(),
+                expected,
+                "{container} {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_status_says_of_nodes_and_generations() {
+        let mut old = pod("Always", json!({}));
+        old.spec.get_or_insert_default().node_name = Some("n".to_owned());
+        let status = json!({"nominatedNodeName": "m", "observedGeneration": -1,
+            "conditions": [{"type": "Ready", "status": "True", "observedGeneration": -2}, {"type": "a b", "status": "True"}]});
+        let mut new = old.clone();
+        new.status = serde_json::from_value(status).expect("a status");
+        let found: Vec<_> = validate(&new, &old).iter().map(|error| error.path.to_string()).collect();
+        let expected = [
+            "status.conditions[0].observedGeneration",
+            "status.conditions[1].Type",
+            "status.nominatedNodeName",
+            "status.observedGeneration",
+        ];
+        assert_eq!(found, expected);
+        new.status =
+            serde_json::from_value(json!({"podIPs": [{"ip": "2001:DB8::1"}], "hostIPs": [{"ip": "10.0.0.1"}]})).ok();
+        assert_eq!(
+            warnings(&new),
+            [
+                "status.podIPs[0].ip: IPv6 address \"2001:DB8::1\" should be in RFC 5952 canonical format (\"2001:db8::1\")"
+            ]
+        );
     }
 
     #[test]

@@ -96,17 +96,21 @@ fn fill(amounts: &mut Amounts, found: impl Iterator<Item = (String, Quantity)>) 
 
 /// Forgets the fields of features that are off by default upstream.
 pub fn drop_what_is_off(spec: &mut PodSpec) {
+    spec.scheduling_group = None;
     for source in spec.volumes.iter_mut().flatten().filter_map(|volume| volume.projected.as_mut()) {
         for source in source.sources.iter_mut().flatten() {
             source.cluster_trust_bundle = None;
+            source.pod_certificate = None;
         }
     }
-    for container in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
-        if let Some(lifecycle) = &mut container.lifecycle
+    let containers = spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten());
+    let hooks = containers.map(|container| &mut container.lifecycle);
+    for hooks in hooks.chain(spec.ephemeral_containers.iter_mut().flatten().map(|container| &mut container.lifecycle)) {
+        if let Some(lifecycle) = hooks
             && lifecycle.stop_signal.take().is_some()
             && *lifecycle == Lifecycle::default()
         {
-            container.lifecycle = None;
+            *hooks = None;
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names;
-use k8s_openapi::api::core::v1::{EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector};
+use k8s_openapi::api::core::v1::{
+    EnvFromSource, EnvVar, EnvVarSource, FileKeySelector, ObjectFieldSelector, PodSpec, ResourceFieldSelector,
+};
 
 use crate::resources::checks::{self, quantity};
 use crate::resources::name_or_prefix;
+use crate::resources::volume_sources::no_backsteps;
 
 /// Fields that a variable can show.
 const ENV_FIELDS: &[&str] = &[
@@ -67,10 +70,7 @@ fn value_from(errors: &mut FieldErrors, path: &FieldPath, source: &EnvVarSource,
     }
     if let Some(file) = &source.file_key_ref {
         sources += 1;
-        let path = path.child("fileKeyRef");
-        checks::required(errors, &path.child("volumeName"), &file.volume_name);
-        checks::required(errors, &path.child("path"), &file.path);
-        checks::required(errors, &path.child("key"), &file.key);
+        file_key_ref(errors, &path.child("fileKeyRef"), file);
     }
     if sources == 0 {
         let detail =
@@ -90,6 +90,44 @@ fn key_ref(errors: &mut FieldErrors, path: &FieldPath, name: &str, key: &str) {
     } else {
         errors.push_invalid(&path.child("key"), key, names::config_key(key));
     }
+}
+
+fn file_key_ref(errors: &mut FieldErrors, path: &FieldPath, file: &FileKeySelector) {
+    let mut given = |field: &str, value: &str, rule: fn(&str) -> Vec<String>| match value {
+        "" => errors.push(FieldError::required(&path.child(field), "")),
+        value => errors.push_invalid(&path.child(field), value, rule(value)),
+    };
+    given("key", &file.key, names::env_var_name);
+    given("volumeName", &file.volume_name, names::is_dns1123_label);
+    checks::required(errors, &path.child("path"), &file.path);
+    no_backsteps(errors, &path.child("path"), &file.path);
+}
+
+/// Variables come from files in volumes that the pod has, and that begin empty.
+pub fn files(errors: &mut FieldErrors, path: &FieldPath, spec: &PodSpec) {
+    let init = spec.init_containers.iter().flatten().map(|container| container.env.as_deref());
+    let main = spec.containers.iter().map(|container| container.env.as_deref());
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|container| container.env.as_deref());
+    let mut check = |list: &str, i: usize, variables: Option<&[EnvVar]>| {
+        for (j, variable) in variables.unwrap_or_default().iter().enumerate() {
+            let Some(file) = variable.value_from.as_ref().and_then(|source| source.file_key_ref.as_ref()) else {
+                continue;
+            };
+            let path = path.child(list).index(i).child("env").index(j).child("valueFrom").child("fileKeyRef");
+            let path = path.child("volumeName");
+            match spec.volumes.iter().flatten().find(|volume| volume.name == file.volume_name) {
+                None => errors.push(FieldError::not_found(&path, &file.volume_name)),
+                Some(volume) if volume.empty_dir.is_none() => {
+                    let detail = "referenced volume must be of type emptyDir";
+                    errors.push(FieldError::invalid(&path, &file.volume_name, detail));
+                }
+                Some(_) => {}
+            }
+        }
+    };
+    init.enumerate().for_each(|(i, variables)| check("initContainers", i, variables));
+    main.enumerate().for_each(|(i, variables)| check("containers", i, variables));
+    ephemeral.enumerate().for_each(|(i, variables)| check("ephemeralContainers", i, variables));
 }
 
 /// A field of the pod: known, and one of those that can be shown here.

@@ -67,6 +67,12 @@ fn containers_are_checked() {
             with(json!({"imagePullPolicy": "Maybe"})),
             "spec.containers[0].imagePullPolicy: Unsupported value: \"Maybe\": supported values: \"Always\", \"IfNotPresent\", \"Never\"",
         ),
+        (
+            with(
+                json!({"env": [{"name": "E", "valueFrom": {"fileKeyRef": {"volumeName": "v", "path": "/a/../b", "key": ""}}}]}),
+            ),
+            "[spec.containers[0].env[0].valueFrom.fileKeyRef.key: Required value, spec.containers[0].env[0].valueFrom.fileKeyRef.path: Invalid value: \"/a/../b\": must not contain '..', spec.containers[0].env[0].valueFrom.fileKeyRef.volumeName: Not found: \"v\"]",
+        ),
         (with(json!({"ports": [{"containerPort": 0}]})), "spec.containers[0].ports[0].containerPort: Required value"),
         (
             with(json!({"ports": [{"containerPort": 1, "hostPort": 80}, {"containerPort": 2, "hostPort": 80}]})),
