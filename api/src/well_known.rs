@@ -107,6 +107,8 @@ pub mod finalizers {
     pub const CLAIM_PROTECTION: &str = "kubernetes.io/pvc-protection";
     /// A volume stays while it is bound.
     pub const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
+    /// A range of service addresses stays while it is the only one of an address in use.
+    pub const RANGE_PROTECTION: &str = "networking.k8s.io/service-cidr-finalizer";
 }
 
 /// Namespaces that every cluster has.

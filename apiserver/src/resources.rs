@@ -9,7 +9,7 @@ pub mod admission_policy;
 pub mod api_service;
 mod built_in;
 pub mod certificate_signing_request;
-mod checks;
+pub(crate) mod checks;
 pub mod component_status;
 mod config_map;
 mod controller_revision;

@@ -5,7 +5,7 @@
 mod access;
 
 use api::error::ApiError;
-use api::field::{FieldError, FieldErrors};
+use api::field::FieldErrors;
 use api::names::GroupKind;
 use k8s_openapi::api::authentication::v1::{
     SelfSubjectReview, SelfSubjectReviewStatus, TokenReview, TokenReviewSpec, TokenReviewStatus, UserInfo,
@@ -175,11 +175,11 @@ fn path_rule(rule: &PolicyRule) -> Option<NonResourceRule> {
 }
 
 /// Oddity kept: these errors name the group but no kind.
-fn invalid(errors: Vec<FieldError>) -> Result<(), ApiError> {
+fn invalid(errors: FieldErrors) -> Result<(), ApiError> {
     if errors.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(&GroupKind::new("authorization.k8s.io", ""), "", FieldErrors(errors)))
+    Err(ApiError::invalid(&GroupKind::new("authorization.k8s.io", ""), "", errors))
 }
 
 #[cfg(test)]

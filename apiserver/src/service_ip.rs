@@ -2,8 +2,10 @@
 //!
 //! A claim is a key of its own in the store (an IPAddress object, or a record for a port), made by compare-and-swap before the
 //! Service is stored and removed after the Service is; so several API servers on one store never give the same one twice.
-//! A claim that a crash left behind is free again after [`STALE_AFTER`]. Entry point: [`Services`], by way of [`Claims`].
+//! A claim that a crash left behind is free again after [`STALE_AFTER`]. Which addresses there are is for the ServiceCIDRs to say.
+//! Entry point: [`Services`], by way of [`Claims`].
 
+mod ranges;
 mod record;
 mod slots;
 
@@ -19,10 +21,12 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
 use process::{Clock, Rng};
 
+use self::ranges::Ranges;
 pub use self::record::STALE_AFTER;
 use self::record::{Book, Owner};
 pub use self::slots::{Cidr, CidrError};
 use self::slots::{Slot, slots_of};
+use crate::admission::Lookup;
 use crate::object::{Object, downcast, downcast_mut};
 use crate::read::storage_error;
 use crate::resources::service::families;
@@ -47,9 +51,15 @@ struct Taken {
 }
 
 impl Services {
-    /// Gives out these addresses and ports.
+    /// Gives out these ports, and these addresses besides those of other ServiceCIDRs.
     pub fn new(storage: Arc<dyn Storage>, clock: Clock, rng: Rng, addresses: Cidr, ports: RangeInclusive<u16>) -> Self {
         Self { book: Arc::new(Book::new(storage, clock, rng.clone())), rng, addresses, ports }
+    }
+
+    async fn ranges(&self, lookup: &dyn Lookup) -> Result<Ranges, ApiError> {
+        let objects = lookup.list("networking.k8s.io", "servicecidrs", "").await?;
+        let objects: Vec<_> = objects.iter().filter_map(|object| serde_json::from_slice(object).ok()).collect();
+        Ok(Ranges::of(&objects, self.addresses))
     }
 
     async fn fill(
@@ -69,10 +79,10 @@ impl Services {
         if is_new && slots::needs_address(spec) {
             self.address(spec, name, taking, &path).await?;
         }
-        if old.is_some() {
-            self.changed_node_ports(spec, name, taking, &path).await?;
-        } else {
-            self.node_ports(spec, name, taking, &path).await?;
+        match old {
+            _ if !slots::is_on_nodes(spec) => {}
+            Some(_) => self.changed_node_ports(spec, name, taking, &path).await?,
+            None => self.node_ports(spec, name, taking, &path).await?,
         }
         if slots::needs_health_check(spec) && !old.is_some_and(slots::needs_health_check) {
             self.health_check(spec, taking).await?;
@@ -87,35 +97,42 @@ impl Services {
         taking: &mut Taking<'_>,
         path: &FieldPath,
     ) -> Result<(), ApiError> {
-        let given = spec.cluster_ip.clone().filter(|ip| !ip.is_empty());
-        let Some(given) = given else {
-            let free = taking
-                .any(&|random| Slot::Address(self.addresses.pick(&self.rng, random)))
-                .await
-                .map_err(storage_error)?;
-            let Some(Slot::Address(address)) = free else {
-                return Err(ApiError::internal("failed to allocate a serviceIP: range is full"));
-            };
+        let Some(given) = spec.cluster_ip.clone().filter(|ip| !ip.is_empty()) else {
+            let address = self.any_address(taking).await?;
             spec.cluster_ip = Some(address.to_string());
             spec.cluster_ips = Some(vec![address.to_string()]);
             return Ok(());
         };
         // Whether it is an address at all is for validation to say.
         let Ok(address) = given.parse::<IpAddr>() else { return Ok(()) };
-        let refuse = |why: String| {
-            let all = spec.cluster_ips.clone().unwrap_or_else(|| vec![given.clone()]);
-            Err(invalid(
-                name,
-                FieldError::invalid(&path.child("clusterIPs"), all, format!("failed to allocate IP {address}: {why}")),
-            ))
+        let claimed = match taking.dry_run {
+            true => taking.ranges.check_dry(address),
+            false => match taking.ranges.check(address) {
+                Ok(()) if !taking.this(Slot::Address(address)).await.map_err(storage_error)? => {
+                    Err("provided IP is already allocated".to_owned())
+                }
+                checked => checked,
+            },
         };
-        if let Err(why) = self.addresses.check(address) {
-            return refuse(why);
+        claimed.map_err(|why| {
+            let all = spec.cluster_ips.clone().unwrap_or_else(|| vec![given]);
+            let detail = format!("failed to allocate IP {address}: {why}");
+            invalid(name, FieldError::invalid(&path.child("clusterIPs"), all, detail))
+        })
+    }
+
+    async fn any_address(&self, taking: &mut Taking<'_>) -> Result<IpAddr, ApiError> {
+        let failed = |why: &str| ApiError::internal(format!("failed to allocate a serviceIP: {why}"));
+        if taking.dry_run {
+            return taking.ranges.any_dry().map_err(failed);
         }
-        match taking.this(Slot::Address(address)).await.map_err(storage_error)? {
-            true => Ok(()),
-            false => refuse("provided IP is already allocated".to_owned()),
+        for range in taking.ranges.iter().collect::<Vec<_>>() {
+            let pick = |taken: &BTreeSet<Slot>| Slot::Address(range.pick(&self.rng, taken));
+            if let Some(Slot::Address(address)) = taking.any(&pick).await.map_err(storage_error)? {
+                return Ok(address);
+            }
         }
+        Err(failed("range is full"))
     }
 
     /// Ports of one number, for several protocols, share a node port, even one that only a later of them asks for.
@@ -126,9 +143,6 @@ impl Services {
         taking: &mut Taking<'_>,
         path: &FieldPath,
     ) -> Result<(), ApiError> {
-        if !slots::is_on_nodes(spec) {
-            return Ok(());
-        }
         let allocate = slots::allocates_node_ports(spec);
         let asked: Vec<(i32, i32)> =
             spec.ports.iter().flatten().map(|port| (port.port, port.node_port.unwrap_or_default())).collect();
@@ -164,9 +178,6 @@ impl Services {
         taking: &mut Taking<'_>,
         path: &FieldPath,
     ) -> Result<(), ApiError> {
-        if !slots::is_on_nodes(spec) {
-            return Ok(());
-        }
         let allocate = slots::allocates_node_ports(spec);
         let mut seen = BTreeSet::new();
         for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
@@ -218,8 +229,9 @@ impl Services {
     }
 
     async fn port(&self, wanted: i32, taking: &mut Taking<'_>) -> Result<Result<(), String>, ApiError> {
-        let slot = u16::try_from(wanted).ok().filter(|port| self.ports.contains(port)).map(Slot::Port);
-        let Some(slot) = slot else {
+        // Oddity of upstream's: a dry run is told who has a port, but not which ports there are.
+        let port = u16::try_from(wanted).ok().filter(|port| taking.dry_run || self.ports.contains(port));
+        let Some(slot) = port.map(Slot::Port) else {
             let (first, last) = (self.ports.start(), self.ports.end());
             return Ok(Err(format!(
                 "provided port is not in the valid range. The range of valid ports is {first}-{last}"
@@ -232,6 +244,9 @@ impl Services {
     }
 
     async fn any_port(&self, taking: &mut Taking<'_>, what: &str) -> Result<i32, ApiError> {
+        if taking.dry_run {
+            return Ok(taking.dry_port());
+        }
         let pick = |taken: &BTreeSet<Slot>| Slot::Port(slots::pick_port(&self.ports, &self.rng, taken));
         match taking.any(&pick).await.map_err(storage_error)? {
             Some(Slot::Port(port)) => Ok(i32::from(port)),
@@ -247,6 +262,7 @@ struct Taking<'a> {
     /// What the stored Service has: it keeps that.
     held: Vec<Slot>,
     taken: Vec<(Slot, String)>,
+    ranges: Ranges,
     dry_run: bool,
 }
 
@@ -260,6 +276,15 @@ impl Taking<'_> {
         let is_ours = claimed.is_some();
         self.taken.extend(claimed.map(|id| (slot, id)));
         Ok(is_ours)
+    }
+
+    /// The port that a dry run gets: the next after its greatest, whoever has it.
+    fn dry_port(&mut self) -> i32 {
+        let ports =
+            self.taken.iter().filter_map(|(slot, _)| if let Slot::Port(port) = slot { Some(*port) } else { None });
+        let port = ports.max().unwrap_or(1 << 15).saturating_add(1);
+        self.taken.push((Slot::Port(port), String::new()));
+        i32::from(port)
     }
 
     /// Whatever is free: `pick` proposes one that is not in the set it is given, while there is one.
@@ -294,7 +319,9 @@ impl Claims for Services {
         let owner = Owner { namespace: at.namespace.to_owned(), name: name.clone() };
         let old = old.and_then(downcast::<Service>);
         let held = old.map(slots_of).unwrap_or_default();
-        let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: at.dry_run };
+        let ranges = self.ranges(at.server.lookup.as_ref()).await?;
+        let (taken, dry_run) = (Vec::new(), at.dry_run);
+        let mut taking = Taking { services: self, owner: owner.clone(), held, taken, ranges, dry_run };
         let filled = self
             .fill(service.spec.get_or_insert_default(), old.and_then(|old| old.spec.as_ref()), &name, &mut taking)
             .await;

@@ -19,6 +19,7 @@ pub mod resourcequota;
 pub mod rootcacertpublisher;
 pub mod serviceaccount;
 pub mod serviceaccount_token;
+pub mod servicecidrs;
 pub mod storageprotection;
 pub mod tainteviction;
 
@@ -47,6 +48,7 @@ pub const TABLE: &[Row] = &[
     row("endpoints-controller", endpoints::start),
     row("endpointslice-controller", endpointslice::start),
     row("endpointslice-mirroring-controller", endpointslicemirroring::start),
+    row("service-cidr-controller", servicecidrs::start),
     row("resourcequota-controller", resourcequota::start),
     row("disruption-controller", disruption::start),
     row("persistentvolumeclaim-protection-controller", storageprotection::start_claims),

@@ -14,7 +14,10 @@ use k8s_openapi::api::core::v1::{
     ResourceQuota, Secret, Service, ServiceAccount,
 };
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::DynamicObject;
+use kube::discovery::ApiResource;
 use kube::{Api, Client, Resource};
 
 use crate::controllers::endpointslice::plan::MANAGER as SLICES;
@@ -72,6 +75,8 @@ pub struct Stores {
     pub claims: Store<PersistentVolumeClaim>,
     /// All volumes.
     pub volumes: Store<PersistentVolume>,
+    /// All ranges of service addresses; nobody checks their conditions, so they fit no type.
+    pub ranges: Store<DynamicObject>,
 }
 
 impl Stores {
@@ -112,6 +117,11 @@ impl Stores {
             budgets: all(client, informers),
             claims: all(client, informers),
             volumes: all(client, informers),
+            ranges: informers.start(
+                Api::all_with(client.clone(), &ApiResource::erase::<ServiceCIDR>(&())),
+                WatchConfig::default(),
+                Vec::new(),
+            ),
         }
     }
 
@@ -132,6 +142,7 @@ impl Stores {
         self.budgets.synced().await;
         self.claims.synced().await;
         self.volumes.synced().await;
+        self.ranges.synced().await;
     }
 }
 

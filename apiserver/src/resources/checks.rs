@@ -199,27 +199,32 @@ pub fn label_selector(errors: &mut FieldErrors, path: &FieldPath, selector: Opti
     for (i, expression) in selector.match_expressions.iter().flatten().enumerate() {
         let path = path.child("matchExpressions").index(i);
         let values = expression.values.as_deref().unwrap_or_default();
-        match expression.operator.as_str() {
-            "In" | "NotIn" if values.is_empty() => {
-                errors.push(FieldError::required(
-                    &path.child("values"),
-                    "must be specified when `operator` is 'In' or 'NotIn'",
-                ));
-            }
-            "Exists" | "DoesNotExist" if !values.is_empty() => {
-                let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-                errors.push(FieldError::forbidden(&path.child("values"), detail));
-            }
-            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
-            operator => {
-                errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator"))
-            }
+        if !requirement(errors, &path, &expression.operator, values) {
+            let operator = &expression.operator;
+            errors.push(FieldError::invalid(&path.child("operator"), operator, "not a valid selector operator"));
         }
         label_key(errors, &path.child("key"), &expression.key);
         for (i, value) in values.iter().enumerate() {
             errors.push_invalid(&path.child("values").index(i), value, names::label_value(value));
         }
     }
+}
+
+/// Whether there are values where the operator wants some; false where it is unknown.
+pub fn requirement(errors: &mut FieldErrors, path: &FieldPath, operator: &str, values: &[String]) -> bool {
+    let path = path.child("values");
+    match operator {
+        "In" | "NotIn" if values.is_empty() => {
+            errors.push(FieldError::required(&path, "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if !values.is_empty() => {
+            let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            errors.push(FieldError::forbidden(&path, detail));
+        }
+        "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+        _ => return false,
+    }
+    true
 }
 
 /// An IPv4 or IPv6 address in canonical form.

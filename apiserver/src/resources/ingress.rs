@@ -282,7 +282,7 @@ fn reference(errors: &mut FieldErrors, path: &FieldPath, group: Option<&str>, ki
     for (field, value) in [("kind", kind), ("name", name)] {
         let path = path.child(field);
         match value {
-            "" => errors.push(FieldError::required(&path, format!("{field} is required"))),
+            "" => errors.push(FieldError::required(&path, "")),
             value => errors.push_invalid(&path, value, names::path_segment(value)),
         }
     }
@@ -417,7 +417,7 @@ mod tests {
             ),
             (
                 json!({"defaultBackend": {"resource": {"kind": "a/b", "name": ""}}}),
-                "[spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/', spec.defaultBackend.resource.name: Required value: name is required]",
+                "[spec.defaultBackend.resource.kind: Invalid value: \"a/b\": may not contain '/', spec.defaultBackend.resource.name: Required value]",
             ),
             (
                 rule("a.b", json!({"path": "/x/..", "pathType": "Exact"})),

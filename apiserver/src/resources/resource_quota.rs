@@ -225,7 +225,7 @@ fn scope_selector(errors: &mut FieldErrors, path: &FieldPath, spec: &ResourceQuo
             errors.push(FieldError { kind: FieldErrorKind::Invalid, path: path.clone(), value: None, detail });
         }
         if EXISTING.contains(&scope) && operator != "Exists" {
-            let detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
+            let detail = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             errors.push(FieldError::invalid(&path.child("operator"), operator, detail));
         }
         match operator {

@@ -33,24 +33,7 @@ impl Kind for ServiceCidr {
 
     fn validate(object: &Object) -> FieldErrors {
         let mut errors = FieldErrors::new();
-        let path = FieldPath::root("spec").child("cidrs");
-        let cidrs = cidrs_of(object);
-        let families = |cidrs: &[String]| cidrs.iter().filter(|cidr| cidr.contains(':')).count();
-        match cidrs {
-            [] => errors.push(FieldError::required(&path, "at least one CIDR required")),
-            [_, _, _, ..] => {
-                errors.push(internal::invalid(&path, SPEC, &object.spec, "may only hold up to 2 values"));
-            }
-            [_, _] if families(cidrs) != 1 => {
-                let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
-                errors.push(internal::invalid(&path, SPEC, &object.spec, detail));
-            }
-            cidrs => {
-                for (i, cidr) in cidrs.iter().enumerate() {
-                    checks::canonical_cidr(&mut errors, &path.index(i), cidr);
-                }
-            }
-        }
+        cidrs(&mut errors, object);
         errors
     }
 
@@ -65,9 +48,9 @@ impl Kind for ServiceCidr {
                     checks::immutable(&mut errors, &path.index(i), now, before);
                 }
             }
-            ([before], [now, added]) => {
+            ([before], [now, _]) => {
                 checks::immutable(&mut errors, &path.index(0), now, before);
-                checks::canonical_cidr(&mut errors, &path.index(1), added);
+                cidrs(&mut errors, new);
             }
             _ => errors.push(FieldError::invalid(&path, now, checks::IMMUTABLE)),
         }
@@ -89,6 +72,29 @@ impl Kind for ServiceCidr {
     }
 }
 
+fn cidrs(errors: &mut FieldErrors, object: &Object) {
+    let path = FieldPath::root("spec").child("cidrs");
+    let cidrs = cidrs_of(object);
+    match cidrs {
+        [] => return errors.push(FieldError::required(&path, "at least one CIDR required")),
+        [_, _, _, ..] => {
+            return errors.push(internal::invalid(&path, SPEC, &object.spec, "may only hold up to 2 values"));
+        }
+        [_] | [_, _] => {}
+    }
+    for (i, cidr) in cidrs.iter().enumerate() {
+        checks::canonical_cidr(errors, &path.index(i), cidr);
+    }
+    let family = |cidr: &String| checks::parse_cidr(cidr).map(|(address, _)| address.is_ipv4());
+    if let [one, other] = cidrs
+        && family(one).is_some()
+        && family(one) == family(other)
+    {
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
+        errors.push(FieldError::invalid(&path, cidrs, detail));
+    }
+}
+
 fn cidrs_of(object: &Object) -> &[String] {
     object.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default()
 }
@@ -104,13 +110,17 @@ mod tests {
 
     #[test]
     fn ranges_are_checked() {
-        let table: [(&[&str], &str); 7] = [
+        let table: [(&[&str], &str); 8] = [
             (&["10.0.0.0/24"], "[]"),
             (&["10.0.0.0/24", "2001:db8::/64"], "[]"),
             (&[], "spec.cidrs: Required value: at least one CIDR required"),
             (
                 &["10.0.0.0/24", "10.1.0.0/24"],
-                "spec.cidrs: Invalid value: {\"CIDRs\":[\"10.0.0.0/24\",\"10.1.0.0/24\"]}: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96",
+                "spec.cidrs: Invalid value: [\"10.0.0.0/24\",\"10.1.0.0/24\"]: may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64",
+            ),
+            (
+                &["10.0.0.0/24", "10.1"],
+                "spec.cidrs[1]: Invalid value: \"10.1\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
             ),
             (
                 &["10.0.0.1/24"],
@@ -135,6 +145,7 @@ mod tests {
         let old = range(&["10.0.0.0/24"]);
         let change = |cidrs: &[&str]| ServiceCidr::validate_update(&range(cidrs), &old).to_string();
         assert_eq!(change(&["10.0.0.0/24", "2001:db8::/64"]), "[]");
+        assert!(change(&["10.0.0.0/24", "10.1.0.0/24"]).contains("no more than one IP for each IP family"));
         assert_eq!(change(&["10.1.0.0/24"]), "spec.cidrs[0]: Invalid value: \"10.1.0.0/24\": field is immutable");
         assert_eq!(change(&[]), "spec.cidrs: Invalid value: []: field is immutable");
     }

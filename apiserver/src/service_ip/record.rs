@@ -21,6 +21,8 @@ use crate::storage::{Expect, KeyValue, Outcome, Storage, StorageError, Write};
 pub const STALE_AFTER: Duration = Duration::from_secs(120);
 const ADDRESSES: &str = "/registry/networking.k8s.io/ipaddresses/";
 const PORTS: &str = "/registry/ranges/servicenodeports/";
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const MANAGER: &str = "ipallocator.k8s.io";
 const SERVICES: &str = "/registry/services/";
 
 /// The Service that has something.
@@ -108,6 +110,10 @@ impl Book {
     async fn is_free(&self, slot: Slot, found: Option<&KeyValue>) -> Result<bool, StorageError> {
         let Some(found) = found else { return Ok(true) };
         let record = decode(found);
+        // What somebody else wrote keeps its address for as long as it is there.
+        if matches!(slot, Slot::Address(_)) && record["metadata"]["labels"][MANAGED_BY] != MANAGER {
+            return Ok(false);
+        }
         let made: Option<Timestamp> =
             record["metadata"]["creationTimestamp"].as_str().and_then(|text| text.parse().ok());
         let stale_before = self.clock.now().as_second() - STALE_AFTER.as_secs() as i64;
@@ -133,7 +139,7 @@ impl Book {
                     "creationTimestamp": made,
                     "labels": {
                         "ipaddress.kubernetes.io/ip-family": if address.is_ipv4() { "IPv4" } else { "IPv6" },
-                        "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                        MANAGED_BY: MANAGER,
                     },
                     "managedFields": [{
                         "manager": "kube-apiserver",

@@ -25,7 +25,9 @@ impl Services {
         let held = old.map(slots_of).unwrap_or_default();
         let mut service: Service =
             serde_json::from_value(json!({"metadata": {"name": name, "namespace": "n"}, "spec": spec})).unwrap();
-        let mut taking = Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), dry_run: false };
+        let ranges = Ranges::of(&[], self.addresses);
+        let mut taking =
+            Taking { services: self, owner: owner.clone(), held, taken: Vec::new(), ranges, dry_run: false };
         let before = old.and_then(|old| old.spec.as_ref());
         let filled = self.fill(service.spec.as_mut().unwrap(), before, name, &mut taking).await;
         let wanted = slots_of(&service);

@@ -126,22 +126,49 @@ async fn addresses_of_services_are_objects() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_range_of_the_server_is_ready() {
+async fn ranges_that_are_ready_give_addresses() {
     const RANGES: &str = "/apis/networking.k8s.io/v1/servicecidrs";
+    const SERVICES: &str = "/api/v1/namespaces/default/services";
     let server = Server::start().await;
-    let mut range = Value::Null;
-    for _ in 0..100 {
-        range = server.get(&format!("{RANGES}/kubernetes")).await.body;
-        if range["status"]["conditions"].is_array() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!(range["metadata"]["finalizers"], json!(["networking.k8s.io/service-cidr-finalizer"]));
+    let range = server.get(&format!("{RANGES}/kubernetes")).await.body;
     let condition = &range["status"]["conditions"][0];
     assert_eq!((&condition["type"], &condition["status"]), (&json!("Ready"), &json!("True")));
     let three = json!({"metadata": {"name": "x"}, "spec": {"cidrs": ["10.0.0.0/24", "10.1.0.0/24", "fd00::/64"]}});
     assert_eq!(server.ask("POST", RANGES, &three).await.status, 422);
+    let service =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"clusterIP": "10.5.0.9", "ports": [{"port": 80}]}});
+    let refused = |why: &str| {
+        format!(
+            "Service \"a\" is invalid: spec.clusterIPs: Invalid value: [\"10.5.0.9\"]: failed to allocate IP 10.5.0.9: {why}"
+        )
+    };
+    let elsewhere = refused("the provided network does not match the current range");
+    assert_eq!(server.ask("POST", SERVICES, &service("a")).await.body["message"], elsewhere.as_str());
+    let dry = server.ask("POST", &format!("{SERVICES}?dryRun=All"), &service("a")).await.body;
+    let not_in_range = dry["message"].as_str().unwrap_or_default();
+    assert!(not_in_range.contains("the provided IP (10.5.0.9) is not in the valid range."), "{not_in_range}");
+    created(&server, RANGES, json!({"metadata": {"name": "x"}, "spec": {"cidrs": ["10.5.0.0/28"]}})).await;
+    created(&server, SERVICES, service("a")).await;
+    assert_eq!(server.get("/apis/networking.k8s.io/v1/ipaddresses/10.5.0.9").await.status, 200);
+    let again = server.ask("POST", &format!("{SERVICES}?dryRun=All"), &service("b")).await;
+    assert_eq!(again.status, 201, "a dry run does not ask who has an address: {}", again.text);
+    let not_ready = json!({"status": {"conditions": [{"type": "Ready", "status": "False", "reason": "x", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    assert_eq!(server.patch("merge", &format!("{RANGES}/x/status"), &not_ready).await.status, 200);
+    server.ask("DELETE", &format!("{SERVICES}/a"), &Value::Null).await;
+    assert_eq!(server.ask("POST", SERVICES, &service("a")).await.body["message"], elsewhere.as_str());
+}
+
+#[tokio::test(start_paused = true)]
+async fn dry_runs_get_ports_that_do_not_exist() {
+    let server = Server::start().await;
+    let ports = json!([{"name": "a", "port": 1}, {"name": "b", "port": 2, "nodePort": 80}, {"name": "c", "port": 3}]);
+    let service = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "ports": ports}});
+    let dry = server.ask("POST", "/api/v1/namespaces/default/services?dryRun=All", &service).await;
+    let given: Vec<_> =
+        dry.body["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]).collect();
+    assert_eq!(given, [32769, 80, 32770], "{}", dry.text);
+    let real = server.ask("POST", "/api/v1/namespaces/default/services", &service).await;
+    assert_eq!(real.status, 422, "{}", real.text);
 }
 
 #[tokio::test(start_paused = true)]
