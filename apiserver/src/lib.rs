@@ -20,6 +20,7 @@ pub mod flow_control;
 pub mod http;
 pub mod metrics;
 pub mod object;
+mod patterns;
 pub mod read;
 pub mod resources;
 pub mod reviews;

@@ -15,6 +15,7 @@ use serde_json::Value as Json;
 use super::EvaluationError;
 use super::library::opaque::Opaque;
 use super::shape::{Form, Order, Shape};
+use crate::resources::custom::check::go_float;
 
 /// A text: borrowed from outside or made by the expression.
 #[derive(Clone, Debug)]
@@ -504,7 +505,7 @@ impl fmt::Display for Value<'_> {
             Self::Bool(value) => write!(f, "{value}"),
             Self::Int(value) => write!(f, "{value}"),
             Self::Uint(value) => write!(f, "{value}"),
-            Self::Double(value) => write!(f, "{value}"),
+            Self::Double(value) => f.write_str(&go_float(*value)),
             Self::String(text) => f.write_str(text),
             other => f.write_str(other.type_name()),
         }

@@ -16,7 +16,10 @@ pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Answer<'a> {
         "double" => Some(double(value)),
         "bool" => match value {
             Value::Bool(_) => Some(Ok(value.clone())),
-            Value::String(text) => Some(boolean(text)),
+            Value::String(text) => match boolean(text) {
+                Some(read) => Some(Ok(Value::Bool(read))),
+                None => failed(mismatch(value, "bool")),
+            },
             _ => failed(mismatch(value, "bool")),
         },
         "bytes" => match value {
@@ -28,7 +31,8 @@ pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Answer<'a> {
     }
 }
 
-fn mismatch(value: &Value<'_>, wanted: &str) -> String {
+/// What cel-go says of a value that does not become one of another type, whatever the reason.
+pub(super) fn mismatch(value: &Value<'_>, wanted: &str) -> String {
     format!("type conversion error from '{}' to '{wanted}'", value.type_name())
 }
 
@@ -62,9 +66,7 @@ fn int<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
         Value::Double(_) => Err(overflow()),
         Value::Timestamp(at) => Ok(Value::Int(at.as_second())),
         Value::Duration(length) => Ok(Value::Int(i64::try_from(length.as_nanos()).unwrap_or(i64::MAX))),
-        Value::String(text) => {
-            text.parse().map(Value::Int).map_err(|error: std::num::ParseIntError| parse_error("ParseInt", text, &error))
-        }
+        Value::String(text) => text.parse().map(Value::Int).map_err(|_| EvaluationError::new(mismatch(value, "int"))),
         _ => Err(EvaluationError::new(mismatch(value, "int"))),
     }
 }
@@ -82,10 +84,9 @@ fn uint<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
         Value::Int(value) => u64::try_from(*value).map(Value::Uint).map_err(|_| overflow()),
         Value::Double(value) if *value >= 0.0 && *value < u64::MAX as f64 => Ok(Value::Uint(*value as u64)),
         Value::Double(_) => Err(overflow()),
-        Value::String(text) => text
-            .parse()
-            .map(Value::Uint)
-            .map_err(|error: std::num::ParseIntError| parse_error("ParseUint", text, &error)),
+        Value::String(text) if !text.starts_with('+') => {
+            text.parse().map(Value::Uint).map_err(|_| EvaluationError::new(mismatch(value, "uint")))
+        }
         _ => Err(EvaluationError::new(mismatch(value, "uint"))),
     }
 }
@@ -96,24 +97,17 @@ fn double<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
         Value::Double(_) => Ok(value.clone()),
         Value::Int(value) => Ok(Value::Double(*value as f64)),
         Value::Uint(value) => Ok(Value::Double(*value as f64)),
-        Value::String(text) => text
-            .parse()
-            .map(Value::Double)
-            .map_err(|_| EvaluationError::new(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**text))),
+        Value::String(text) => {
+            text.parse().map(Value::Double).map_err(|_| EvaluationError::new(mismatch(value, "double")))
+        }
         _ => Err(EvaluationError::new(mismatch(value, "double"))),
     }
 }
 
-fn boolean<'a>(text: &str) -> Result<Value<'a>, EvaluationError> {
+fn boolean(text: &str) -> Option<bool> {
     match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Value::Bool(true)),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Value::Bool(false)),
-        _ => Err(EvaluationError::new(format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
     }
-}
-
-fn parse_error(function: &str, text: &str, error: &std::num::ParseIntError) -> EvaluationError {
-    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
-    let why = if matches!(error.kind(), PosOverflow | NegOverflow) { "value out of range" } else { "invalid syntax" };
-    EvaluationError::new(format!("strconv.{function}: parsing {text:?}: {why}"))
 }

@@ -5,6 +5,7 @@ use regex::Regex;
 use super::{Answer, failed, formats, no_such_overload};
 use crate::cel::EvaluationError;
 use crate::cel::value::{List, Value};
+use crate::patterns;
 
 pub(super) fn call<'a>(function: &str, args: &[Value<'a>]) -> Answer<'a> {
     match args {
@@ -21,10 +22,11 @@ fn of_text<'a>(function: &str, text: &str, rest: &[Value<'a>]) -> Answer<'a> {
         ("startsWith", [Value::String(part)]) => Value::Bool(text.starts_with(&**part)),
         ("endsWith", [Value::String(part)]) => Value::Bool(text.ends_with(&**part)),
         ("matches", [Value::String(pattern)]) => {
-            return Some(pattern_of(pattern, |regex| Value::Bool(regex.is_match(text))));
+            return Some(pattern_of("", pattern, |regex| Value::Bool(regex.is_match(text))));
         }
         ("find", [Value::String(pattern)]) => {
-            return Some(pattern_of(pattern, |regex| Value::text(regex.find(text).map_or("", |found| found.as_str()))));
+            let found = |regex: &Regex| Value::text(regex.find(text).map_or("", |found| found.as_str()));
+            return Some(pattern_of(ILLEGAL, pattern, found));
         }
         ("findAll", [Value::String(pattern)]) => return Some(find_all(text, pattern, -1)),
         ("findAll", [Value::String(pattern), Value::Int(limit)]) => return Some(find_all(text, pattern, *limit)),
@@ -58,16 +60,23 @@ fn of_text<'a>(function: &str, text: &str, rest: &[Value<'a>]) -> Answer<'a> {
     Some(Ok(value))
 }
 
-fn pattern_of<'a>(pattern: &str, work: impl FnOnce(&Regex) -> Value<'a>) -> Result<Value<'a>, EvaluationError> {
+/// What the regex library says before the reason.
+const ILLEGAL: &str = "Illegal regex: ";
+
+fn pattern_of<'a>(
+    lead: &str,
+    pattern: &str,
+    work: impl FnOnce(&Regex) -> Value<'a>,
+) -> Result<Value<'a>, EvaluationError> {
     match Regex::new(pattern) {
         Ok(regex) => Ok(work(&regex)),
-        Err(_) => Err(EvaluationError::new(format!("error parsing regexp: `{pattern}`"))),
+        Err(error) => Err(EvaluationError::new(format!("{lead}{}", patterns::go_error(pattern, &error)))),
     }
 }
 
 fn find_all<'a>(text: &str, pattern: &str, limit: i64) -> Result<Value<'a>, EvaluationError> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    pattern_of(pattern, |regex| {
+    pattern_of(ILLEGAL, pattern, |regex| {
         Value::list(regex.find_iter(text).take(most).map(|found| Value::text(found.as_str())).collect())
     })
 }

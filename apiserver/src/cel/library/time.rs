@@ -3,6 +3,7 @@
 use jiff::tz::{Offset, TimeZone};
 use jiff::{SignedDuration, Timestamp, Zoned};
 
+use super::conversions::mismatch;
 use super::{Answer, failed};
 use crate::cel::EvaluationError;
 use crate::cel::value::Value;
@@ -66,7 +67,7 @@ fn duration<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
         Value::Int(nanoseconds) => Ok(Value::Duration(SignedDuration::from_nanos(*nanoseconds))),
         Value::String(text) => match parse_duration(text) {
             Some(length) => Ok(Value::Duration(length)),
-            None => Err(EvaluationError::new(format!("time: invalid duration {:?}", &**text))),
+            None => Err(EvaluationError::new(mismatch(value, "google.protobuf.Duration"))),
         },
         _ => Err(super::no_such_overload()),
     }
@@ -80,10 +81,7 @@ fn timestamp<'a>(value: &Value<'a>) -> Result<Value<'a>, EvaluationError> {
             .map_err(|_| EvaluationError::new("timestamp overflow")),
         Value::String(text) => match parse_timestamp(text) {
             Some(at) => Ok(Value::Timestamp(at)),
-            None => Err(EvaluationError::new(format!(
-                "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\"",
-                text = &**text
-            ))),
+            None => Err(EvaluationError::new(mismatch(value, "google.protobuf.Timestamp"))),
         },
         _ => Err(super::no_such_overload()),
     }

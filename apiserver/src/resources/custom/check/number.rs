@@ -37,6 +37,12 @@ impl Node<'_> {
     }
 }
 
+/// Whether a float counts as an integer: beyond these it can't be told.
+pub(super) fn is_whole(number: f64) -> bool {
+    const MOST: f64 = 9_007_199_254_740_991.0;
+    number.fract() == 0.0 && number.abs() <= MOST
+}
+
 fn is_multiple(float: f64, whole: Option<i64>, factor: f64) -> bool {
     match (whole, whole_part(factor)) {
         (Some(whole), factor) if factor != 0 => whole % factor == 0,
@@ -54,6 +60,12 @@ fn whole_part(number: f64) -> i64 {
 
 /// A number as Go's `%v` writes it.
 pub fn go_float(number: f64) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    if number.is_infinite() {
+        return if number < 0.0 { "-Inf" } else { "+Inf" }.to_owned();
+    }
     if number != 0.0 && !(1e-4..1e21).contains(&number.abs()) {
         let text = format!("{number:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
@@ -69,7 +81,9 @@ mod tests {
 
     #[test]
     fn numbers_read_as_gos() {
-        for (number, text) in [(1.5, "1.5"), (3.0, "3"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (0.0, "0")] {
+        for (number, text) in
+            [(1.5, "1.5"), (3.0, "3"), (1e21, "1e+21"), (1.5e-7, "1.5e-07"), (0.0, "0"), (f64::NEG_INFINITY, "-Inf")]
+        {
             assert_eq!(go_float(number), text);
         }
     }
