@@ -8,6 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Value, json};
 
 use crate::http::body::json;
+use crate::write::patch::json::cannot_unmarshal;
 
 /// What upstream says when the token's revision is gone.
 pub(super) const EXPIRED: &str = "The provided continue parameter is too old to display a consistent list result. You can start a \
@@ -67,6 +68,7 @@ impl PageToken {
             invalid(format!("continue key is not valid: illegal base64 data at input byte {at}"))
         })?;
         let token = json::parse(&bytes).map_err(|why| invalid(format!("continue key is not valid: {why}")))?.value;
+        mistyped(&token).map_or(Ok(()), |why| Err(invalid(format!("continue key is not valid: {why}"))))?;
         let version = token["v"].as_str().unwrap_or_default();
         if version != VERSION {
             return Err(invalid(format!(
@@ -94,6 +96,22 @@ impl PageToken {
     }
 }
 
+/// What Go's decoder says of a token that does not have the types of its fields.
+fn mistyped(token: &Value) -> Option<String> {
+    let wrong = |value: &Value, name: &str, ty: &str| {
+        Some(cannot_unmarshal(value, &format!("struct field continueToken.{name} of type {ty}")))
+    };
+    let Value::Object(fields) = token else {
+        return (!token.is_null()).then(|| cannot_unmarshal(token, "value of type storage.continueToken"));
+    };
+    fields.iter().find_map(|(name, value)| match name.as_str() {
+        _ if value.is_null() => None,
+        "v" | "start" if !value.is_string() => wrong(value, name, "string"),
+        "rv" if !value.is_i64() => wrong(value, name, "int64"),
+        _ => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +126,13 @@ mod tests {
 
     #[test]
     fn rubbish_is_refused_in_upstreams_words() {
+        for (token, why) in [
+            ("[]", "json: cannot unmarshal array into Go value of type storage.continueToken"),
+            (r#"{"rv":"x"}"#, "json: cannot unmarshal string into Go struct field continueToken.rv of type int64"),
+        ] {
+            let error = PageToken::decode(&BASE64.encode(token)).unwrap_err();
+            assert_eq!(error.message, format!("invalid continue token: continue key is not valid: {why}"));
+        }
         let error = PageToken::decode("rubbish").unwrap_err();
         assert_eq!(
             error.message,
