@@ -428,6 +428,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn status_warnings(&self, _new: &dyn Object) -> Vec<String> {
         Vec::new()
     }
+    /// What an update may leave wrong, because it was so before; clients are warned of it.
+    fn tolerated(&self, _new: &dyn Object, _old: &dyn Object) -> Vec<String> {
+        Vec::new()
+    }
     /// See [`Kind::unknown_field`].
     fn unknown_field(&self, field: &str) -> String {
         format!("field label not supported: {field}")

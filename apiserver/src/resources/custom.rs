@@ -446,6 +446,11 @@ impl Strategy for CustomResource {
         odd.map(warning).collect()
     }
 
+    fn tolerated(&self, new: &dyn Object, old: &dyn Object) -> Vec<String> {
+        let found = self.rules.as_ref().map(|rules| rules.tolerated(&new.to_value(), &old.to_value()));
+        found.iter().flat_map(|found| found.iter()).map(ToString::to_string).collect()
+    }
+
     fn grace_period(&self, _: &dyn Object, _: Option<i64>) -> Option<i64> {
         None
     }

@@ -215,6 +215,7 @@ impl Update<'_> {
         if !errors.is_empty() {
             return Err(ApiError::invalid(&at.strategy.group_kind_of(new), at.name, errors));
         }
+        at.warnings.extend(at.strategy.tolerated(new, old));
         match at.subresource {
             None => at.warnings.extend(at.strategy.warnings(new, Some(old))),
             Some(Subresource::Status) => at.warnings.extend(at.strategy.status_warnings(new)),

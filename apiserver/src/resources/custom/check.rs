@@ -39,9 +39,6 @@ pub struct Old<'a> {
 impl<'a> Old<'a> {
     /// The field that was there under the same name.
     pub fn field(self, name: &str) -> Option<Self> {
-        if self.schema.map_type.as_deref() == Some("atomic") {
-            return None;
-        }
         Some(Self { value: self.value.get(name)?, schema: self.schema.of_field(name)? })
     }
 
@@ -143,7 +140,7 @@ impl<'a> Node<'a> {
             Value::Null => return self.type_error(self.types(), "null"),
             Value::Bool(_) => ("boolean", false),
             Value::Number(number) if number.is_i64() => ("integer", true),
-            Value::Number(number) => ("number", number.as_f64().is_some_and(|number| number.fract() == 0.0)),
+            Value::Number(number) => ("number", number.as_f64().is_some_and(number::is_whole)),
             Value::String(_) => ("string", false),
             Value::Array(_) => ("array", false),
             Value::Object(_) => ("object", false),

@@ -120,11 +120,16 @@ pub fn check_at(path: &FieldPath, value: &Value, schema: &Schema, errors: &mut F
 }
 
 fn check_head(path: &FieldPath, fields: &Map<String, Value>, errors: &mut FieldErrors) {
+    for name in ["apiVersion", "kind"].into_iter().filter(|name| !fields.contains_key(*name)) {
+        errors.push(FieldError::required(&path.child(name), ""));
+    }
     for name in ["apiVersion", "kind"] {
         let at = path.child(name);
         match fields.get(name) {
-            None => errors.push(FieldError::required(&at, "")),
-            Some(Value::String(text)) if text.is_empty() => errors.push(FieldError::required(&at, "")),
+            None => {}
+            Some(Value::String(text)) if text.is_empty() => {
+                errors.push(FieldError::invalid(&at, text, "must not be empty"));
+            }
             Some(Value::String(text)) if name == "kind" => {
                 let wrong = is_dns1035_label(&text.to_lowercase());
                 if !wrong.is_empty() {
@@ -173,6 +178,8 @@ mod tests {
                 .starts_with("[pod.apiVersion: Required value, pod.kind: Invalid value: \"a_b\": may have mixed case"),
             "{errors}"
         );
+        let empty = check(&json!({"pod": {"apiVersion": ""}}), &schema).to_string();
+        assert_eq!(empty, "[pod.kind: Required value, pod.apiVersion: Invalid value: \"\": must not be empty]");
         assert!(errors.contains("pod.metadata.labels: Invalid value: \"-\""), "{errors}");
         let mut typed = json!({"pod": {"metadata": {"name": 1}}});
         assert_eq!(

@@ -29,7 +29,6 @@ pub struct Rules {
     properties: BTreeMap<String, Rules>,
     /// What tells the items of the list apart, if anything does.
     keys: Vec<String>,
-    atomic: bool,
 }
 
 struct Compiled {
@@ -65,16 +64,24 @@ impl Rules {
             additional: additional.map(Box::new),
             properties: schema.properties.iter().filter_map(property).collect(),
             keys: if schema.is_list_map() { schema.list_map_keys.clone() } else { Vec::new() },
-            atomic: schema.map_type.as_deref() == Some("atomic"),
         })
     }
 
     /// Everything that the rules have against an object; `old` is what it was before an update.
     pub fn check(&self, value: &Value, old: Option<&Value>) -> FieldErrors {
-        let mut run = Run { errors: FieldErrors::new(), budget: Budget::default(), ended: false };
+        self.run(value, old).errors
+    }
+
+    /// What they would have against it, had it not been so before.
+    pub fn tolerated(&self, value: &Value, old: &Value) -> FieldErrors {
+        self.run(value, Some(old)).tolerated
+    }
+
+    fn run(&self, value: &Value, old: Option<&Value>) -> Run {
+        let mut run = Run::default();
         let same = old.is_some_and(|old| old == value);
         run.node(self, &FieldPath::default(), Pair { value, old, same });
-        run.errors
+        run
     }
 }
 
@@ -112,8 +119,11 @@ impl<'a> Pair<'a> {
     }
 }
 
+#[derive(Default)]
 struct Run {
     errors: FieldErrors,
+    /// What was so before and did not change.
+    tolerated: FieldErrors,
     budget: Budget,
     ended: bool,
 }
@@ -132,7 +142,7 @@ impl Run {
         match pair.value {
             Value::Array(items) => self.items(rules, path, pair, items),
             Value::Object(fields) => {
-                let old = |name: &str| pair.old.filter(|_| !rules.atomic).and_then(|old| old.get(name));
+                let old = |name: &str| pair.old.and_then(|old| old.get(name));
                 if let Some(additional) = &rules.additional {
                     for (name, value) in fields.iter().filter(|(name, _)| !rules.properties.contains_key(*name)) {
                         self.node(additional, &path.key(name), pair.below(value, old(name)));
@@ -224,16 +234,13 @@ impl Run {
                 return;
             }
         };
-        if pair.same && !uses_old {
-            return;
-        }
         let path = match compiled.blamed.as_str() {
             "" => path.clone(),
             blamed => path.child(blamed),
         };
         let shows = !matches!(rules.type_name.as_str(), "object" | "array");
         let value = shows.then(|| pair.value.clone());
-        self.push(match compiled.rule.reason.as_deref() {
+        let error = named(match compiled.rule.reason.as_deref() {
             Some("FieldValueForbidden") => FieldError::forbidden(&path, detail),
             Some("FieldValueRequired") => FieldError::required(&path, detail),
             Some("FieldValueDuplicate") => {
@@ -241,6 +248,7 @@ impl Run {
             }
             Some(_) | None => FieldError { kind: FieldErrorKind::Invalid, path, value, detail },
         });
+        if pair.same && !uses_old { self.tolerated.push(error) } else { self.errors.push(error) }
     }
 
     /// What the rule's own expression says; none where it says nothing useful. The error ends the rules.
@@ -269,15 +277,16 @@ impl Run {
 
     /// An error that shows the type in place of the value.
     fn typed(&mut self, rules: &Rules, path: &FieldPath, detail: String) {
-        self.push(FieldError::invalid(path, &rules.type_name, detail));
+        self.errors.push(named(FieldError::invalid(path, &rules.type_name, detail)));
     }
+}
 
-    fn push(&mut self, mut error: FieldError) {
-        if error.path.as_str().is_empty() {
-            error.path = FieldPath::nil();
-        }
-        self.errors.push(error);
+/// The whole object has no path.
+fn named(mut error: FieldError) -> FieldError {
+    if error.path.as_str().is_empty() {
+        error.path = FieldPath::nil();
     }
+    error
 }
 
 #[cfg(test)]
@@ -338,5 +347,12 @@ mod tests {
             errors(&schema, new, Some(old)),
             ["a: Invalid value: \"y\": a is immutable", "l[1].v: Invalid value: 4: v only grows"]
         );
+        let rules = Rules::new(&Schema::parse(&schema).unwrap(), &schema, true).unwrap();
+        let tolerated = rules.tolerated(&json!({"w": 1, "o": 3}), &json!({"w": 1}));
+        assert_eq!(tolerated.to_string(), "w: Invalid value: 1: failed rule: self > 5");
+        let atomic = json!({"type": "object", "x-kubernetes-map-type": "atomic", "properties": {
+            "a": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}}});
+        let found = errors(&atomic, json!({"a": "y"}), Some(json!({"a": "x"})));
+        assert_eq!(found, ["a: Invalid value: \"y\": failed rule: self == oldSelf"]);
     }
 }

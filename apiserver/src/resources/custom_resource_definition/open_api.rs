@@ -123,9 +123,6 @@ impl Walk<'_> {
         let is_resource = place.is_root || flag(schema, "x-kubernetes-embedded-resource");
         for (name, property) in entries(schema, "properties") {
             let mut below = Place { is_root: false, ..place.clone() };
-            if text(schema, "x-kubernetes-map-type") == "atomic" {
-                below.uncorrelatable.get_or_insert_with(|| path.clone());
-            }
             if is_resource && META.contains(&name.as_str()) {
                 below.inside_head = true;
                 if place.is_root {

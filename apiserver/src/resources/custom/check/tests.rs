@@ -24,6 +24,11 @@ fn values_are_refused_in_upstreams_words() {
         ),
         (json!({"type": "integer"}), json!(2.0), ""),
         (
+            json!({"type": "integer", "format": "int64"}),
+            json!(9_223_372_036_854_775_808_u64),
+            "f: Invalid value: \"number\": f in body must be of type integer: \"number\"",
+        ),
+        (
             json!({"type": "string"}),
             json!(null),
             "f: Invalid value: \"null\": f in body must be of type string: \"null\"",
