@@ -241,6 +241,15 @@ fn failures_have_the_words_of_cel_go() {
         ("1 % 0", "modulus by zero"),
         ("9223372036854775807 + 1", "integer overflow"),
         ("any.a.s ? 1 : 2", "no such overload"),
+        (
+            "ip('1.2.3')",
+            "IP Address \"1.2.3\" parse error during conversion from string: ParseAddr(\"1.2.3\"): IPv4 address too short",
+        ),
+        ("ip('::ffff:1.2.3.4')", "IPv4-mapped IPv6 address \"::ffff:1.2.3.4\" is not allowed"),
+        (
+            "cidr('1.2.3.4/300')",
+            "network address parse error during conversion from string: netip.ParsePrefix(\"1.2.3.4/300\"): prefix length out of range",
+        ),
         ("int('x')", "type conversion error from 'string' to 'int'"),
         ("uint('+1')", "type conversion error from 'string' to 'uint'"),
         ("bool('x')", "type conversion error from 'string' to 'bool'"),

@@ -25,15 +25,15 @@ fn of_text<'a>(function: &str, text: &str) -> Answer<'a> {
         "isCIDR" => Value::Bool(parse_network(text).is_ok()),
         "ip" => match parse_address(text) {
             Ok(address) => Value::Opaque(Arc::new(Opaque::Ip(address))),
-            Err(why) => return failed(format!("IP Address {text:?} parse error during conversion from string: {why}")),
+            Err(why) => return failed(why),
         },
         "ip.isCanonical" => match parse_address(text) {
             Ok(address) => Value::Bool(address.to_string() == text),
-            Err(why) => return failed(format!("IP Address {text:?} parse error during conversion from string: {why}")),
+            Err(why) => return failed(why),
         },
         "cidr" => match parse_network(text) {
             Ok((address, bits)) => Value::Opaque(Arc::new(Opaque::Cidr(address, bits))),
-            Err(why) => return failed(format!("network address parse error during conversion from string: {why}")),
+            Err(why) => return failed(why),
         },
         _ => return None,
     };
@@ -76,13 +76,11 @@ fn of_network<'a>(function: &str, address: IpAddr, bits: u8, rest: &[Value<'a>])
         },
         [Value::String(text)] if function == "containsIP" => match parse_address(text) {
             Ok(address) => Some((address, full(address))),
-            Err(why) => {
-                return failed(format!("IP Address {:?} parse error during conversion from string: {why}", &**text));
-            }
+            Err(why) => return failed(why),
         },
         [Value::String(text)] if function == "containsCIDR" => match parse_network(text) {
             Ok(network) => Some(network),
-            Err(why) => return failed(format!("network address parse error during conversion from string: {why}")),
+            Err(why) => return failed(why),
         },
         [] => None,
         _ => return None,
@@ -116,25 +114,70 @@ fn masked(address: IpAddr, bits: u8) -> IpAddr {
     }
 }
 
+/// As Go's `netip.ParseAddr`, without zones and IPv4 in IPv6; the error is the library's text.
 fn parse_address(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| format!("ParseAddr({text:?}): unable to parse IP"))?;
+    let read = plain_address(text);
+    let address =
+        read.map_err(|why| format!("IP Address {text:?} parse error during conversion from string: {why}"))?;
+    not_mapped(address, text)
+}
+
+fn not_mapped(address: IpAddr, text: &str) -> Result<IpAddr, String> {
     match address {
-        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => Err("IPv4-mapped IPv6 address is not allowed".to_owned()),
+        IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some() => {
+            Err(format!("IPv4-mapped IPv6 address {text:?} is not allowed"))
+        }
         address => Ok(address),
     }
 }
 
-fn parse_network(text: &str) -> Result<(IpAddr, u8), String> {
-    let fail = |why: &str| format!("netip.ParsePrefix({text:?}): {why}");
-    let (address, bits) = text.rsplit_once('/').ok_or_else(|| fail("no '/'"))?;
-    let address =
-        address.parse::<IpAddr>().map_err(|_| fail(&format!("ParseAddr({address:?}): unable to parse IP")))?;
-    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
-        return Err("IPv4-mapped IPv6 address is not allowed".to_owned());
+fn plain_address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| {
+        let why = match text.find(['.', ':', '%']).map(|at| &text[at..=at]) {
+            Some(".") => wrong_v4(text),
+            Some("%") => "missing IPv6 address".to_owned(),
+            _ => "unable to parse IP".to_owned(),
+        };
+        format!("ParseAddr({text:?}): {why}")
+    })
+}
+
+/// What Go says of four numbers that are none.
+fn wrong_v4(text: &str) -> String {
+    let (mut value, mut digits, mut dots) = (0_u32, 0, 0);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'0'..=b'9' if digits == 1 && value == 0 => return "IPv4 field has octet with leading zero".to_owned(),
+            b'0'..=b'9' => {
+                value = value * 10 + u32::from(byte - b'0');
+                digits += 1;
+                if value > 255 {
+                    return "IPv4 field has value >255".to_owned();
+                }
+            }
+            b'.' if digits == 0 || at == text.len() - 1 => {
+                return format!("IPv4 field must have at least one digit (at {:?})", &text[at..]);
+            }
+            b'.' if dots == 3 => return "IPv4 address too long".to_owned(),
+            b'.' => (value, digits, dots) = (0, 0, dots + 1),
+            _ => return format!("unexpected character (at {:?})", text.get(at..).unwrap_or_default()),
+        }
     }
+    "IPv4 address too short".to_owned()
+}
+
+/// As Go's `netip.ParsePrefix`; the error is the library's text.
+fn parse_network(text: &str) -> Result<(IpAddr, u8), String> {
+    let fail = |why: &str| {
+        format!("network address parse error during conversion from string: netip.ParsePrefix({text:?}): {why}")
+    };
+    let (address, bits) = text.rsplit_once('/').ok_or_else(|| fail("no '/'"))?;
+    let address = plain_address(address).map_err(|why| fail(&why))?;
     let plain =
         !bits.is_empty() && bits.bytes().all(|digit| digit.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
-    let length: u8 =
+    let length: u32 =
         bits.parse().ok().filter(|_| plain).ok_or_else(|| fail(&format!("bad bits after slash: {bits:?}")))?;
-    if length > full(address) { Err(fail("prefix length out of range")) } else { Ok((address, length)) }
+    let fits = u8::try_from(length).ok().filter(|length| *length <= full(address));
+    let length = fits.ok_or_else(|| fail("prefix length out of range"))?;
+    Ok((not_mapped(address, text)?, length))
 }
