@@ -33,6 +33,8 @@ use crate::write::claims::Claims;
 
 /// How long the cache may take to load when the server starts.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// How long requests wait for the last steps of the start, which may fail.
+const STEPS_PATIENCE: Duration = Duration::from_secs(1);
 /// History older than this is forgotten.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
 
@@ -181,6 +183,8 @@ impl ApiServer {
             server.checks.drain();
             server.draining.cancel();
         });
+        // Who asks after this finds the server ready, unless something keeps it from what it has to do.
+        let _ = tokio::time::timeout(STEPS_PATIENCE, self.steps.finished()).await;
         Ok(tasks)
     }
 

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Notify;
+
 use super::Check;
 
 /// The steps, in the order in which they are listed.
@@ -66,19 +68,35 @@ const NAMES: [(Step, &str); 16] = [
 
 /// Which steps are done.
 #[derive(Debug, Default)]
-pub struct Steps([AtomicBool; NAMES.len()]);
+pub struct Steps {
+    done: [AtomicBool; NAMES.len()],
+    changed: Notify,
+}
 
 impl Steps {
     /// Says that these are done.
     pub fn done(&self, steps: &[Step]) {
-        steps.iter().for_each(|step| self.0[*step as usize].store(true, Ordering::Release));
+        steps.iter().for_each(|step| self.done[*step as usize].store(true, Ordering::Release));
+        self.changed.notify_waiters();
+    }
+
+    /// Waits until all are done.
+    pub async fn finished(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.done.iter().all(|done| done.load(Ordering::Acquire)) {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// A check for each step.
     pub fn checks(self: &Arc<Self>) -> impl Iterator<Item = Check> + '_ {
         NAMES.iter().map(|(step, name)| {
             let (steps, at) = (Arc::clone(self), *step as usize);
-            let look = move || match steps.0[at].load(Ordering::Acquire) {
+            let look = move || match steps.done[at].load(Ordering::Acquire) {
                 true => Ok(()),
                 // Upstream's words.
                 false => Err("not finished".to_owned()),
@@ -91,6 +109,7 @@ impl Steps {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
 
     #[test]
     fn a_step_fails_until_it_is_done() {
@@ -102,6 +121,7 @@ mod tests {
             assert_eq!(*step as usize, i, "{name}");
             steps.done(&[*step]);
             assert_eq!(failing(), NAMES[i + 1..].iter().map(|(_, name)| *name).collect::<Vec<_>>());
+            assert_eq!(steps.finished().now_or_never().is_some(), i + 1 == NAMES.len());
         }
     }
 }
