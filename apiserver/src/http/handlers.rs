@@ -337,13 +337,17 @@ fn route<'a>(
         return Err(ApiError::path_not_found());
     }
     let whole = info.namespaced && namespace.is_empty();
+    // What is not kept is only ever sent to its collection.
+    let only_sent = !info.stored && !strategy.computed();
+    if (only_sent && (at.named || whole)) || (!info.stored && at.watch_path) {
+        return Err(ApiError::path_not_found());
+    }
     let allowed: &[&str] = match (subresource, at.named) {
         _ if at.watch_path => &["GET"],
         (Some(subresource), _) => methods(subresource),
-        (None, true) if info.stored => &["GET", "PUT", "PATCH", "DELETE"],
         (None, _) if strategy.computed() => &["GET"],
-        (None, true) => &[],
-        (None, false) if !info.stored => &["POST"],
+        (None, _) if !info.stored => &["POST"],
+        (None, true) => &["GET", "PUT", "PATCH", "DELETE"],
         (None, false) if whole => &["GET"],
         (None, false) if strategy.delete_collection() => &["GET", "POST", "DELETE"],
         (None, false) => &["GET", "POST"],

@@ -55,10 +55,7 @@ pub async fn serve(
             )
             .await
         }
-        (_, "proxy") => match redirect(at, parts) {
-            Some(redirect) => Ok(redirect),
-            None => proxy(server, at, parts, body).await,
-        },
+        (_, "proxy") => proxy(server, at, parts, body).await,
         _ => Err(ApiError::path_not_found()),
     }
 }
@@ -156,6 +153,9 @@ async fn proxy(server: &ApiServer, at: &ResourcePath, parts: &Parts, body: Body)
             target::of_service(&service, &endpoints, &named, |count| server.rng.range(0..count))?
         }
     };
+    if let Some(redirect) = redirect(at, parts) {
+        return Ok(redirect);
+    }
     let location = Location {
         path: target::rest_of(parts.uri.path(), at),
         query: parts.uri.query().unwrap_or_default().to_owned(),

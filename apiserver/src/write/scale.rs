@@ -87,6 +87,9 @@ pub fn to_value(scale: &Scale) -> Value {
 
 /// Writes the number of replicas; answers the new Scale.
 pub async fn update(at: &Place<'_>, new: NewScale) -> Result<Scale, ApiError> {
+    if let NewScale::Object(value) = &new {
+        check_head(at, &decode(value.clone())?)?;
+    }
     let committed = commit(at, &at.key(at.name), &mut ScaleTo { at: *at, new }).await?;
     Ok(get(at.strategy, committed.object.as_ref()))
 }
@@ -133,22 +136,17 @@ impl Change for ScaleTo<'_> {
 impl ScaleTo<'_> {
     /// The wanted Scale, and who owns the fields of its object then.
     fn wanted(&self, stored: &Stored) -> Result<(Scale, Option<Vec<ManagedFieldsEntry>>), ApiError> {
-        let decode = |value: Value| {
-            serde_json::from_value::<Scale>(value).map_err(|error| {
-                ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}"))
-            })
-        };
         let old = to_value(&get(self.at.strategy, stored.object.as_ref()));
         let new = match &self.new {
             NewScale::Apply(wanted) => {
                 let (new, owners) = tracking::applied_scale(&self.at, stored, old, wanted)?;
                 return Ok((decode(new)?, owners));
             }
-            NewScale::Object(value) => decode(typed(value.clone()))?,
+            NewScale::Object(value) => decode(value.clone())?,
             NewScale::Patch(patch) => {
                 let patched = patch.apply_as("autoscaling/v1", "Scale", old.clone())?;
                 self.at.warnings.extend(patched.warnings);
-                decode(typed(patched.value))?
+                decode(patched.value)?
             }
         };
         let owners = tracking::track_scale(&self.at, stored, &old, &to_value(&new));
@@ -156,18 +154,25 @@ impl ScaleTo<'_> {
     }
 }
 
-fn typed(mut value: Value) -> Value {
+fn decode(mut value: Value) -> Result<Scale, ApiError> {
     if let Value::Object(fields) = &mut value {
         fields.insert("apiVersion".to_owned(), Value::from("autoscaling/v1"));
         fields.insert("kind".to_owned(), Value::from("Scale"));
     }
-    value
+    serde_json::from_value(value).map_err(|error| {
+        ApiError::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: json: {error}"))
+    })
+}
+
+/// Whether a Scale is of the object that the URL names.
+fn check_head(at: &Place<'_>, scale: &Scale) -> Result<(), ApiError> {
+    super::metadata::match_namespace(&mut scale.metadata.clone(), at.info(), at.namespace)?;
+    super::metadata::match_name(&scale.metadata, at.name)
 }
 
 /// The wanted number, if the Scale is valid and of this object and version.
 fn check(at: &Place<'_>, scale: &Scale, stored: &Stored) -> Result<i32, ApiError> {
-    super::metadata::match_namespace(&mut scale.metadata.clone(), at.info(), at.namespace)?;
-    super::metadata::match_name(&scale.metadata, at.name)?;
+    check_head(at, scale)?;
     let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
     if replicas < 0 {
         let path = FieldPath::root("spec").child("replicas");

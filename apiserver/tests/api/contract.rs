@@ -35,10 +35,27 @@ async fn methods_and_paths() {
         ("GET", "/api/v1/namespaces/default/configmaps?limit=-1", 200),
         ("GET", "/api/v1/namespaces/default/configmaps?limit=1&resourceVersion=0", 200),
         ("GET", "/api/v9", 404),
+        ("GET", "/api/v1/namespaces/default/bindings", 405),
+        ("GET", "/api/v1/bindings", 404),
+        ("GET", "/api/v1/namespaces/default/bindings/a", 404),
+        ("GET", "/api/v1/watch/namespaces/default/bindings", 404),
+        ("DELETE", "/apis/authorization.k8s.io/v1/subjectaccessreviews/a", 404),
+        ("POST", "/apis/authorization.k8s.io/v1/localsubjectaccessreviews", 404),
+        ("GET", "/api/v1/namespaces/default/pods/absent/proxy", 404),
         ("GET", "/apis/absent.example.org/v1/things", 404),
     ];
     for (method, path, code) in table {
         assert_eq!(server.ask(method, path, &Value::Null).await.status.as_u16(), code, "{method} {path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_a_name_is_refused_before_its_object_is_looked_for() {
+    let server = Server::start().await;
+    for path in ["configmaps/a", "pods/a/status", "replicationcontrollers/a/scale"] {
+        let answer = server.ask("PUT", &format!("/api/v1/namespaces/default/{path}"), &json!({})).await;
+        let why = "the name of the object (a based on URL) was undeterminable: name must be provided";
+        assert_eq!(answer.error(), (400, why), "{path}");
     }
 }
 
