@@ -309,6 +309,8 @@ pub trait Kind: Send + Sync + 'static {
     fn warnings(_new: &Self::Object, _old: Option<&Self::Object>) -> Vec<String> {
         Vec::new()
     }
+    /// Adds what reading the new object back would: defaults that follow from what its creation set.
+    fn read_back(_object: &mut Self::Object) {}
     /// Warnings for a write to `/status`.
     fn status_warnings(_new: &Self::Object) -> Vec<String> {
         Vec::new()
@@ -424,6 +426,8 @@ pub trait Strategy: Send + Sync + 'static {
     }
     /// See [`Kind::warnings`].
     fn warnings(&self, new: &dyn Object, old: Option<&dyn Object>) -> Vec<String>;
+    /// See [`Kind::read_back`].
+    fn read_back(&self, _object: &mut dyn Object) {}
     /// See [`Kind::status_warnings`].
     fn status_warnings(&self, _new: &dyn Object) -> Vec<String> {
         Vec::new()

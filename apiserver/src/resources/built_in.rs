@@ -243,6 +243,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
         K::warnings(self.own(new), old.map(|old| self.own(old)))
     }
 
+    fn read_back(&self, object: &mut dyn Object) {
+        K::read_back(self.own_mut(object));
+    }
+
     fn status_warnings(&self, new: &dyn Object) -> Vec<String> {
         K::status_warnings(self.own(new))
     }

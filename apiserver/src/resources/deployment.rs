@@ -90,6 +90,7 @@ impl Kind for Deployment {
             ready,
             available,
             ("unavailableReplicas", status.unavailable_replicas.map(i64::from)),
+            ("terminatingReplicas", status.terminating_replicas.map(i64::from)),
             ("collisionCount", status.collision_count.map(i64::from)),
         ];
         workload::counts(&mut errors, &counts);
@@ -256,6 +257,15 @@ mod tests {
         for (fields, message) in table {
             assert_eq!(Deployment::validate(&deployment(fields)).to_string(), message);
         }
+    }
+
+    #[test]
+    fn no_count_is_negative() {
+        let old = deployment(json!({}));
+        let status = serde_json::from_value(json!({"terminatingReplicas": -1})).expect("a status");
+        let new = Object { status: Some(status), ..old.clone() };
+        let message = "status.terminatingReplicas: Invalid value: -1: must be greater than or equal to 0";
+        assert_eq!(Deployment::validate_status_update(&new, &old).to_string(), message);
     }
 
     #[test]

@@ -70,6 +70,9 @@ impl Kind for Job {
         object.status = Some(JobStatus::default());
         let uid = object.metadata.uid.clone().unwrap_or_default();
         let name = object.metadata.name.clone().unwrap_or_default();
+        // Labels taken from the template are the same map upstream, and get what the template gets. Here labels
+        // that are equal pass for those.
+        let shared = object.metadata.labels.is_some() && object.metadata.labels.as_ref() == template_labels(object);
         let spec = object.spec.get_or_insert_default();
         if spec.manual_selector != Some(true) {
             // What the client set stays, and is refused where it does not fit.
@@ -81,6 +84,12 @@ impl Kind for Job {
             let selector = spec.selector.get_or_insert_default().match_labels.get_or_insert_default();
             selector.entry(UID_LABEL.to_owned()).or_insert(uid);
         }
+        if shared {
+            object.metadata.labels = template_labels(object).cloned();
+        }
+    }
+
+    fn read_back(object: &mut Object) {
         label_as_template(object);
     }
 
@@ -207,9 +216,12 @@ pub fn spec_warnings(path: &FieldPath, spec: &JobSpec) -> Vec<String> {
 /// A job without labels is labelled as its pods.
 fn label_as_template(object: &mut Object) {
     if object.metadata.labels.as_ref().is_none_or(BTreeMap::is_empty) {
-        let template = object.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-        object.metadata.labels = template.and_then(|meta| meta.labels.clone()).filter(|labels| !labels.is_empty());
+        object.metadata.labels = template_labels(object).filter(|labels| !labels.is_empty()).cloned();
     }
+}
+
+fn template_labels(object: &Object) -> Option<&BTreeMap<String, String>> {
+    object.spec.as_ref()?.template.metadata.as_ref()?.labels.as_ref()
 }
 
 /// The template that an update would leave, with what a suspended job may still change set back.
@@ -283,8 +295,7 @@ fn generated_selector(errors: &mut FieldErrors, object: &Object, selector: &Meta
         expected.extend([(UID_LABEL, &uid), (NAME_LABEL, &name)]);
     }
     let path = FieldPath::root("spec").child("template").child("metadata").child("labels");
-    let template = object.spec.as_ref().and_then(|spec| spec.template.metadata.as_ref());
-    let labels = template.and_then(|meta| meta.labels.clone()).unwrap_or_default();
+    let labels = template_labels(object).cloned().unwrap_or_default();
     for (key, value) in &expected {
         let detail = format!("must be '{value}'");
         match labels.get(*key) {
@@ -333,8 +344,9 @@ fn validate_spec(errors: &mut FieldErrors, path: &FieldPath, spec: &JobSpec) {
         None => errors.push(FieldError::required(&path.child("selector"), "")),
         Some(selector) => {
             checks::label_selector(errors, &path.child("selector"), Some(selector));
-            let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone()).unwrap_or_default();
-            if LabelSelector::from_meta(selector).is_ok_and(|selector| !selector.matches(&labels)) {
+            let labels = spec.template.metadata.as_ref().and_then(|meta| meta.labels.clone());
+            let given = labels.clone().unwrap_or_default();
+            if LabelSelector::from_meta(selector).is_ok_and(|selector| !selector.matches(&given)) {
                 let detail = "`selector` does not match template `labels`";
                 errors.push(FieldError::invalid(
                     &path.child("template").child("metadata").child("labels"),
@@ -400,12 +412,20 @@ mod tests {
 
     #[test]
     fn the_selector_is_generated() {
-        let object = job(json!({}));
+        let mut object = job(json!({}));
         assert_eq!(Job::validate(&object).to_string(), "[]");
-        let spec = serde_json::to_value(object.spec).expect("json");
+        let spec = serde_json::to_value(&object.spec).expect("json");
         assert_eq!(spec["selector"], json!({"matchLabels": {UID_LABEL: "u"}}));
         assert_eq!(spec["template"]["metadata"]["labels"][NAME_LABEL], "j");
+        assert_eq!(object.metadata.labels, None, "what is checked");
+        Job::read_back(&mut object);
         assert_eq!(object.metadata.labels.map(|labels| labels.len()), Some(4));
+        let pod = json!({"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"});
+        let labelled = job(json!({"template": {"metadata": {"labels": {"a": "b"}}, "spec": pod}}));
+        assert_eq!(labelled.metadata.labels.map(|labels| labels.len()), Some(5));
+        let manual = job(json!({"manualSelector": true, "selector": {"matchLabels": {"a": "b"}}}));
+        let none = "spec.template.metadata.labels: Invalid value: null: `selector` does not match template `labels`";
+        assert_eq!(Job::validate(&manual).to_string(), none);
         let own = job(json!({"selector": {"matchLabels": {"a": "b"}}}));
         assert!(Job::validate(&own).to_string().starts_with("[spec.selector: Invalid value: {\"matchLabels\":{\"a\":\"b\",\"batch.kubernetes.io/controller-uid\":\"u\"}}: `selector` not auto-generated, spec.template.metadata.labels: Invalid value:"));
     }

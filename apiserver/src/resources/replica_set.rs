@@ -76,7 +76,9 @@ impl Kind for ReplicaSet {
         ];
         let [labeled, ready, available] = parts.map(|(name, count)| (name, count.map(i64::from)));
         let whole = ("replicas", Some(i64::from(status.replicas)));
-        let counts = [whole, labeled, ready, available, ("observedGeneration", status.observed_generation)];
+        let terminating = ("terminatingReplicas", status.terminating_replicas.map(i64::from));
+        let observed = ("observedGeneration", status.observed_generation);
+        let counts = [whole, labeled, ready, available, terminating, observed];
         workload::counts(&mut errors, &counts);
         workload::parts_of(&mut errors, status.replicas, &parts);
         let (ready, detail) = (status.ready_replicas.unwrap_or_default(), "cannot be greater than readyReplicas");
@@ -148,5 +150,13 @@ mod tests {
         let message =
             "spec.template.spec.restartPolicy: Unsupported value: \"OnFailure\": supported values: \"Always\"";
         assert_eq!(ReplicaSet::validate(&object).to_string(), message);
+    }
+
+    #[test]
+    fn no_count_is_negative() {
+        let status = json!({"replicas": 0, "terminatingReplicas": -1});
+        let object = serde_json::from_value(json!({"status": status})).expect("a replica set");
+        let message = "status.terminatingReplicas: Invalid value: -1: must be greater than or equal to 0";
+        assert_eq!(ReplicaSet::validate_status_update(&object, &object).to_string(), message);
     }
 }

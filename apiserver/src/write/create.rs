@@ -63,7 +63,10 @@ pub(super) async fn prepare<'a>(
     }
     let claim = at.server.services.claim(at, object.as_mut(), None).await?;
     match check(at, object.as_ref()).await {
-        Ok(charges) => Ok((object, claim, charges)),
+        Ok(charges) => {
+            strategy.read_back(object.as_mut());
+            Ok((object, claim, charges))
+        }
         Err(error) => {
             claim.settle(false).await;
             Err(error)

@@ -89,6 +89,9 @@ impl Update<'_> {
             }
             Replacement::Apply(wanted) => {
                 let mut object = tracking::applied(&at, None, wanted)?;
+                if let Some(uid) = object.metadata().uid.as_deref().filter(|uid| !uid.is_empty()) {
+                    return Err(unfound(&at, uid));
+                }
                 metadata::match_namespace(object.metadata_mut(), at.info(), at.namespace)?;
                 metadata::match_name(object.metadata(), at.name)?;
                 object
@@ -264,6 +267,11 @@ fn check_type(at: &Place<'_>, patch: &Patch, value: &Value) -> Result<(), ApiErr
     }
     let why = body::conversion_problem(api_version, kind, &info.stored_api_version(), &info.kind);
     Err(patch.undecodable(at.strategy, value, ApiError::bad_request(format!(": {why}"))))
+}
+
+fn unfound(at: &Place<'_>, uid: &str) -> ApiError {
+    let why = format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+    ApiError::conflict(&at.info().group_resource(), at.name, &why)
 }
 
 fn uid_conflict(at: &Place<'_>, given: &Option<String>, found: &str) -> ApiError {

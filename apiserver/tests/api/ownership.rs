@@ -43,6 +43,10 @@ async fn apply_creates_conflicts_and_gives_up() {
     assert_eq!(owners(&forced), [("two Apply".to_owned(), json!({"f:data": {"f:x": {}}}))]);
     let gone = apply(&server, &path, "two", &config("{}")).await;
     assert_eq!((gone.body.get("data"), gone.status.as_u16()), (None, 200));
+    let named =
+        apply(&server, &format!("{MAPS}/new"), "one", "{apiVersion: v1, kind: ConfigMap, metadata: {uid: u}}").await;
+    let unfound = "Operation cannot be fulfilled on configmaps \"new\": uid mismatch: the provided object specified uid u, and no existing object was found";
+    assert_eq!(named.error(), (409, unfound));
     let unknown =
         apply(&server, &path, "two", "{apiVersion: v1, kind: ConfigMap, metadata: {name: a}, extra: 1}").await;
     assert_eq!(

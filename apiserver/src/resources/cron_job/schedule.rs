@@ -60,9 +60,10 @@ const FIELDS: [Bounds; 5] = [
 ];
 const DESCRIPTORS: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly"];
 
-/// Whether the name is that of a time zone.
+/// Whether the name is that of a time zone, letter for letter.
 pub fn is_zone(name: &str) -> bool {
-    ["", "UTC", "Local"].contains(&name) || TimeZone::get(name).is_ok()
+    let found = || TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name));
+    ["", "UTC", "Local"].contains(&name) || found()
 }
 
 /// Checks a schedule.
@@ -172,6 +173,14 @@ mod duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones() {
+        let known = ["Etc/UTC", "US/Eastern", "GMT", "Zulu", "EST", "Asia/Kolkata", "Etc/GMT+5", "Europe/Berlin"];
+        for (names, known) in [(&known[..], true), (&["europe/berlin", "utc", "Europe", "etc/UTC"], false)] {
+            names.iter().for_each(|name| assert_eq!(is_zone(name), known, "{name}"));
+        }
+    }
 
     #[test]
     fn schedules() {
