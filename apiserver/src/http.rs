@@ -15,6 +15,7 @@ pub mod openapi;
 pub mod options;
 pub mod query;
 pub mod request_info;
+pub mod watch_socket;
 pub mod watch_stream;
 
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! A watch as an endless answer: one line of JSON for each event, or one message of protobuf. Entry point: [`response`].
+//! A watch as an endless answer: one line of JSON for each event, or one message of protobuf. Entry points: [`response`], and
+//! [`socket`] for a WebSocket.
 //!
 //! Whole objects in JSON are frames that all watchers share. The stream ends at its deadline, when the server drains, when the
 //! client is too slow, or when the cache starts over; the client then begins anew from its last version.
@@ -10,6 +11,7 @@ use api::ApiError;
 use axum::body::Body;
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
@@ -19,6 +21,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{self, Form, Include};
 use super::media::{Accepted, Format, Shape};
+use super::watch_socket;
 use crate::cache::{Event, EventKind, Watcher};
 use crate::read::Started;
 use crate::resources::{Strategy, custom};
@@ -57,14 +60,30 @@ pub fn response(started: Started, form: WatchForm) -> Response {
         Format::Protobuf => "application/vnd.kubernetes.protobuf;stream=watch",
         Format::Json | Format::PrettyJson | Format::Yaml => "application/json",
     };
-    let body = match started {
-        Started::Watching(watcher) => Body::from_stream(events(watcher, form)),
-        Started::Failed(error) => Body::from(error_frame(&error, form.accepted)),
-    };
     let mut response = answer::text(200, Bytes::new());
-    *response.body_mut() = body;
+    *response.body_mut() = Body::from_stream(frames(started, form));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+/// As [`response`], for a client that wants messages of its own.
+pub async fn socket(started: Started, form: WatchForm, parts: &Parts) -> Result<Response, ApiError> {
+    let format = form.accepted.format;
+    watch_socket::response(parts, frames(started, form), format).await
+}
+
+/// All frames of a watch.
+fn frames(
+    started: Started,
+    form: WatchForm,
+) -> impl futures::Stream<Item = Result<Bytes, std::convert::Infallible>> + Send {
+    match started {
+        Started::Watching(watcher) => events(watcher, form).left_stream(),
+        Started::Failed(error) => {
+            let frame = error_frame(&error, form.accepted);
+            stream::once(std::future::ready(Ok(frame))).right_stream()
+        }
+    }
 }
 
 struct Stream {

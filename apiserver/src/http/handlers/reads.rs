@@ -11,6 +11,7 @@ use crate::cache::{Entry, Selection};
 use crate::http::answer::{self, Form, ListMeta};
 use crate::http::media::{Accepted, Offers};
 use crate::http::options::ListOptions;
+use crate::http::watch_socket;
 use crate::http::watch_stream::{self, WatchForm};
 use crate::read;
 use crate::resources::custom;
@@ -73,6 +74,9 @@ impl On<'_> {
             lasts,
             draining: call.server.draining.clone(),
         };
+        if watch_socket::is_asked_for(&call.parts.headers) {
+            return Ok(watch_stream::socket(started, form, &call.parts).await?);
+        }
         Ok(watch_stream::response(started, form))
     }
 
