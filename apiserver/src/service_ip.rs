@@ -19,6 +19,7 @@ use api::field::{FieldError, FieldErrors, FieldPath};
 use api::names::GroupKind;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::networking::v1::IPAddress;
 use process::{Clock, Rng};
 
 use self::ranges::Ranges;
@@ -339,6 +340,11 @@ impl Claims for Services {
     }
 
     async fn release(&self, at: &Place<'_>, object: &dyn Object) {
+        if let Some(Ok(address)) =
+            downcast::<IPAddress>(object).and_then(|address| address.metadata.name.as_ref()).map(|name| name.parse())
+        {
+            self.book.restore(Slot::Address(address), object).await;
+        }
         let Some(service) = downcast::<Service>(object) else { return };
         let name = service.metadata.name.clone().unwrap_or_default();
         let owner = Owner { namespace: at.namespace.to_owned(), name };

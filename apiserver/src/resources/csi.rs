@@ -64,11 +64,23 @@ impl Kind for CsiDriver {
             let detail = format!("must be greater than or equal to {MIN_UPDATE_PERIOD} seconds");
             errors.push(FieldError::invalid(&path.child("nodeAllocatableUpdatePeriodSeconds"), period, detail));
         }
+        if let Some(secrets) = spec.service_account_token_in_secrets
+            && spec.token_requests.as_ref().is_none_or(Vec::is_empty)
+        {
+            let detail = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+            errors.push(FieldError::invalid(&path.child("serviceAccountTokenInSecrets"), secrets, detail));
+        }
         errors
+    }
+
+    /// What belongs to a feature that is off by default is dropped.
+    fn prepare_for_create(object: &mut DriverObject) {
+        object.spec.prevent_pod_scheduling_if_missing = None;
     }
 
     /// Only what kubelets look at counts as a change of what is desired; a new driver has no generation.
     fn prepare_for_update(new: &mut DriverObject, old: &DriverObject) {
+        new.spec.prevent_pod_scheduling_if_missing = None;
         let watched = |object: &DriverObject| {
             let spec = object.spec.clone();
             (spec.token_requests.unwrap_or_default(), spec.requires_republish, spec.se_linux_mount)
@@ -494,6 +506,11 @@ mod tests {
         assert_eq!(CsiDriver::validate_update(&new, &old).to_string(), message);
         CsiDriver::prepare_for_update(&mut new, &old);
         assert_eq!(new.metadata.generation, Some(1));
+        let mut object = driver(json!({"serviceAccountTokenInSecrets": false, "preventPodSchedulingIfMissing": true}));
+        let message = "spec.serviceAccountTokenInSecrets: Invalid value: false: serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+        assert_eq!(CsiDriver::validate(&object).to_string(), message);
+        CsiDriver::prepare_for_create(&mut object);
+        assert_eq!(object.spec.prevent_pod_scheduling_if_missing, None);
     }
 
     #[test]

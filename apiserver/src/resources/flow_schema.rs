@@ -167,8 +167,8 @@ fn check_rules(errors: &mut FieldErrors, path: &FieldPath, rules: &PolicyRulesWi
 
 fn check_subject(errors: &mut FieldErrors, path: &FieldPath, subject: &Subject) {
     let forbidden = [
-        ("user", "User", subject.user.is_some()),
         ("serviceAccount", "ServiceAccount", subject.service_account.is_some()),
+        ("user", "User", subject.user.is_some()),
         ("group", "Group", subject.group.is_some()),
     ];
     match subject.kind.as_str() {
@@ -426,6 +426,11 @@ mod tests {
             (
                 rule(json!({"subjects": [{"kind": "User", "group": {"name": "g"}}], "nonResourceRules": all})),
                 "[spec.rules[0].subjects[0].user: Required value: user is required when subject kind is 'User', spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group']",
+            ),
+            (
+                rule(json!({"subjects": [{"kind": "Group", "group": {"name": "g"}, "user": {"name": "u"},
+                    "serviceAccount": {"name": "s", "namespace": "n"}}], "nonResourceRules": all})),
+                "[spec.rules[0].subjects[0].serviceAccount: Forbidden: serviceAccount is forbidden when subject kind is not 'ServiceAccount', spec.rules[0].subjects[0].user: Forbidden: user is forbidden when subject kind is not 'User']",
             ),
             (
                 rule(

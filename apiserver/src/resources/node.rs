@@ -34,12 +34,24 @@ impl Kind for Node {
         }
     }
 
+    /// What once configured kubelets is dropped.
+    fn prepare_for_create(object: &mut Object) {
+        object.spec.get_or_insert_default().config_source = None;
+        if let Some(status) = &mut object.status {
+            status.config = None;
+        }
+    }
+
     fn prepare_for_update(new: &mut Object, old: &Object) {
         new.status.clone_from(&old.status);
+        new.spec.get_or_insert_default().config_source = None;
     }
 
     fn prepare_for_status_update(new: &mut Object, old: &Object) {
         new.spec.clone_from(&old.spec);
+        if let Some(status) = &mut new.status {
+            status.config = None;
+        }
     }
 
     fn validate(object: &Object) -> FieldErrors {
@@ -66,17 +78,12 @@ impl Kind for Node {
 
     fn warnings(new: &Object, _old: Option<&Object>) -> Vec<String> {
         let spec = new.spec.clone().unwrap_or_default();
-        let old = [
-            (spec.config_source.is_some(), "spec.configSource: the feature is removed"),
-            (
-                spec.external_id.is_some_and(|id| !id.is_empty()),
-                "spec.externalID: this field is deprecated, and is unused by Kubernetes",
-            ),
-        ];
+        let old = spec.external_id.is_some_and(|id| !id.is_empty());
+        let old = old.then(|| "spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
         let path = FieldPath::root("spec").child("podCIDRs");
         let ranges = spec.pod_cidrs.iter().flatten().enumerate();
         let ranges = ranges.filter_map(|(i, range)| address_warnings::range(&path.index(i), range));
-        old.iter().filter(|(set, _)| *set).map(|(_, warning)| (*warning).to_owned()).chain(ranges).collect()
+        old.into_iter().chain(ranges).collect()
     }
 
     fn columns() -> Columns<Object> {
@@ -264,6 +271,24 @@ mod tests {
         let mut object = serde_json::from_value(value).expect("a node");
         Node::set_defaults(&mut object);
         object
+    }
+
+    #[test]
+    fn what_once_configured_kubelets_is_dropped() {
+        let source = json!({"configMap": {"namespace": "n", "name": "c", "kubeletConfigKey": "k"}});
+        let sent =
+            node(json!({"spec": {"configSource": source, "externalID": "x"}, "status": {"config": {"error": "x"}}}));
+        let mut made = sent.clone();
+        Node::prepare_for_create(&mut made);
+        assert_eq!(made, node(json!({"spec": {"externalID": "x"}, "status": {}})));
+        let (mut changed, mut reported) = (sent.clone(), sent);
+        Node::prepare_for_update(&mut changed, &made);
+        Node::prepare_for_status_update(&mut reported, &made);
+        assert_eq!((&changed, &reported), (&made, &made));
+        assert_eq!(
+            Node::warnings(&made, None),
+            ["spec.externalID: this field is deprecated, and is unused by Kubernetes"]
+        );
     }
 
     #[test]

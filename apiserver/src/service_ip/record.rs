@@ -14,7 +14,7 @@ use process::{Clock, Rng};
 use serde_json::{Value, json};
 
 use super::slots::{Slot, slots_of};
-use crate::object::encode;
+use crate::object::{Object, encode};
 use crate::storage::{Expect, KeyValue, Outcome, Storage, StorageError, Write};
 
 /// How old a claim without a Service must be to count for nothing: longer than any request takes.
@@ -93,6 +93,18 @@ impl Book {
         self.remove(slot, |record| owner_of(record).as_ref() == Some(owner)).await;
     }
 
+    /// Writes a claim down again that somebody deleted while its Service has what is claimed.
+    pub async fn restore(&self, slot: Slot, deleted: &dyn Object) {
+        let Some(owner) = owner_of(&deleted.to_value()) else { return };
+        let restored = match self.has(&owner, slot).await {
+            Ok(true) => self.claim(slot, &owner, false).await.map(drop),
+            other => other.map(drop),
+        };
+        if let Err(error) = restored {
+            tracing::warn!(?slot, %error, "a claim was not restored");
+        }
+    }
+
     /// What can't be removed now is found stale later.
     async fn remove(&self, slot: Slot, is_ours: impl Fn(&Value) -> bool) {
         let removed = async {
@@ -120,10 +132,16 @@ impl Book {
         if made.is_some_and(|made| made.as_second() > stale_before) {
             return Ok(false);
         }
-        let Some(owner) = owner_of(&record) else { return Ok(true) };
+        match owner_of(&record) {
+            Some(owner) => self.has(&owner, slot).await.map(|has| !has),
+            None => Ok(true),
+        }
+    }
+
+    async fn has(&self, owner: &Owner, slot: Slot) -> Result<bool, StorageError> {
         let (service, _) = self.storage.get(&format!("{SERVICES}{}/{}", owner.namespace, owner.name)).await?;
         let service: Option<Service> = service.and_then(|item| serde_json::from_slice(&item.value).ok());
-        Ok(!service.is_some_and(|service| slots_of(&service).contains(&slot)))
+        Ok(service.is_some_and(|service| slots_of(&service).contains(&slot)))
     }
 
     fn record(&self, slot: Slot, owner: &Owner, id: &str) -> Bytes {

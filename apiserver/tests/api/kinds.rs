@@ -118,6 +118,9 @@ async fn addresses_of_services_are_objects() {
     assert_eq!(record["spec"]["parentRef"], parent);
     let labels = json!({"ipaddress.kubernetes.io/ip-family": "IPv4", "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
     assert_eq!(record["metadata"]["labels"], labels);
+    assert_eq!(server.ask("DELETE", &format!("{ADDRESSES}/{address}"), &Value::Null).await.status, 200);
+    let restored = server.get(&format!("{ADDRESSES}/{address}")).await.body;
+    assert!(restored["spec"] == record["spec"] && restored["metadata"]["uid"] != record["metadata"]["uid"]);
     server.ask("DELETE", &format!("{services}/s"), &Value::Null).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(server.get(&format!("{ADDRESSES}/{address}")).await.status, 404);
