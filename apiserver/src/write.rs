@@ -121,7 +121,7 @@ impl<'a> Place<'a> {
     pub fn not_met(&self, why: &str) -> ApiError {
         let why = format!(
             "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {why}",
-            self.key(self.name)
+            self.info().key_upstream(self.namespace, self.name)
         );
         ApiError::conflict(&self.info().group_resource(), self.name, &why)
     }

@@ -139,4 +139,22 @@ impl ResourceInfo {
             format!("/registry/{}/{name}", self.storage_prefix)
         }
     }
+
+    /// The key that upstream's store has for the object, which errors show: groups are part of it only for what
+    /// other servers than kube-apiserver's own serve, and a few old kinds have old names
+    /// (`SpecialDefaultResourcePrefixes`).
+    pub fn key_upstream(&self, namespace: &str, name: &str) -> String {
+        let delegated = ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&self.stored_group.as_str());
+        let prefix = match self.plural.as_str() {
+            _ if self.custom || delegated => format!("{}/{}", self.stored_group, self.plural),
+            "replicationcontrollers" => "controllers".to_owned(),
+            "endpoints" => "services/endpoints".to_owned(),
+            "services" => "services/specs".to_owned(),
+            "nodes" => "minions".to_owned(),
+            "ingresses" => "ingress".to_owned(),
+            plural => plural.to_owned(),
+        };
+        let namespace = if self.namespaced { format!("{namespace}/") } else { String::new() };
+        format!("/registry/{prefix}/{namespace}{name}")
+    }
 }

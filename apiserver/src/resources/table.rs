@@ -169,6 +169,16 @@ mod tests {
     }
 
     #[test]
+    fn errors_show_upstreams_keys() {
+        let keys: Vec<String> = table().iter().map(|row| row.info().key_upstream("n", "a")).collect();
+        let some = ["minions/a", "controllers/n/a", "services/specs/n/a", "services/endpoints/n/a", "ingress/n/a"];
+        let more = ["deployments/n/a", "events/n/a", "clusterroles/a", "apiregistration.k8s.io/apiservices/a"];
+        for key in some.iter().chain(&more) {
+            assert!(keys.contains(&format!("/registry/{key}")), "{key}");
+        }
+    }
+
+    #[test]
     fn an_empty_object_passes_through_every_row() {
         let now = k8s_openapi::jiff::Timestamp::UNIX_EPOCH;
         for row in table() {

@@ -1,13 +1,13 @@
 //! `/scale`: how many replicas an object wants and has, as an autoscaling/v1 Scale. Entry points: [`get`], [`update`].
 
-use api::{ApiError, FieldError, FieldErrors, FieldPath, GroupKind, LabelSelector};
+use api::{ApiError, FieldError, FieldPath, GroupKind, GroupResource, LabelSelector};
 use async_trait::async_trait;
 use k8s_openapi::api::autoscaling::v1::{Scale, ScaleSpec, ScaleStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector as MetaSelector, ManagedFieldsEntry, ObjectMeta};
 use serde_json::Value;
 
 use super::patch::Patch;
-use super::{Change, Decision, Place, Stored, Wanted, commit, tracking};
+use super::{Change, Decision, Place, Stored, Wanted, commit, metadata, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::body::decode_value;
 use crate::object::Object;
@@ -88,7 +88,7 @@ pub fn to_value(scale: &Scale) -> Value {
 /// Writes the number of replicas; answers the new Scale.
 pub async fn update(at: &Place<'_>, new: NewScale) -> Result<Scale, ApiError> {
     if let NewScale::Object(value) = &new {
-        check_head(at, &decode(value.clone())?)?;
+        head(at, &decode(value.clone())?)?;
     }
     let committed = commit(at, &at.key(at.name), &mut ScaleTo { at: *at, new }).await?;
     Ok(get(at.strategy, committed.object.as_ref()))
@@ -142,7 +142,13 @@ impl ScaleTo<'_> {
                 let (new, owners) = tracking::applied_scale(&self.at, stored, old, wanted)?;
                 return Ok((decode(new)?, owners));
             }
-            NewScale::Object(value) => decode(value.clone())?,
+            NewScale::Object(value) => {
+                let scale = decode(value.clone())?;
+                if let Some(why) = other_uid(&scale, stored) {
+                    return Err(self.at.not_met(&why));
+                }
+                scale
+            }
             NewScale::Patch(patch) => {
                 let patched = patch.apply_as("autoscaling/v1", "Scale", old.clone())?;
                 self.at.warnings.extend(patched.warnings);
@@ -164,30 +170,44 @@ fn decode(mut value: Value) -> Result<Scale, ApiError> {
     })
 }
 
-/// Whether a Scale is of the object that the URL names.
-fn check_head(at: &Place<'_>, scale: &Scale) -> Result<(), ApiError> {
-    super::metadata::match_namespace(&mut scale.metadata.clone(), at.info(), at.namespace)?;
-    super::metadata::match_name(&scale.metadata, at.name)
+/// The metadata of a Scale, if it is of the object that the URL names.
+fn head(at: &Place<'_>, scale: &Scale) -> Result<ObjectMeta, ApiError> {
+    let mut head = scale.metadata.clone();
+    metadata::match_namespace(&mut head, at.info(), at.namespace)?;
+    metadata::match_name(&head, at.name)?;
+    Ok(head)
 }
 
-/// The wanted number, if the Scale is valid and of this object and version.
+/// Why the Scale is of another object than the one that is stored, if it says so.
+fn other_uid(scale: &Scale, stored: &Stored) -> Option<String> {
+    let uid = scale.metadata.uid.as_deref().filter(|uid| !uid.is_empty())?;
+    let found = stored.metadata().uid.as_deref().unwrap_or_default();
+    (uid != found).then(|| format!("UID in precondition: {uid}, UID in object meta: {found}"))
+}
+
+/// The wanted number, if the Scale is valid and of this object and version. That of a kind that was defined at run
+/// time is checked as a part of the object.
 fn check(at: &Place<'_>, scale: &Scale, stored: &Stored) -> Result<i32, ApiError> {
-    check_head(at, scale)?;
+    let head = head(at, scale)?;
     let replicas = scale.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);
-    if replicas < 0 {
-        let path = FieldPath::root("spec").child("replicas");
-        let error = FieldError::invalid(&path, replicas, "must be greater than or equal to 0");
-        return Err(ApiError::invalid(&GroupKind::new("autoscaling", "Scale"), at.name, FieldErrors::from(error)));
-    }
     let resource = at.info().group_resource();
+    if !at.info().custom {
+        let mut errors = metadata::validate(&head, at.info(), &|name, _| api::names::is_dns1123_subdomain(name));
+        if replicas < 0 {
+            let path = FieldPath::root("spec").child("replicas");
+            errors.push(FieldError::invalid(&path, replicas, "must be greater than or equal to 0"));
+        }
+        if !errors.is_empty() {
+            return Err(ApiError::invalid(&GroupKind::new("autoscaling", "Scale"), at.name, errors));
+        }
+        if let Some(why) = other_uid(scale, stored) {
+            let scale = GroupResource::new(&resource.group, &format!("{}/scale", resource.resource));
+            return Err(ApiError::conflict(&scale, at.name, &format!("Precondition failed: {why}")));
+        }
+    }
     let given = scale.metadata.resource_version.as_deref().unwrap_or_default();
     if !matches!(given, "" | "0") && given != stored.revision.to_string() {
         return Err(ApiError::conflict(&resource, at.name, api::error::MODIFIED));
-    }
-    let uid = scale.metadata.uid.as_deref().unwrap_or_default();
-    if !uid.is_empty() && Some(uid) != stored.metadata().uid.as_deref() {
-        let found = stored.metadata().uid.as_deref().unwrap_or_default();
-        return Err(at.not_met(&format!("UID in precondition: {uid}, UID in object meta: {found}")));
     }
     Ok(replicas)
 }

@@ -201,6 +201,10 @@ async fn status_scale_and_generation_are_kept_apart() {
     );
     let scaled = server.patch("merge", &format!("{path}/scale"), &json!({"spec": {"replicas": 6}})).await;
     assert_eq!(scaled.body["spec"], json!({"replicas": 6}));
+    let refused = server.patch("merge", &format!("{path}/scale"), &json!({"spec": {"replicas": -1}})).await;
+    let of_the_object = refused.error().1.starts_with("Widget.things.example.org \"a\" is invalid: ");
+    let counted = refused.error().1.contains(".spec.size: Invalid value: -1: should be a non-negative integer");
+    assert!(of_the_object && counted, "{:?}", refused.error());
     let read = server.get(&path).await;
     assert_eq!((&read.body["spec"]["size"], &read.body["metadata"]["generation"]), (&json!(6), &json!(3)));
     let put = server.ask("PUT", &path, &widget("a", json!({"size": 1}))).await;

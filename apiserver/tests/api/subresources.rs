@@ -107,3 +107,30 @@ async fn what_becomes_of_the_pod() {
     let owners = resized.body["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     assert!(owners.iter().all(|owner| owner["subresource"] != "resize"), "nothing that it may change: {owners:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_scale_is_valid_as_a_whole_and_of_this_object() {
+    let server = Server::start().await;
+    let sets = "/apis/apps/v1/namespaces/default/replicasets";
+    let labels = json!({"a": "b"});
+    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": labels}, "template": template});
+    let made = server.ask("POST", sets, &json!({"metadata": {"name": "r"}, "spec": spec})).await;
+    let uid = made.body["metadata"]["uid"].as_str().expect("a uid").to_owned();
+    let path = format!("{sets}/r/scale");
+    let bad = json!({"metadata": {"labels": {"a": "b c"}}, "spec": {"replicas": -1}});
+    let refused = server.patch("merge", &path, &bad).await;
+    let fields = ["metadata.labels", "spec.replicas"];
+    let causes = refused.body["details"]["causes"].as_array().expect("causes").iter();
+    assert!(causes.map(|cause| cause["field"].as_str()).eq(fields.map(Some)), "{:?}", refused.body);
+    let other = json!({"metadata": {"name": "r", "uid": "u"}});
+    let why = format!("Precondition failed: UID in precondition: u, UID in object meta: {uid}");
+    let patched = server.patch("merge", &path, &other).await;
+    let message = format!("Operation cannot be fulfilled on replicasets/scale.apps \"r\": {why}");
+    assert_eq!(patched.error(), (409, message.as_str()));
+    assert_eq!(patched.body["details"]["kind"], "replicasets/scale");
+    let stored = "StorageError: invalid object, Code: 4, Key: /registry/replicasets/default/r, ResourceVersion: 0";
+    let message =
+        format!("Operation cannot be fulfilled on replicasets.apps \"r\": {stored}, AdditionalErrorMsg: {why}");
+    assert_eq!(server.ask("PUT", &path, &other).await.error(), (409, message.as_str()));
+}
