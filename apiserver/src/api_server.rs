@@ -30,6 +30,7 @@ use crate::tokens::keys::KeyError;
 use crate::view::View;
 use crate::webhook;
 use crate::write::claims::Claims;
+use crate::write::recent::Recent;
 
 /// How long the cache may take to load when the server starts.
 const LOAD_PATIENCE: Duration = Duration::from_secs(60);
@@ -86,6 +87,8 @@ pub struct ApiServer {
     pub tokens: Arc<Tokens>,
     /// Addresses and ports of Services.
     pub services: Arc<dyn Claims>,
+    /// What was written last.
+    pub recent: Recent,
     /// Who charges which quota.
     pub quota_turns: crate::write::quota::Turns,
     /// How webhooks are called.
@@ -136,6 +139,7 @@ impl ApiServer {
             admission: crate::admission::chain(&rng, &authorizers, &view),
             authorizers,
             services: Arc::new(services),
+            recent: Recent::default(),
             quota_turns: Default::default(),
             checks: checks(&cache, &steps),
             steps,

@@ -5,12 +5,13 @@
 
 use std::any::Any;
 
+use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::resources::wire;
+use crate::resources::wire::{self, Encoded};
 
 /// An API object in the middle of a request.
 pub trait Object: Any + Send + Sync {
@@ -19,7 +20,11 @@ pub trait Object: Any + Send + Sync {
     /// The object's metadata, to be changed.
     fn metadata_mut(&mut self) -> &mut ObjectMeta;
     /// The object as JSON text that begins with `kind` and `apiVersion`: see [`encode`].
-    fn to_bytes(&self) -> Vec<u8>;
+    fn encoded(&self) -> Encoded;
+    /// The text of [`Object::encoded`].
+    fn to_bytes(&self) -> Vec<u8> {
+        self.encoded().text
+    }
     /// Shows [`Object::to_bytes`] to somebody who does not keep it.
     fn inspect(&self, look: &mut dyn FnMut(&[u8])) {
         look(&self.to_bytes());
@@ -59,7 +64,7 @@ where
         k8s_openapi::Metadata::metadata_mut(self)
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
+    fn encoded(&self) -> Encoded {
         wire::encode(T::API_VERSION, T::KIND, self)
     }
 
@@ -139,11 +144,12 @@ fn past_string(text: &[u8]) -> Option<&[u8]> {
     (rest[end] == b'"').then_some(&rest[end + 1..])
 }
 
-/// The text of a stored object with a resourceVersion; none where its metadata are not found.
-pub fn with_version(stored: &[u8], version: &str) -> Option<Vec<u8>> {
-    let (head, tail) = stored.split_at(metadata_at(stored)?);
-    let end: &[u8] = if tail.starts_with(b"}") { b"\"" } else { b"\"," };
-    Some([head, b"\"resourceVersion\":\"", version.as_bytes(), end, tail].concat())
+/// The text of a stored object with a resourceVersion, in parts, since most of it is there; none where its metadata are not found.
+pub fn with_version(stored: &Bytes, version: &str) -> Option<[Bytes; 3]> {
+    let at = metadata_at(stored)?;
+    let (head, tail) = (stored.slice(..at), stored.slice(at..));
+    let end = if tail.starts_with(b"}") { "" } else { "," };
+    Some([head, format!("\"resourceVersion\":\"{version}\"{end}").into(), tail])
 }
 
 /// The concrete type behind an object, if it is `T`.
@@ -165,14 +171,14 @@ mod tests {
     fn a_version_is_put_into_the_metadata() {
         for meta in [json!({}), json!({"name": "x", "labels": {"a": "\"metadata\":{"}})] {
             let mut object = json!({"kind": "Pod", "apiVersion": "v1", "metadata": meta, "spec": {"metadata": {}}});
-            let with = with_version(&encode(&object), "7").expect("the metadata are found");
+            let with = with_version(&encode(&object).into(), "7").expect("the metadata are found");
             object["metadata"]["resourceVersion"] = json!("7");
-            assert_eq!(serde_json::from_slice::<Value>(&with).expect("it is JSON"), object);
+            assert_eq!(serde_json::from_slice::<Value>(&with.concat()).expect("it is JSON"), object);
         }
         for text in
             [r#"{"apiVersion":"v1","kind":"Pod","metadata":{}}"#, r#"{"kind":"a\"b","apiVersion":"v1","metadata":{}}"#]
         {
-            assert_eq!(with_version(text.as_bytes(), "7"), None);
+            assert_eq!(with_version(&Bytes::from_static(text.as_bytes()), "7"), None);
         }
     }
 }

@@ -19,11 +19,12 @@ mod members;
 pub(crate) mod metadata;
 pub mod patch;
 pub mod quota;
+pub mod recent;
 pub mod scale;
 pub mod tracking;
 mod update;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use api::ApiError;
 use api::names::Revision;
@@ -262,23 +263,34 @@ impl<'a> Place<'a> {
         }
         let entry = self.server.cache.resource(&self.info().key_prefix())?.get(key)?;
         let item = KeyValue { key: key.to_owned(), value: entry.stored().clone(), revision: entry.revision };
-        Stored::decode(self.strategy, item).await.ok()
+        self.stored(item).await.ok()
     }
 
     /// What is stored under a key now.
     async fn read(&self, key: &str) -> Result<Option<Stored>, ApiError> {
         let (found, _) = self.server.storage.get(key).await.map_err(storage_error)?;
         match found {
-            Some(item) => Stored::decode(self.strategy, item).await.map(Some),
+            Some(item) => self.stored(item).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The object that a stored text is.
+    async fn stored(&self, item: KeyValue) -> Result<Stored, ApiError> {
+        let recent = self.strategy.served_as().is_none().then(|| self.server.recent.get(&item.key, item.revision));
+        if let Some(object) = recent.flatten() {
+            return Ok(Stored { object, bytes: item.value, revision: item.revision });
+        }
+        let mut object = custom::from_store(self.strategy, &item.value).await?;
+        object.metadata_mut().resource_version = Some(item.revision.to_string());
+        Ok(Stored { object: object.into(), bytes: item.value, revision: item.revision })
     }
 }
 
 /// An object as it is in the store.
 pub struct Stored {
     /// The object, with its resourceVersion.
-    pub object: Box<dyn Object>,
+    pub object: Arc<dyn Object>,
     /// The stored bytes, without it.
     pub bytes: Bytes,
     /// The revision of its last write.
@@ -286,12 +298,6 @@ pub struct Stored {
 }
 
 impl Stored {
-    async fn decode(strategy: &dyn Strategy, item: KeyValue) -> Result<Self, ApiError> {
-        let mut object = custom::from_store(strategy, &item.value).await?;
-        object.metadata_mut().resource_version = Some(item.revision.to_string());
-        Ok(Self { object, bytes: item.value, revision: item.revision })
-    }
-
     /// Its metadata.
     pub fn metadata(&self) -> &ObjectMeta {
         self.object.metadata()
@@ -318,7 +324,7 @@ pub trait Change: Send {
 /// How a commit ended.
 pub struct Committed {
     /// The object as it is now, or was when it was removed; with resourceVersion unless this was a dry run of a create.
-    pub object: Box<dyn Object>,
+    pub object: Arc<dyn Object>,
     /// Whether it exists now but did not before.
     pub created: bool,
     /// Whether it was removed.
@@ -328,11 +334,11 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The object as text.
-    pub fn to_bytes(&self) -> Bytes {
+    /// The object as text, which follows from one part to the next.
+    pub fn text(&self) -> [Bytes; 3] {
         let version = self.object.metadata().resource_version.as_deref().unwrap_or_default();
         let stored = self.stored.as_ref().and_then(|stored| object::with_version(stored, version));
-        stored.unwrap_or_else(|| self.object.to_bytes()).into()
+        stored.unwrap_or_else(|| [self.object.to_bytes().into(), Bytes::new(), Bytes::new()])
     }
 }
 
@@ -395,16 +401,16 @@ fn unchanged(at: &Place<'_>, current: Option<Stored>) -> Result<Committed, ApiEr
 }
 
 async fn step(at: &Place<'_>, key: &str, current: Option<&Stored>, change: &mut dyn Change) -> Result<Step, ApiError> {
-    let (mut object, write) = match change.decide(current).await? {
+    let (mut object, write, exact) = match change.decide(current).await? {
         Decision::Unchanged => return Ok(Step::Same),
-        Decision::Write(object) => {
-            let (object, value) = stored_form(at.strategy, object).await?;
+        Decision::Write(mut object) => {
+            let (value, exact) = stored_form(at.strategy, object.as_mut()).await?;
             if current.is_some_and(|stored| stored.bytes == value) {
                 return Ok(Step::Same);
             }
-            (object, Write::Put { value, ttl: at.strategy.ttl() })
+            (object, Write::Put { value, ttl: at.strategy.ttl() }, exact)
         }
-        Decision::Remove(object) => (object, Write::Delete),
+        Decision::Remove(object) => (object, Write::Delete, false),
     };
     let (removed, text) = match &write {
         Write::Put { value, .. } => (false, Some(value.clone())),
@@ -418,30 +424,31 @@ async fn step(at: &Place<'_>, key: &str, current: Option<&Stored>, change: &mut 
         Outcome::Committed(revision) => {
             at.server.written.note(&at.info().storage_prefix, revision);
             object.metadata_mut().resource_version = Some(revision.to_string());
+            let object = Arc::from(object);
+            if let (true, Some(text)) = (exact, &text) {
+                at.server.recent.note(key, revision, &object, text.len());
+            }
             let stored = text.filter(|_| at.strategy.conversion().is_none());
             Step::Done(Committed { object, created: current.is_none(), removed, stored })
         }
         Outcome::Conflict(None) => Step::Raced(None),
-        Outcome::Conflict(Some(item)) => Step::Raced(Some(Stored::decode(at.strategy, item).await?)),
+        Outcome::Conflict(Some(item)) => Step::Raced(Some(at.stored(item).await?)),
     })
 }
 
-/// The object without resourceVersion, and its bytes.
-async fn stored_form(
-    strategy: &dyn Strategy,
-    mut object: Box<dyn Object>,
-) -> Result<(Box<dyn Object>, Bytes), ApiError> {
+/// The text of an object, which loses its resourceVersion, and whether whoever reads the text gets the same object.
+async fn stored_form(strategy: &dyn Strategy, object: &mut dyn Object) -> Result<(Bytes, bool), ApiError> {
     object.metadata_mut().resource_version = None;
     if strategy.conversion().is_some() {
         let value = custom::to_store(strategy, object.to_value()).await?;
-        return Ok((object, Bytes::from(encode(&value))));
+        return Ok((Bytes::from(encode(&value)), false));
     }
-    let bytes = Bytes::from(object.to_bytes());
-    Ok((object, bytes))
+    let encoded = object.encoded();
+    Ok((Bytes::from(encoded.text), encoded.exact && strategy.served_as().is_none()))
 }
 
 /// What a write would have answered.
 fn dry_run(mut object: Box<dyn Object>, current: Option<&Stored>, removed: bool) -> Committed {
     object.metadata_mut().resource_version = current.map(|stored| stored.revision.to_string());
-    Committed { object, created: current.is_none(), removed, stored: None }
+    Committed { object: object.into(), created: current.is_none(), removed, stored: None }
 }

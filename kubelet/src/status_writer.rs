@@ -25,7 +25,7 @@ const CONCURRENT: usize = 8;
 const ATTEMPTS: usize = 5;
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the status of a pod that is being started waits for a newer one.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
 
 /// What is to be written for one pod.
 #[derive(Clone, Debug)]

@@ -1,8 +1,9 @@
 //! What clients receive: objects, lists, tables and errors in the form that was negotiated. Entry points: [`error`], [`value`],
-//! [`object`], [`list`].
+//! [`object`], [`committed`], [`list`].
 //!
 //! The common case, JSON of whole objects, copies the cache's bytes; every other form is made from decoded objects.
 
+mod parts;
 pub(crate) mod pretty;
 pub(crate) mod protobuf;
 mod status;
@@ -28,6 +29,7 @@ use tower_http::compression::Predicate;
 use super::media::{Accepted, Format, PROTOBUF, Shape};
 use crate::cache::Entry;
 use crate::resources::{ResourceInfo, Strategy, schema};
+use parts::Parts;
 pub use table::{Include, Tables};
 
 /// A list is sent in pieces of about this size.
@@ -90,7 +92,7 @@ pub fn error(error: &ApiError, accepted: Accepted, page: Option<String>) -> Resp
         Format::Yaml => yaml::write(&status::value(error, page.as_deref())),
         Format::Protobuf => protobuf::encode(&status::value(error, page.as_deref())).unwrap_or_default(),
     };
-    let mut response = raw(error.code, accepted.format, bytes.into());
+    let mut response = raw(error.code, accepted.format, bytes);
     if let Some(seconds) = error.retry_after_seconds() {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -113,7 +115,7 @@ pub fn value(code: u16, accepted: Accepted, value: &Value) -> Response {
             None => (Format::Json, value.to_string().into_bytes()),
         },
     };
-    raw(code, format, bytes.into())
+    raw(code, format, bytes)
 }
 
 /// An object or list of a kind.
@@ -123,12 +125,12 @@ fn of_kind(code: u16, form: Form<'_>, whole: &Value) -> Response {
     }
     let info = form.strategy.info();
     let ty = schema::of(&info.api_version(), &info.kind);
-    raw(code, Format::PrettyJson, pretty::write(ty, whole).into())
+    raw(code, Format::PrettyJson, pretty::write(ty, whole))
 }
 
 /// Plain text.
-pub fn text(code: u16, text: impl Into<Bytes>) -> Response {
-    let mut response = Response::new(Body::from(text.into()));
+pub fn text(code: u16, text: impl Into<Body>) -> Response {
+    let mut response = Response::new(text.into());
     *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
@@ -172,13 +174,13 @@ pub fn unreadable() -> Response {
     response
 }
 
-fn raw(code: u16, format: Format, bytes: Bytes) -> Response {
+fn raw(code: u16, format: Format, body: impl Into<Body>) -> Response {
     let content_type = match format {
         Format::Json | Format::PrettyJson => "application/json",
         Format::Yaml => "application/yaml",
         Format::Protobuf => PROTOBUF,
     };
-    let mut response = text(code, bytes);
+    let mut response = text(code, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
@@ -206,12 +208,18 @@ pub fn warn(response: &mut Response, warnings: &[String]) {
     }
 }
 
+/// One object that was just written, given as its stored form with resourceVersion in parts.
+pub fn committed(form: Form<'_>, code: u16, text: [Bytes; 3]) -> Result<Response, ApiError> {
+    if form.is_stored() {
+        return Ok(raw(code, Format::Json, Body::new(Parts::new(text))));
+    }
+    object(form, code, text.concat().into())
+}
+
 /// One object, given as its stored form with resourceVersion.
 pub fn object(form: Form<'_>, code: u16, bytes: Bytes) -> Result<Response, ApiError> {
     let whole = match form.accepted.shape {
-        Shape::Object if form.accepted.format == Format::Json && form.strategy.served_as().is_none() => {
-            return Ok(raw(code, Format::Json, bytes));
-        }
+        Shape::Object if form.is_stored() => return Ok(raw(code, Format::Json, bytes)),
         Shape::Object => served_value(form.strategy, &bytes)?,
         Shape::Metadata(version) => metadata_only(&bytes, version),
         Shape::MetadataList(_) => {
@@ -227,6 +235,11 @@ pub fn object(form: Form<'_>, code: u16, bytes: Bytes) -> Result<Response, ApiEr
 }
 
 impl<'a> Form<'a> {
+    /// Whether objects are sent as they are stored.
+    fn is_stored(&self) -> bool {
+        self.accepted == Accepted::JSON && self.strategy.served_as().is_none()
+    }
+
     /// Makes tables in this form.
     pub fn tables(&self, api_version: &'static str) -> Tables<'a> {
         Tables { strategy: self.strategy, api_version, include: self.include, now: self.now }
@@ -236,7 +249,7 @@ impl<'a> Form<'a> {
 /// A list of cached objects.
 pub fn list(form: Form<'_>, meta: &ListMeta, entries: Vec<Arc<Entry>>) -> Result<Response, ApiError> {
     let info = form.strategy.info();
-    if form.accepted == Accepted::JSON && form.strategy.served_as().is_none() {
+    if form.is_stored() {
         return Ok(stream_list(info, meta, entries));
     }
     let objects: Vec<Bytes> = entries.iter().map(|entry| entry.json()).collect();
@@ -282,7 +295,7 @@ fn metadata_list(version: &str, meta: &ListMeta, objects: &[Bytes]) -> Response 
         text.push_str(&metadata_text(object, version));
     }
     text.push_str("]}");
-    raw(200, Format::Json, text.into())
+    raw(200, Format::Json, text)
 }
 
 /// Items of a list do not repeat their kind, but those of kinds that were defined at run time do.
@@ -310,7 +323,7 @@ fn stream_list(info: &ResourceInfo, meta: &ListMeta, entries: Vec<Arc<Entry>>) -
         body.append(&mut head.into_bytes());
         entries.iter().enumerate().for_each(|(i, entry)| append_item(&mut body, i == 0, entry, &prefix));
         body.extend_from_slice(b"]}");
-        return raw(200, Format::Json, body.into());
+        return raw(200, Format::Json, body);
     }
     head.shrink_to_fit();
     let state = Some((entries.into_iter().enumerate(), head.into_bytes()));

@@ -12,6 +12,7 @@ mod subresources;
 mod turn;
 mod writes;
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use api::ApiError;
@@ -78,7 +79,8 @@ pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
         Ok(limit) => limit,
         Err(error) => return observed.end(answer::error(&error, form, None)),
     };
-    let respond = respond(server, parts, query, info, body, form);
+    // Pinned: moved into what waits for it, it would be held twice.
+    let respond = pin!(respond(server, parts, query, info, body, form));
     observed.end(match limit {
         None => respond.await,
         Some(limit) => timeout(limit, respond).await.unwrap_or_else(|_| deadline::passed(form)),
@@ -205,7 +207,7 @@ impl From<ListError> for Failure {
 }
 
 impl Call {
-    async fn answer(self, body: Body, form: Accepted) -> Response {
+    async fn answer(&self, body: Body, form: Accepted) -> Response {
         let Some(at) = self.info.resource.clone() else {
             if self.info.path.starts_with("/openid/") || self.info.path.starts_with("/.well-known/") {
                 self.server.tokens.ready().await;
@@ -251,7 +253,8 @@ impl Call {
         let (namespace, subresource) = route(strategy.info(), at, &self.parts.method, strategy.as_ref())?;
         let target = On { call: self, at, strategy: &strategy, namespace, subresource };
         if let Some(subresource) = subresource.filter(|subresource| !matches!(subresource, Subresource::Status)) {
-            return target.subresource(subresource, body).await;
+            // In memory of its own: no other request pays for the largest.
+            return Box::pin(target.subresource(subresource, body)).await;
         }
         self.check_media(at, strategy.info())?;
         match self.parts.method.as_str() {

@@ -24,7 +24,7 @@ mod restore;
 mod write;
 pub use read::{DecodeError, accept, check_time, first_error, leave_out_empty};
 pub use restore::restore_error;
-pub use write::{encode, inspect};
+pub use write::{Encoded, encode, inspect};
 
 /// Brings an object into the form that Go writes: empty fields with `omitempty` go, fields without it appear.
 pub fn canonical(api_version: &str, kind: &str, value: &mut Value) {

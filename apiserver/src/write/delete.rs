@@ -21,7 +21,7 @@ const AT_ONCE: usize = 32;
 /// How a delete ended.
 pub struct Deleted {
     /// The object as it is or was last.
-    pub object: Box<dyn Object>,
+    pub object: Arc<dyn Object>,
     /// Whether it is gone.
     pub removed: bool,
 }

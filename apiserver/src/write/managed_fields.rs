@@ -127,10 +127,14 @@ impl<'a> Versioned<'a> {
 /// `metadata.managedFields`.
 pub fn update(old: &Value, new: &Value, mut managed: Managed, write: &Write<'_>) -> Managed {
     let mut changes = Versioned::new(write, old, new);
+    let manager = Manager::updater(write.manager, write.version, write.subresource);
     managed.retain(|entry| match changes.at(&entry.version) {
         Some(changes) => {
-            for taken in [&changes.modified, &changes.added, &changes.removed] {
-                entry.fields.subtract(taken);
+            entry.fields.subtract(&changes.removed);
+            // The others it would get back.
+            if entry.manager != manager {
+                entry.fields.subtract(&changes.modified);
+                entry.fields.subtract(&changes.added);
             }
             true
         }
@@ -139,7 +143,6 @@ pub fn update(old: &Value, new: &Value, mut managed: Managed, write: &Write<'_>)
     let mut brought = changes.own().brought();
     Write::strip(&mut brought);
     if !brought.is_empty() {
-        let manager = Manager::updater(write.manager, write.version, write.subresource);
         managed.grant(manager, write.version, brought, write.now);
     }
     managed.cap();

@@ -28,7 +28,7 @@ impl On<'_> {
             return Ok(answer::value(201, form.accepted, &answered));
         }
         let committed = write::create(&self.place_for(&options), object).await?;
-        Ok(answer::object(form, 201, committed.to_bytes())?)
+        Ok(answer::committed(form, 201, committed.text())?)
     }
 
     pub(super) async fn replace(&self, body: Body) -> Result<Response, Failure> {
@@ -37,7 +37,7 @@ impl On<'_> {
         let bytes = self.read(body).await?;
         let object = self.decode(&bytes, &options)?;
         let updated = write::update(&self.place_for(&options), Replacement::Object(object)).await?;
-        Ok(answer::object(form, if updated.created { 201 } else { 200 }, updated.to_bytes())?)
+        Ok(answer::committed(form, if updated.created { 201 } else { 200 }, updated.text())?)
     }
 
     pub(super) async fn patch(&self, body: Body) -> Result<Response, Failure> {
@@ -48,7 +48,7 @@ impl On<'_> {
             false => Replacement::Patch(self.read_patch(body, &options).await?),
         };
         let updated = write::update(&self.place_for(&options), replacement).await?;
-        Ok(answer::object(form, if updated.created { 201 } else { 200 }, updated.to_bytes())?)
+        Ok(answer::committed(form, if updated.created { 201 } else { 200 }, updated.text())?)
     }
 
     pub(super) async fn delete(&self, body: Body) -> Result<Response, Failure> {

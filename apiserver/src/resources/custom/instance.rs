@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::embedded;
 use crate::object::{Object, encode};
-use crate::resources::wire::packed;
+use crate::resources::wire::{Encoded, packed};
 
 /// See the module.
 #[derive(Clone, Debug)]
@@ -55,8 +55,9 @@ impl Object for Instance {
         &mut self.meta
     }
 
-    fn to_bytes(&self) -> Vec<u8> {
-        encode(&self.to_value())
+    fn encoded(&self) -> Encoded {
+        // Other versions of the kind may read it.
+        Encoded { text: encode(&self.to_value()), exact: false }
     }
 
     fn to_value(&self) -> Value {

@@ -249,6 +249,9 @@ impl Held {
 
     /// See [`Fields::union`]; neither set may have its root in it.
     pub fn union(&mut self, other: Fields) {
+        if self.text.as_deref().is_some_and(|text| text::includes(text, &other).unwrap_or_default()) {
+            return;
+        }
         match self.text.as_deref().map(|text| text::union(text, &other)) {
             Some(Ok(sum)) => self.text = Some(sum),
             Some(Err(_)) | None => self.set().union(other),
@@ -307,8 +310,10 @@ mod tests {
                 assert_eq!(held.is_empty(), whole.is_empty());
                 assert_eq!(held.into_text(), whole.into_json().to_string(), "{text} without {other}");
                 let (mut held, mut whole) = (unread(), set(text.clone()));
-                held.union(set(other.clone()));
                 whole.union(set(other.clone()));
+                let included = text::includes(&text.to_string(), &set(other.clone())).expect("it is well formed");
+                assert_eq!(included, whole == set(text.clone()), "{other} in {text}");
+                held.union(set(other.clone()));
                 assert!(held.text.is_some());
                 assert_eq!(held.into_text(), whole.into_json().to_string(), "{text} with {other}");
             }

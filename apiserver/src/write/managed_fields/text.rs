@@ -1,5 +1,5 @@
 //! `fieldsV1` as text, changed without being read whole: entries that a change does not concern are copied as they stand. Entry
-//! points: [`subtract`], [`union`], [`write`].
+//! points: [`subtract`], [`includes`], [`union`], [`write`].
 //!
 //! Nearly every write touches a few of the many fields that its object has. Invariant: the outcome is the text of what [`Fields`]
 //! would become.
@@ -58,6 +58,26 @@ fn subtract_below(out: &mut String, entries: Entries<'_>, taken: &Fields, member
         out.push_str("{}");
     }
     Ok(left || member)
+}
+
+/// Whether these fields are all there, so that [`union`] would change nothing. The root is in neither set.
+pub(super) fn includes(text: &str, fields: &Fields) -> Result<bool, Error> {
+    includes_below(&read(text)?, fields)
+}
+
+fn includes_below(entries: &Entries<'_>, fields: &Fields) -> Result<bool, Error> {
+    for (element, wanted) in fields.children() {
+        let Some(there) = entries.get(&Element(Cow::Borrowed(element))) else { return Ok(false) };
+        // What stands alone is itself in the set, and has nothing below.
+        if there.get() == "{}" && wanted.is_member() && wanted.children().next().is_none() {
+            continue;
+        }
+        let (there, was_member) = member_of(there.get())?;
+        if (wanted.is_member() && !was_member) || !includes_below(&there, wanted)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Adds fields; see [`Fields::union`]. The root is in neither set.

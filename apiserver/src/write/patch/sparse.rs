@@ -212,7 +212,7 @@ mod tests {
             let bytes = bytes::Bytes::from(strategy.decode(object).expect("decoded").to_bytes());
             let mut object = strategy.decode_stored(&bytes).expect("decoded");
             object.metadata_mut().resource_version = Some("5".to_owned());
-            let stored = Stored { object, bytes, revision: Revision(5) };
+            let stored = Stored { object: object.into(), bytes, revision: Revision(5) };
             for (change, patch_type) in
                 patches().iter().flat_map(|patch| [(patch, PatchType::Merge), (patch, PatchType::Strategic)])
             {
