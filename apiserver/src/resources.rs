@@ -88,6 +88,17 @@ use crate::object::Object;
 use crate::write::managed_fields::{Node, sparse};
 use crate::write::metadata::MetadataCheck;
 
+/// Upstream deletes some kinds with code of their own, which differs in what it says and looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeletedBy {
+    /// The code for all kinds.
+    All,
+    /// The kind's own, which has other words for preconditions that do not hold.
+    Kind,
+    /// The same; the first delete does not look at the propagation policy.
+    KindAlone,
+}
+
 /// A subresource that a kind serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subresource {
@@ -236,6 +247,8 @@ pub trait Kind: Send + Sync + 'static {
     const ORPHANS_BY_DEFAULT: bool = false;
     /// Upstream's warning on a delete without a propagation policy.
     const DELETE_WARNING: Option<&'static str> = None;
+    /// Whose code upstream deletes objects with.
+    const DELETED_BY: DeletedBy = DeletedBy::All;
     /// A delete that removes the object answers the object instead of a Status.
     const RETURNS_DELETED: bool = false;
     /// Whether the collection can be deleted.
@@ -402,6 +415,10 @@ pub trait Strategy: Send + Sync + 'static {
     fn orphans_by_default(&self) -> bool;
     /// See [`Kind::DELETE_WARNING`].
     fn delete_warning(&self) -> Option<&'static str>;
+    /// See [`Kind::DELETED_BY`].
+    fn deleted_by(&self) -> DeletedBy {
+        DeletedBy::All
+    }
     /// See [`Kind::RETURNS_DELETED`].
     fn returns_deleted(&self) -> bool;
     /// See [`Kind::DELETE_COLLECTION`].

@@ -12,7 +12,7 @@ use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
-use super::{Column, Columns, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, pod_spec, wire};
+use super::{Column, Columns, DeletedBy, Kind, ResourceInfo, ServedAs, Stamp, Strategy, Subresource, pod_spec, wire};
 use crate::cache::SelectableField;
 use crate::object::{self, Object};
 use crate::write::metadata::MetadataCheck;
@@ -205,6 +205,10 @@ impl<K: Kind> Strategy for BuiltIn<K> {
 
     fn delete_warning(&self) -> Option<&'static str> {
         K::DELETE_WARNING
+    }
+
+    fn deleted_by(&self) -> DeletedBy {
+        K::DELETED_BY
     }
 
     fn returns_deleted(&self) -> bool {

@@ -18,10 +18,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
-use serde_json::Value;
 
-use super::printing::{self, AGE, NAME};
-use super::{Column, Columns, Kind, Subresource};
+use super::{Columns, DeletedBy, Kind, Subresource, printing};
 
 /// Keeps a definition until its objects are gone.
 pub const CLEANUP: &str = "customresourcecleanup.apiextensions.k8s.io";
@@ -31,6 +29,7 @@ pub struct CustomResourceDefinition;
 
 impl Kind for CustomResourceDefinition {
     type Object = Object;
+    const DELETED_BY: DeletedBy = DeletedBy::KindAlone;
     const SHORT_NAMES: &'static [&'static str] = &["crd", "crds"];
     const CATEGORIES: &'static [&'static str] = &["api-extensions"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Status];
@@ -109,30 +108,7 @@ impl Kind for CustomResourceDefinition {
     }
 
     fn columns() -> Columns<Object> {
-        let created = Column { name: "Created At".into(), kind: "date".into(), ..AGE };
-        let columns = vec![
-            NAME,
-            printing::text("Group", "API group"),
-            printing::text("Scope", "Cluster/Namespaced"),
-            printing::text("Versions", "Served versions"),
-            created,
-        ];
-        Columns {
-            columns,
-            cells: |object, _| {
-                let mut versions: Vec<&str> =
-                    object.spec.versions.iter().map(|version| version.name.as_str()).collect();
-                versions.sort_unstable();
-                let created = object.metadata.creation_timestamp.as_ref();
-                vec![
-                    printing::name(&object.metadata),
-                    Value::from(object.spec.group.as_str()),
-                    Value::from(object.spec.scope.as_str()),
-                    Value::from(versions.join(",")),
-                    created.map_or(Value::Null, |time| Value::from(printing::seconds(time))),
-                ]
-            },
-        }
+        printing::name_and_created()
     }
 }
 

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::printing::{self, AGE, NAME};
-use super::{Columns, Kind, MetadataCheck, Subresource, name_or_prefix};
+use super::{Columns, DeletedBy, Kind, MetadataCheck, Subresource, name_or_prefix};
 use crate::write::metadata;
 
 /// See the module.
@@ -18,6 +18,7 @@ const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
 impl Kind for Namespace {
     type Object = Object;
+    const DELETED_BY: DeletedBy = DeletedBy::Kind;
     const SHORT_NAMES: &'static [&'static str] = &["ns"];
     const SUBRESOURCES: &'static [Subresource] = &[Subresource::Finalize, Subresource::Status];
     const FIELDS: &'static [(&'static str, &'static [&'static str])] = &[("status.phase", &["/status/phase"])];

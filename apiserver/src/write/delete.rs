@@ -62,7 +62,7 @@ impl Change for Delete<'_> {
         let at = self.at;
         let stored = current.ok_or_else(|| at.not_found())?;
         let old = stored.object.as_ref();
-        deletion::check_preconditions(self.options, old.metadata(), &at.info().group_resource(), &at.info().kind)?;
+        deletion::check_preconditions(self.options, old.metadata(), at.info(), at.strategy.deleted_by())?;
         // An eviction was admitted as such.
         if at.subresource != Some(Subresource::Eviction) {
             at.admit(Operation::Delete, None, Some(old)).await?;

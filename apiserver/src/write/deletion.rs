@@ -11,7 +11,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use crate::http::options::{DeleteOptions, Propagation};
 use crate::object::Object;
-use crate::resources::Strategy;
+use crate::resources::{DeletedBy, ResourceInfo, Strategy};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,14 +30,21 @@ pub enum Step {
 pub fn check_preconditions(
     options: &DeleteOptions,
     meta: &ObjectMeta,
-    resource: &GroupResource,
-    kind: &str,
+    info: &ResourceInfo,
+    by: DeletedBy,
 ) -> Result<(), ApiError> {
-    let conflict = |what: &str, given: &str, found: &str, hint: &str| {
-        let name = meta.name.as_deref().unwrap_or_default();
-        let why =
-            format!("the {what} in the precondition ({given}) does not match the {what} in record ({found}). {hint}");
-        ApiError::conflict(&GroupResource::new(&resource.group, kind), name, &why)
+    let name = meta.name.as_deref().unwrap_or_default();
+    let conflict = |what: &str, given: &str, found: &str, hint: &str| match by {
+        DeletedBy::All => {
+            let why = format!(
+                "the {what} in the precondition ({given}) does not match the {what} in record ({found}). {hint}"
+            );
+            ApiError::conflict(&GroupResource::new(&info.group, &info.kind), name, &why)
+        }
+        DeletedBy::Kind | DeletedBy::KindAlone => {
+            let why = format!("Precondition failed: {what} in precondition: {given}, {what} in object meta: {found}");
+            ApiError::conflict(&info.group_resource(), name, &why)
+        }
     };
     let uid = meta.uid.as_deref().unwrap_or_default();
     if let Some(given) = options.uid.as_deref().filter(|given| *given != uid) {
@@ -55,7 +62,9 @@ pub fn next(strategy: &dyn Strategy, object: &mut dyn Object, options: &DeleteOp
     if object.metadata().deletion_timestamp.is_none() && strategy.begin_deletion(object, now) {
         let meta = object.metadata_mut();
         meta.deletion_timestamp = Some(Time(now));
-        update_finalizers(meta, options, false);
+        if strategy.deleted_by() != DeletedBy::KindAlone {
+            update_finalizers(meta, options, false);
+        }
         return Step::Mark;
     }
     if strategy.holds_removal(object) {

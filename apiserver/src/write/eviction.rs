@@ -14,7 +14,7 @@ use super::{Place, delete, tracking};
 use crate::admission::{Operation, Other};
 use crate::http::options::DeleteOptions;
 use crate::object;
-use crate::resources::Subresource;
+use crate::resources::{DeletedBy, Subresource};
 
 const GROUP: &str = "policy";
 const PLURAL: &str = "poddisruptionbudgets";
@@ -45,7 +45,7 @@ pub async fn evict(at: &Place<'_>, options: &DeleteOptions, eviction: &Other) ->
         let status = Place { subresource: Some(Subresource::Status), ..*at };
         let (key, info) = (at.key(at.name), at.info());
         let marked = edit(&status, &key, |stored, object| {
-            check_preconditions(&options, stored.metadata(), &info.group_resource(), &info.kind)?;
+            check_preconditions(&options, stored.metadata(), info, DeletedBy::All)?;
             mark(own(object)?, at.server.clock.now_seconds());
             Ok(())
         });

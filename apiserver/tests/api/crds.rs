@@ -228,6 +228,10 @@ async fn tables_and_selectors_follow_the_definition() {
     let table = server.send("GET", WIDGETS, &[accept], "").await;
     let cells: Vec<&Value> = table.body["rows"].as_array().unwrap().iter().map(|row| &row["cells"]).collect();
     assert_eq!(cells, [&json!(["a", 3]), &json!(["b", 3]), &json!(["c", 3])]);
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    let table = server.send("GET", definitions, &[accept], "").await;
+    let columns = table.body["columnDefinitions"].as_array().unwrap().iter().map(|column| &column["name"]);
+    assert_eq!(columns.collect::<Vec<_>>(), ["Name", "Created At"]);
     assert_eq!(server.get(&format!("{WIDGETS}?fieldSelector=spec.colour%3Dred")).await.names(), ["a"]);
     assert_eq!(server.get(&format!("{WIDGETS}?fieldSelector=spec.colour%3D")).await.names(), ["c"]);
     assert_eq!(

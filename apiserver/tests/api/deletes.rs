@@ -52,6 +52,11 @@ async fn preconditions_and_policies() {
         "Operation cannot be fulfilled on ConfigMap \"a\": the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
     );
     assert_eq!(refused.error(), (409, message.as_str()));
+    let own =
+        server.ask("DELETE", "/api/v1/namespaces/default", &json!({"preconditions": {"resourceVersion": "1"}})).await;
+    let message = "Operation cannot be fulfilled on namespaces \"default\": Precondition failed: ResourceVersion in precondition: 1, \
+        ResourceVersion in object meta: ";
+    assert!(own.error().1.starts_with(message), "{}", own.text);
     let orphaned = server.ask("DELETE", &path, &json!({"propagationPolicy": "Orphan"})).await;
     assert_eq!(orphaned.body["metadata"]["finalizers"], json!(["orphan"]));
     let both = server.ask("DELETE", &path, &json!({"propagationPolicy": "Orphan", "orphanDependents": true})).await;
