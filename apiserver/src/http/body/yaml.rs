@@ -3,14 +3,16 @@
 //! Only the first document counts. Keys become strings, the last of several equal keys wins, and each repetition is noted with
 //! its line. Aliases are expanded as long as there is a [`Budget`] for it.
 
+mod scalars;
+
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use libyaml_safer::{Error, ErrorKind, Event, EventData, Parser, ScalarStyle};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
+pub use self::scalars::resolve;
+use self::scalars::{go_syntax, scalar, unbounded};
 use super::bounds::{Budget, MAX_DEPTH, TOO_DEEP, is_too_deep};
 
 /// A document and the repeated keys in it, as `line 6: key "a" already set in map`.
@@ -22,17 +24,21 @@ pub struct Parsed {
     pub duplicates: Vec<String>,
 }
 
-/// Reads the first document; the error is go-yaml's, with its `yaml: ` in front.
+/// Reads the first document; the error is go-yaml's, with its `yaml: ` in front, or that of what JSON can't say.
 pub fn parse(bytes: &[u8]) -> Result<Parsed, String> {
     let mut input = bytes;
     let mut parser = Parser::new();
     parser.set_input_string(&mut input);
-    let mut reader = Reader { parser, anchors: BTreeMap::new(), duplicates: Vec::new(), copies: Budget::default() };
+    let mut reader =
+        Reader { parser, anchors: BTreeMap::new(), duplicates: Vec::new(), copies: Budget::default(), no_json: None };
     // libyaml-safer has not ported all of libyaml: a tag before a comma, for one, makes it panic.
     let read = catch_unwind(AssertUnwindSafe(|| reader.document()));
     let value = read.unwrap_or_else(|_| Err("did not find expected whitespace or line break".to_owned()));
     let value = value.map_err(|problem| format!("yaml: {problem}"))?;
-    Ok(Parsed { value, duplicates: reader.duplicates })
+    match reader.no_json {
+        Some(problem) => Err(problem),
+        None => Ok(Parsed { value, duplicates: reader.duplicates }),
+    }
 }
 
 struct Reader<'r, 'b> {
@@ -40,6 +46,8 @@ struct Reader<'r, 'b> {
     anchors: BTreeMap<String, Value>,
     duplicates: Vec<String>,
     copies: Budget,
+    /// The first thing that has no form in JSON, which matters once the whole text is read.
+    no_json: Option<String>,
 }
 
 impl Reader<'_, '_> {
@@ -69,7 +77,11 @@ impl Reader<'_, '_> {
         let (anchor, value) = match event.data {
             EventData::Alias { anchor } => return self.alias(&anchor, depth),
             EventData::Scalar { anchor, tag, value, style, .. } => {
-                (anchor, scalar(&value, tag.as_deref(), style == ScalarStyle::Plain)?)
+                let plain = style == ScalarStyle::Plain;
+                if let Some(number) = unbounded(&value).filter(|_| plain) {
+                    self.no_json.get_or_insert_with(|| format!("json: unsupported value: {number}"));
+                }
+                (anchor, scalar(&value, tag.as_deref(), plain)?)
             }
             EventData::SequenceStart { anchor, .. } => (anchor, self.sequence(depth)?),
             EventData::MappingStart { anchor, .. } => (anchor, self.mapping(depth)?),
@@ -100,6 +112,17 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// A key becomes text, which any number has.
+    fn key(&mut self, event: Event, depth: usize) -> Result<Value, String> {
+        let before = self.no_json.clone();
+        let key = self.node(event, depth)?;
+        self.no_json = before;
+        if key.is_array() || key.is_object() {
+            return Err(format!("invalid map key: {}", go_syntax(&key)));
+        }
+        Ok(key)
+    }
+
     fn mapping(&mut self, depth: usize) -> Result<Value, String> {
         let mut fields = Map::new();
         let mut merged = Vec::new();
@@ -110,9 +133,14 @@ impl Reader<'_, '_> {
             }
             let line = event.start_mark.line + 1;
             let merge = is_merge(&event);
-            let key = self.node(event, depth + 1)?;
+            let key = self.key(event, depth + 1)?;
             let event = self.next()?;
             let value = self.node(event, depth + 1)?;
+            if key.is_null() {
+                let value = go_syntax(&value);
+                let problem = format!("unsupported map key of type: %!s(<nil>), key: <nil>, value: {value}");
+                self.no_json.get_or_insert(problem);
+            }
             if merge {
                 merged.push(value);
             } else if fields.insert(key_text(&key), value).is_some() {
@@ -158,111 +186,6 @@ fn key_text(key: &Value) -> String {
     }
 }
 
-/// The value of a scalar under YAML 1.1's rules as go-yaml has them.
-pub(super) fn scalar(text: &str, tag: Option<&str>, plain: bool) -> Result<Value, String> {
-    match tag.map(|tag| tag.strip_prefix("tag:yaml.org,2002:").unwrap_or_default()) {
-        None if plain => Ok(resolve(text)),
-        Some("binary") => binary(text),
-        Some(wanted @ ("int" | "float" | "bool" | "null")) => {
-            let value = resolve(text);
-            let found = type_of(text, &value);
-            if found == wanted || found == "int" && wanted == "float" {
-                return Ok(value);
-            }
-            Err(format!("cannot decode !!{found} `{text}` as a !!{wanted}"))
-        }
-        Some(_) | None => Ok(Value::from(text)),
-    }
-}
-
-/// Bytes, of which what is no UTF-8 becomes question marks.
-fn binary(text: &str) -> Result<Value, String> {
-    let plain: String = text.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-    match STANDARD.decode(plain) {
-        Ok(bytes) => Ok(Value::from(String::from_utf8_lossy(&bytes))),
-        Err(_) => Err("!!binary value contains invalid base64 data".to_owned()),
-    }
-}
-
-/// What go-yaml calls the type of a plain scalar; a float stays one where JSON writes it without a fraction.
-fn type_of(text: &str, value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) if integer(&text.replace('_', "")).is_some() => "int",
-        Value::Number(_) => "float",
-        Value::String(_) | Value::Array(_) | Value::Object(_) => "str",
-    }
-}
-
-/// What a plain scalar means.
-pub fn resolve(text: &str) -> Value {
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Value::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
-            return Value::Bool(false);
-        }
-        _ => {}
-    }
-    if !text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
-        return Value::from(text);
-    }
-    let digits = text.replace('_', "");
-    if let Some(number) = integer(&digits) {
-        return Value::Number(number);
-    }
-    match digits.parse::<f64>() {
-        Ok(number) if looks_like_float(&digits) => {
-            Number::from_f64(number).map_or_else(|| Value::from(text), whole_or_float)
-        }
-        _ => Value::from(text),
-    }
-}
-
-/// A float without a fraction is written without one when it becomes JSON.
-fn whole_or_float(number: Number) -> Value {
-    match number.as_f64() {
-        Some(value) if value.fract() == 0.0 && (0.0..u64::MAX as f64).contains(&value) => Value::from(value as u64),
-        Some(value) if value.fract() == 0.0 && (i64::MIN as f64..0.0).contains(&value) => Value::from(value as i64),
-        _ => Value::Number(number),
-    }
-}
-
-fn integer(digits: &str) -> Option<Number> {
-    let (negative, body) = match digits.strip_prefix('-') {
-        Some(body) => (true, body),
-        None => (false, digits.strip_prefix('+').unwrap_or(digits)),
-    };
-    let (radix, body) = match body.as_bytes() {
-        [b'0', b'x' | b'X', ..] => (16, &body[2..]),
-        [b'0', b'b' | b'B', ..] => (2, &body[2..]),
-        [b'0', b'o' | b'O', ..] => (8, &body[2..]),
-        [b'0', _, ..] => (8, &body[1..]),
-        _ => (10, body),
-    };
-    if body.is_empty() || !body.chars().all(|c| c.is_digit(radix)) {
-        return None;
-    }
-    let magnitude = u64::from_str_radix(body, radix).ok()?;
-    if !negative {
-        return Some(Number::from(magnitude));
-    }
-    i64::try_from(-i128::from(magnitude)).ok().map(Number::from)
-}
-
-fn looks_like_float(text: &str) -> bool {
-    let body = text.trim_start_matches(['+', '-']);
-    let (mantissa, exponent) = body.split_once(['e', 'E']).map_or((body, None), |(m, e)| (m, Some(e)));
-    let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, ""), |(w, f)| (w, f));
-    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-    let exponent_is_fine = exponent.is_none_or(|e| {
-        let e = e.trim_start_matches(['+', '-']);
-        !e.is_empty() && digits(e)
-    });
-    digits(whole) && digits(fraction) && !(whole.is_empty() && fraction.is_empty()) && exponent_is_fine
-}
-
 /// go-yaml's rule for the line it names.
 fn describe(error: &Error) -> String {
     let line = match (error.problem_mark(), error.context_mark()) {
@@ -277,30 +200,6 @@ fn describe(error: &Error) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn scalars_follow_yaml_1_1() {
-        let table = [
-            ("y", json!(true)),
-            ("off", json!(false)),
-            ("~", json!(null)),
-            ("010", json!(8)),
-            ("0x1f", json!(31)),
-            ("1_000", json!(1000)),
-            ("-7", json!(-7)),
-            ("1.5", json!(1.5)),
-            ("1e3", json!(1000)),
-            ("1e16", json!(10_000_000_000_000_000_u64)),
-            ("-1.5e3", json!(-1500)),
-            ("1.2.3", json!("1.2.3")),
-            ("2001-01-01", json!("2001-01-01")),
-            ("-", json!("-")),
-            ("12ab", json!("12ab")),
-        ];
-        for (text, value) in table {
-            assert_eq!(resolve(text), value, "{text}");
-        }
-    }
 
     #[test]
     fn tags_say_what_a_scalar_is() {
@@ -318,6 +217,22 @@ mod tests {
             assert_eq!(found, expected.map_err(str::to_owned), "{text}");
         }
         assert_eq!(parse(b"!!binary |\n  aGVs\n  bG8=\n").unwrap().value, json!("hello"));
+    }
+
+    #[test]
+    fn what_json_cannot_say() {
+        let table = [
+            ("a: .inf", Err("json: unsupported value: +Inf")),
+            ("[-.Inf]", Err("json: unsupported value: -Inf")),
+            ("{.nan: x, .inf: '.inf'}", Ok(json!({".nan": "x", ".inf": ".inf"}))),
+            ("~: x", Err("unsupported map key of type: %!s(<nil>), key: <nil>, value: \"x\"")),
+            ("? [x, 1]\n: y", Err("yaml: invalid map key: []interface {}{\"x\", 1}")),
+            ("? {x: z}\n: y", Err("yaml: invalid map key: map[interface {}]interface {}{\"x\":\"z\"}")),
+        ];
+        for (text, expected) in table {
+            let found = parse(text.as_bytes()).map(|parsed| parsed.value);
+            assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+        }
     }
 
     #[test]
