@@ -87,7 +87,7 @@ pub struct ApiServer {
     pub tokens: Arc<Tokens>,
     /// Addresses and ports of Services.
     pub services: Arc<dyn Claims>,
-    /// What was written last.
+    /// What was written anew last.
     pub recent: Recent,
     /// Who charges which quota.
     pub quota_turns: crate::write::quota::Turns,

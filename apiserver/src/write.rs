@@ -425,7 +425,8 @@ async fn step(at: &Place<'_>, key: &str, current: Option<&Stored>, change: &mut 
             at.server.written.note(&at.info().storage_prefix, revision);
             object.metadata_mut().resource_version = Some(revision.to_string());
             let object = Arc::from(object);
-            if let (true, Some(text)) = (exact, &text) {
+            // What was written twice is likely to be written a third time.
+            if let (true, Some(text)) = (exact && current.is_some(), &text) {
                 at.server.recent.note(key, revision, &object, text.len());
             }
             let stored = text.filter(|_| at.strategy.conversion().is_none());

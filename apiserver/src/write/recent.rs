@@ -1,6 +1,6 @@
-//! Objects that were just written, as they were written: the next write of one need not read it from its text.
+//! Objects that were just written anew, as they were written: the next write of one need not read it from its text.
 //!
-//! A pod is bound, and has its status written twice, within moments of its creation. Invariant: what is kept under a key and a
+//! A pod that was bound has its status written twice within moments. Invariant: what is kept under a key and a
 //! revision equals what is read from the text stored there ([`crate::resources::wire::Encoded::exact`]); how much is kept is bounded.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,7 +15,7 @@ const MOST: usize = 128;
 /// … whose text is no longer than this.
 const LONGEST: usize = 32 * 1024;
 
-/// The last objects that were written.
+/// The last objects that were written anew.
 #[derive(Default)]
 pub struct Recent(Mutex<Kept>);
 
@@ -65,5 +65,31 @@ impl Kept {
                 self.objects.remove(&oldest);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    #[test]
+    fn the_last_state_of_the_last_objects_is_kept() {
+        let recent = Recent::default();
+        let object: Arc<dyn Object> = Arc::new(ConfigMap::default());
+        let note = |key: &str, revision, length| recent.note(key, Revision(revision), &object, length);
+        let knows = |key: &str, revision| recent.get(key, Revision(revision)).is_some();
+        note("a", 2, 10);
+        note("a", 1, 10);
+        assert!(knows("a", 2) && !knows("a", 1) && !knows("b", 2));
+        note("a", 3, 10);
+        assert!(knows("a", 3) && !knows("a", 2));
+        note("a", 4, LONGEST + 1);
+        assert!(!knows("a", 3) && !knows("a", 4));
+        for index in 0..=MOST as u64 {
+            note(&format!("other-{index}"), 10 + index, 10);
+        }
+        assert!(!knows("other-0", 10) && knows(&format!("other-{MOST}"), 10 + MOST as u64));
     }
 }
