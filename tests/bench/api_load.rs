@@ -168,17 +168,19 @@ async fn received(mut body: kube::client::Body, begun: Instant) -> Result<Vec<Du
         let frame = body.frame().await.ok_or_else(|| anyhow::anyhow!("a watch ended early"))??;
         let Ok(data) = frame.into_data() else { continue };
         rest.extend_from_slice(&data);
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            samples.push(begun.elapsed().saturating_sub(sent(&rest[..end])?));
-            rest.drain(..=end);
+        let mut begin = 0;
+        while let Some(length) = memchr::memchr(b'\n', &rest[begin..]) {
+            samples.push(begun.elapsed().saturating_sub(sent(&rest[begin..begin + length])?));
+            begin += length + 1;
         }
+        rest.drain(..begin);
     }
     Ok(samples)
 }
 
 fn sent(event: &[u8]) -> Result<Duration> {
     let marker = b"\"sent\":\"";
-    let at = event.windows(marker.len()).position(|window| window == marker);
+    let at = memchr::memmem::find(event, marker);
     let digits = at.and_then(|at| event.get(at + marker.len()..at + marker.len() + 12));
     let digits = digits.and_then(|digits| std::str::from_utf8(digits).ok());
     Ok(Duration::from_micros(digits.ok_or_else(|| anyhow::anyhow!("an event without its time"))?.parse()?))
