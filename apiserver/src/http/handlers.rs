@@ -12,7 +12,6 @@ mod subresources;
 mod turn;
 mod writes;
 
-use std::pin::pin;
 use std::sync::Arc;
 
 use api::ApiError;
@@ -79,8 +78,7 @@ pub async fn serve(server: Arc<ApiServer>, request: Request) -> Response {
         Ok(limit) => limit,
         Err(error) => return observed.end(answer::error(&error, form, None)),
     };
-    // Pinned: moved into what waits for it, it would be held twice.
-    let respond = pin!(respond(server, parts, query, info, body, form));
+    let respond = respond(server, parts, query, info, body, form);
     observed.end(match limit {
         None => respond.await,
         Some(limit) => timeout(limit, respond).await.unwrap_or_else(|_| deadline::passed(form)),
