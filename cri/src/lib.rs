@@ -1,7 +1,9 @@
-//! The container runtime interface: the protocol between a kubelet and a container runtime, types and stubs only.
+//! The container runtime interface: the protocol between a kubelet and a container runtime. Types, stubs, and how calls travel.
 //!
 //! [`v1`] is wire-compatible with Kubernetes' `runtime.v1`; [`images`] is our one addition, loading an archive.
 //! Invariant: a number in `proto/runtime.proto` never differs from CRI's.
+
+pub mod transport;
 
 /// `runtime.v1`: RuntimeService and ImageService, with clients and servers.
 #[allow(clippy::all, missing_docs)]

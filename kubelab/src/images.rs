@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use cri::images::LoadRequest;
 use cri::images::image_loader_client::ImageLoaderClient;
+use cri::transport::Transport;
 use cri::v1::image_service_client::ImageServiceClient;
 use cri::v1::{Image, ImageSpec, ListImagesRequest, RemoveImageRequest};
-use tonic::transport::Channel;
 
 use crate::cli::Which;
 use crate::cluster::Cluster;
@@ -48,14 +48,14 @@ pub async fn run(command: Command) -> Result<()> {
 }
 
 /// A connection to the runtime of each node.
-fn runtimes(cluster: &Cluster) -> Result<Vec<(String, Channel)>> {
+fn runtimes(cluster: &Cluster) -> Result<Vec<(String, Transport)>> {
     let mut channels = Vec::new();
     for node in &cluster.spec.nodes {
         if launch::running(cluster, &format!("kubelet-{}", node.name)).is_none() {
             bail!("node {} does not run; `kubelab start --name {}` first", node.name, cluster.spec.name);
         }
         let socket = format!("unix://{}", cluster.runtime_socket(&node.name).display());
-        channels.push((node.name.clone(), runtime::transport::connect(&socket)?));
+        channels.push((node.name.clone(), cri::transport::connect(&socket)?));
     }
     if channels.is_empty() {
         bail!("cluster {:?} has no nodes", cluster.spec.name);

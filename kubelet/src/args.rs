@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Parser;
 use process::{Clock, Rng, signals};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::config::{Host, KubeletConfig, ServerConfig};
 use crate::dns::{Resolvers, parse_resolv_conf};
@@ -162,26 +161,15 @@ fn pairs(texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     texts.iter().filter(|text| !text.is_empty()).map(pair).collect()
 }
 
-/// A connection to the runtime's socket, made when it is first used and again when it breaks.
-fn runtime_channel(endpoint: &str) -> anyhow::Result<Channel> {
-    let path = PathBuf::from(endpoint.strip_prefix("unix://").unwrap_or(endpoint));
-    anyhow::ensure!(path.is_absolute(), "{endpoint:?} is not a socket address such as unix:///run/runtime.sock");
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { tokio::net::UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
-    });
-    Ok(Endpoint::from_static("http://runtime.invalid").connect_with_connector_lazy(connector))
-}
-
 /// Runs a kubelet until the process is told to end. Its pods go on running.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     args.verbosity.start("kubelet");
     let token = signals::shutdown_token();
     let config = args.config()?;
     let client = client::kube_client(&args.kubeconfig, "kubelet").await?;
-    let channel = runtime_channel(&args.container_runtime_endpoint)?;
+    let runtime = cri::transport::connect(&args.container_runtime_endpoint)?;
     let (clock, rng) = (Clock::system(), Rng::from_entropy());
-    let kubelet = crate::start(config, client, channel, clock, rng, token.clone()).await?;
+    let kubelet = crate::start(config, client, runtime, clock, rng, token.clone()).await?;
     token.cancelled().await;
     kubelet.stopped().await;
     Ok(())

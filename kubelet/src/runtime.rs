@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use cri::transport::Transport;
 use cri::v1::image_service_client::ImageServiceClient;
 use cri::v1::runtime_service_client::RuntimeServiceClient;
 use cri::v1::*;
 use jiff::Timestamp;
-use tonic::transport::Channel;
 
 use crate::view::{ContainerView, Exit, PodView, RunState, SandboxView};
 
@@ -35,8 +35,8 @@ const ANSWER_LIMIT: usize = 64 << 20;
 /// The two CRI services; clones share the connection.
 #[derive(Clone)]
 pub struct Runtime {
-    pub runtime: RuntimeServiceClient<Channel>,
-    pub images: ImageServiceClient<Channel>,
+    pub runtime: RuntimeServiceClient<Transport>,
+    pub images: ImageServiceClient<Transport>,
 }
 
 /// A pod of which the runtime has something.
@@ -50,11 +50,11 @@ pub struct KnownPod {
 type Answer<T> = Result<T, tonic::Status>;
 
 impl Runtime {
-    /// Over a channel, of whatever kind.
-    pub fn new(channel: Channel) -> Self {
+    /// A runtime wherever it is.
+    pub fn new(transport: Transport) -> Self {
         Self {
-            runtime: RuntimeServiceClient::new(channel.clone()).max_decoding_message_size(ANSWER_LIMIT),
-            images: ImageServiceClient::new(channel).max_decoding_message_size(ANSWER_LIMIT),
+            runtime: RuntimeServiceClient::new(transport.clone()).max_decoding_message_size(ANSWER_LIMIT),
+            images: ImageServiceClient::new(transport).max_decoding_message_size(ANSWER_LIMIT),
         }
     }
 

@@ -4,6 +4,7 @@
 
 use api::ObjectKey;
 use client::{Informers, Recorder, WatchConfig};
+use cri::transport::Transport;
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::{Api, Client};
@@ -11,7 +12,6 @@ use process::{Clock, Rng};
 use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::config::{Host, KubeletConfig};
 use crate::downward::NodeFacts;
@@ -55,7 +55,7 @@ impl Drop for Kubelet {
 pub async fn start(
     config: KubeletConfig,
     client: Client,
-    channel: Channel,
+    runtime: Transport,
     clock: Clock,
     rng: Rng,
     token: CancellationToken,
@@ -69,7 +69,7 @@ pub async fn start(
     let own = WatchConfig::default().fields(&format!("metadata.name={name}"));
     let nodes = informers.start::<Node>(Api::all(client.clone()), own, Vec::new());
     let recorder = Recorder::start(client.clone(), "kubelet", &name, clock, &mut tasks, token.clone());
-    let runtime = Runtime::new(channel);
+    let runtime = Runtime::new(runtime);
     let shared =
         Shared::new(Parts { node: node_state(&config), config, client, runtime, clock, rng, recorder, pods, services });
     let server = match shared.config.server.clone() {

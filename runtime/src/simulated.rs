@@ -13,9 +13,9 @@ mod timetable;
 
 use std::sync::Arc;
 
+use cri::transport::{self as calls, Transport};
 use process::{Clock, Rng};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use crate::addresses::{Cidr, CidrError};
 use crate::transport::{self, Listener, TransportError};
@@ -47,10 +47,11 @@ impl Simulated {
         Ok(Self { service, token })
     }
 
-    /// A connection without any socket. Must be called inside a tokio runtime.
-    pub fn connect(&self) -> Channel {
+    /// Calls without any connection. Must be called inside a tokio runtime.
+    pub fn connect(&self) -> Transport {
         self.keep_timetable();
-        transport::connect_in_memory(self.routes(), self.token.clone())
+        let token = self.token.clone();
+        calls::in_process(self.routes(), move || token.clone().cancelled_owned())
     }
 
     /// Serves until the token is cancelled.

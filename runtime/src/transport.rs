@@ -1,26 +1,19 @@
-//! How CRI travels: over a unix socket, or in memory inside one process.
+//! Where a runtime serves CRI: at a unix socket. How calls get there is in [`cri::transport`].
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cri::images::image_loader_server::{ImageLoader, ImageLoaderServer};
 use cri::v1::image_service_server::{ImageService, ImageServiceServer};
 use cri::v1::runtime_service_server::{RuntimeService, RuntimeServiceServer};
-use futures::StreamExt as _;
-use hyper_util::rt::TokioIo;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
+use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use tonic::transport::{Channel, Endpoint, Server};
+use tonic::transport::Server;
 
-/// Bytes in flight each way on a connection in memory.
-const BUFFER: usize = 64 * 1024;
-/// Connections waiting to be accepted in memory.
-const WAITING: usize = 8;
 /// The largest message: a list of thousands of containers.
 const MESSAGE: usize = 64 << 20;
 
@@ -34,8 +27,8 @@ pub enum TransportError {
     #[error("{0} is in use by another runtime")]
     InUse(PathBuf),
     /// Not `unix:///…`.
-    #[error("{0:?} is not a socket address such as unix:///run/kubelab/runtime.sock")]
-    Address(String),
+    #[error(transparent)]
+    Address(#[from] cri::transport::AddressError),
     /// Serving ended.
     #[error("serving CRI")]
     Serve(#[source] tonic::transport::Error),
@@ -61,7 +54,7 @@ impl Drop for SocketFile {
 impl Listener {
     /// Binds `unix:///path` (or a plain path), taking over a socket that nobody serves any more.
     pub async fn bind(address: &str) -> Result<Self, TransportError> {
-        let path = socket_path(address)?;
+        let path = cri::transport::socket_path(address)?;
         if UnixStream::connect(&path).await.is_ok() {
             return Err(TransportError::InUse(path));
         }
@@ -81,22 +74,6 @@ impl Listener {
             Err(error) => Err(TransportError::Listen(path, error)),
         }
     }
-}
-
-/// The path in `unix:///path`.
-pub fn socket_path(address: &str) -> Result<PathBuf, TransportError> {
-    let path = Path::new(address.strip_prefix("unix://").unwrap_or(address));
-    if path.is_absolute() { Ok(path.to_owned()) } else { Err(TransportError::Address(address.to_owned())) }
-}
-
-/// A connection to a runtime's socket; made when first used, and made again when it breaks.
-pub fn connect(address: &str) -> Result<Channel, TransportError> {
-    let path = socket_path(address)?;
-    let connector = tower::service_fn(move |_| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(TokioIo::new) }
-    });
-    Ok(Endpoint::from_static("http://runtime.invalid").connect_with_connector_lazy(connector))
 }
 
 /// All services of a runtime.
@@ -122,25 +99,4 @@ pub async fn serve(routes: Routes, listener: Listener, token: CancellationToken)
         () = token.cancelled() => Ok(()),
         served = server => served.map_err(TransportError::Serve),
     }
-}
-
-/// A connection in memory to these services, served on the current tokio runtime until the token is cancelled.
-pub fn connect_in_memory(routes: Routes, token: CancellationToken) -> Channel {
-    let (sender, receiver) = mpsc::channel(WAITING);
-    let incoming = ReceiverStream::new(receiver).map(Ok::<_, io::Error>);
-    let server = Server::builder().add_routes(routes).serve_with_incoming(incoming);
-    tokio::spawn(async move {
-        if let Some(Err(error)) = token.run_until_cancelled(server).await {
-            tracing::warn!(%error, "serving CRI in memory ended");
-        }
-    });
-    let connector = tower::service_fn(move |_| {
-        let sender = sender.clone();
-        async move {
-            let (ours, theirs) = tokio::io::duplex(BUFFER);
-            sender.send(theirs).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok::<_, io::Error>(TokioIo::new(ours))
-        }
-    });
-    Endpoint::from_static("http://runtime.invalid").connect_with_connector_lazy(connector)
 }

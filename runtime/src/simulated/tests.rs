@@ -1,4 +1,4 @@
-//! The simulated runtime through its real protocol, in memory, on paused time.
+//! The simulated runtime through its real protocol, in one process, on paused time.
 
 use std::time::Duration;
 
@@ -8,13 +8,12 @@ use cri::v1::{self, ContainerEventType, ContainerState};
 use process::{Clock, Rng};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
 
 use super::*;
 
 struct Node {
-    runtime: RuntimeServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
+    runtime: RuntimeServiceClient<Transport>,
+    images: ImageServiceClient<Transport>,
     token: CancellationToken,
 }
 

@@ -149,7 +149,7 @@ async fn loaded_from_an_oci_archive_and_removed() {
     std::fs::write(&path, archive.into_inner().expect("in memory").finish().expect("in memory")).expect("written");
 
     let socket = format!("unix://{}", lab.directory.join("cri.sock").display());
-    let mut loader = ImageLoaderClient::new(runtime::transport::connect(&socket).expect("address"));
+    let mut loader = ImageLoaderClient::new(cri::transport::connect(&socket).expect("address"));
     let load = |path: &std::path::Path| LoadRequest { path: path.display().to_string() };
     let loaded = loader.load(load(&path)).await.expect("loaded").into_inner().images;
     assert_eq!(loaded[0].names, ["docker.io/team/app:v2"]);

@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use cri::images::image_loader_client::ImageLoaderClient;
+use cri::transport::Transport;
 use cri::v1::image_service_client::ImageServiceClient;
 use cri::v1::runtime_service_client::RuntimeServiceClient;
 use cri::v1::{self, ContainerState};
-use tonic::transport::Channel;
 
 pub const BUSYBOX: &str = "busybox:test";
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -21,8 +21,8 @@ pub struct Lab {
     pub name: String,
     pod_cidr: String,
     process: Child,
-    pub runtime: RuntimeServiceClient<Channel>,
-    pub images: ImageServiceClient<Channel>,
+    pub runtime: RuntimeServiceClient<Transport>,
+    pub images: ImageServiceClient<Transport>,
 }
 
 impl Drop for Lab {
@@ -258,11 +258,11 @@ fn spawn(directory: &Path, pod_cidr: &str) -> Child {
         .expect("runtime starts")
 }
 
-fn channel(directory: &Path) -> Channel {
-    runtime::transport::connect(&format!("unix://{}", directory.join("cri.sock").display())).expect("address")
+fn channel(directory: &Path) -> Transport {
+    cri::transport::connect(&format!("unix://{}", directory.join("cri.sock").display())).expect("address")
 }
 
-async fn clients(directory: &Path) -> (RuntimeServiceClient<Channel>, ImageServiceClient<Channel>) {
+async fn clients(directory: &Path) -> (RuntimeServiceClient<Transport>, ImageServiceClient<Transport>) {
     let ready = async {
         loop {
             let channel = channel(directory);
