@@ -1,11 +1,12 @@
 //! Writes the statuses of the node's pods to the API, and deletes the records of those that have left.
 //!
 //! Entry: [`StatusWriter::put`]; the task is [`StatusWriter::run`]. Invariants: the only writer of pods in this crate;
-//! per pod one write at a time and only the newest status; a record is only touched while its uid is the pod's; a
-//! record is deleted only after its last status has been written. The statuses of a pod that is being started are
-//! gathered for a moment, since the next follows when its sandbox is there, and another when its containers run.
+//! one write at a time, as in upstream's status manager, and only the newest status of a pod; a record is only touched
+//! while its uid is the pod's; a record is deleted only after its last status has been written. The statuses of a pod
+//! that is being started are gathered for a moment, since the next follows when its sandbox is there, and another when
+//! its containers run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,12 +16,9 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::{Api, Client};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How many writes are under way at a time.
-const CONCURRENT: usize = 8;
 /// How often one write starts over because the record changed meanwhile.
 const ATTEMPTS: usize = 5;
 const RETRY: Duration = Duration::from_secs(1);
@@ -40,18 +38,8 @@ struct Wanted {
 #[derive(Debug, Default)]
 struct State {
     wanted: BTreeMap<String, Wanted>,
-    busy: BTreeSet<String>,
     /// The newest answers, by uid: the stores may be behind them.
     answers: BTreeMap<String, Arc<Pod>>,
-}
-
-/// What there is to write.
-enum Take {
-    /// This.
-    Now(String, Wanted),
-    /// Nothing before this time.
-    At(Instant),
-    Nothing,
 }
 
 /// Clones share the queue.
@@ -102,62 +90,45 @@ impl StatusWriter {
 
     /// Writes until the token is cancelled.
     pub async fn run(self, token: CancellationToken) {
-        let mut writes = JoinSet::new();
         loop {
-            let mut due = None;
-            while writes.len() < CONCURRENT {
-                match self.take() {
-                    Take::Now(uid, wanted) => {
-                        let writer = self.clone();
-                        writes.spawn(async move { writer.carry_through(uid, wanted).await });
-                    }
-                    Take::At(next) => {
-                        due = Some(next);
-                        break;
-                    }
-                    Take::Nothing => break,
-                }
-            }
+            let due = self.due();
             tokio::select! {
                 biased;
                 () = token.cancelled() => return,
-                Some(_) = writes.join_next() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    let Some((uid, wanted)) = self.take() else { continue };
+                    tokio::select! {
+                        biased;
+                        () = token.cancelled() => return,
+                        () = self.carry_through(uid, wanted) => {}
+                    }
+                }
                 () = self.changed.notified() => {}
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }
     }
 
-    /// Takes what is due first of what nobody writes yet.
-    fn take(&self) -> Take {
-        let mut state = self.lock();
-        let free = state.wanted.iter().filter(|(uid, _)| !state.busy.contains(*uid));
-        let Some((uid, due)) = free.min_by_key(|(_, wanted)| wanted.due).map(|(uid, wanted)| (uid.clone(), wanted.due))
-        else {
-            return Take::Nothing;
-        };
-        if due > Instant::now() {
-            return Take::At(due);
-        }
-        let Some(wanted) = state.wanted.remove(&uid) else { return Take::Nothing };
-        state.busy.insert(uid.clone());
-        Take::Now(uid, wanted)
+    /// When the next write is due.
+    fn due(&self) -> Option<Instant> {
+        self.lock().wanted.values().map(|wanted| wanted.due).min()
     }
 
-    async fn carry_through(&self, uid: String, wanted: Wanted) {
-        let outcome = self.write(&uid, &wanted).await;
-        if let Err(error) = &outcome {
-            tracing::warn!(pod = %wanted.key, %error, "status not written");
-            tokio::time::sleep(RETRY).await;
-        }
+    /// Takes what was due first.
+    fn take(&self) -> Option<(String, Wanted)> {
         let mut state = self.lock();
-        state.busy.remove(&uid);
-        if outcome.is_err() {
-            let newer = state.wanted.remove(&uid);
-            let status = newer.as_ref().and_then(|newer| newer.status.clone()).or(wanted.status);
-            let delete = wanted.delete || newer.is_some_and(|newer| newer.delete);
-            state.wanted.insert(uid, Wanted { key: wanted.key, status, delete, due: wanted.due });
-        }
+        let uid = state.wanted.iter().min_by_key(|(_, wanted)| wanted.due).map(|(uid, _)| uid.clone())?;
+        state.wanted.remove_entry(&uid)
+    }
+
+    /// What could not be written is wanted again, unless something newer is.
+    async fn carry_through(&self, uid: String, wanted: Wanted) {
+        let Err(error) = self.write(&uid, &wanted).await else { return };
+        tracing::warn!(pod = %wanted.key, %error, "status not written");
+        let mut state = self.lock();
+        let newer = state.wanted.remove(&uid);
+        let delete = wanted.delete || newer.as_ref().is_some_and(|newer| newer.delete);
+        let status = newer.and_then(|newer| newer.status).or(wanted.status);
+        state.wanted.insert(uid, Wanted { key: wanted.key, status, delete, due: Instant::now() + RETRY });
     }
 
     async fn write(&self, uid: &str, wanted: &Wanted) -> Result<(), client::Error> {
