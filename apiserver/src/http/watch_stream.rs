@@ -136,14 +136,15 @@ impl Stream {
             if self.ended {
                 return None;
             }
+            // Before an event is waited for: so a busy watch is woken once for all that were gathered.
+            if Instant::now() < self.gather_until {
+                sleep_until(self.gather_until).await;
+            }
             tokio::select! {
                 biased;
                 () = &mut self.drained => return None,
                 event = self.watcher.next() => {
                     let frame = self.frame(&event?).await?;
-                    if Instant::now() < self.gather_until {
-                        sleep_until(self.gather_until).await;
-                    }
                     let frames = self.with_waiting(frame).await;
                     if frames.len() < MOST_AT_ONCE {
                         self.gather_until = Instant::now() + GATHER;
