@@ -42,7 +42,15 @@ pub fn plain(rule: &NamedRuleWithOperations) -> RuleWithOperations {
 }
 
 pub(super) fn failure_policy(errors: &mut FieldErrors, path: &FieldPath, policy: Option<&str>) {
-    checks::required_one_of(errors, path, policy.unwrap_or_default(), &["Fail", "Ignore"]);
+    given_one_of(errors, path, policy, &["Fail", "Ignore"]);
+}
+
+/// An empty text is given, but not supported.
+fn given_one_of(errors: &mut FieldErrors, path: &FieldPath, value: Option<&str>, supported: &[&str]) {
+    match value {
+        None => errors.push(FieldError::required(path, "")),
+        Some(value) => checks::one_of(errors, path, value, supported),
+    }
 }
 
 pub(super) fn param_kind(errors: &mut FieldErrors, path: &FieldPath, of: Option<&ParamKind>) {
@@ -89,8 +97,7 @@ pub(super) fn match_constraints(errors: &mut FieldErrors, path: &FieldPath, reso
 
 pub(super) fn match_resources(errors: &mut FieldErrors, path: &FieldPath, resources: Option<&MatchResources>) {
     let Some(resources) = resources else { return };
-    let policy = resources.match_policy.as_deref().unwrap_or_default();
-    checks::required_one_of(errors, &path.child("matchPolicy"), policy, &["Equivalent", "Exact"]);
+    given_one_of(errors, &path.child("matchPolicy"), resources.match_policy.as_deref(), &["Equivalent", "Exact"]);
     for (name, selector) in
         [("namespaceSelector", &resources.namespace_selector), ("objectSelector", &resources.object_selector)]
     {

@@ -268,6 +268,10 @@ mod tests {
                 "spec.validations[0].expression: Invalid value: \"object.spec\": must evaluate to bool but got dyn",
             ),
             (
+                json!({"failurePolicy": ""}),
+                "spec.failurePolicy: Unsupported value: \"\": supported values: \"Fail\", \"Ignore\"",
+            ),
+            (
                 json!({"validations": [{"expression": "true", "messageExpression": "1"}]}),
                 "spec.validations[0].messageExpression: Invalid value: \"1\": must evaluate to string but got int",
             ),
