@@ -76,6 +76,7 @@ use api::field::FieldErrors;
 use api::names::GroupKind;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::schemars::{JsonSchema, SchemaGenerator};
 use serde_json::Value;
 
 pub use self::built_in::BuiltIn;
@@ -222,6 +223,7 @@ pub trait Kind: Send + Sync + 'static {
         + k8s_openapi::Metadata<Ty = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta>
         + serde::Serialize
         + serde::de::DeserializeOwned
+        + JsonSchema
         + Clone
         + Send
         + Sync;
@@ -478,6 +480,8 @@ pub trait Strategy: Send + Sync + 'static {
     fn node(&self) -> Option<Node<'_>> {
         schema::of(&self.info().api_version(), &self.info().kind).map(Node::Type)
     }
+    /// Adds the type of a built-in kind to those that k8s-openapi shall describe.
+    fn describe(&self, _generator: &mut SchemaGenerator) {}
     /// The OpenAPI schema of a kind that was defined at run time; built-in kinds are described by [`schema`].
     fn custom_schema(&self) -> Option<std::sync::Arc<Value>> {
         None

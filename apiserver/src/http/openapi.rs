@@ -6,6 +6,7 @@
 //! that clients may keep them. A kind that is defined at run time is in the documents as soon as its row is served.
 
 mod definitions;
+mod descriptions;
 mod names;
 mod operation;
 mod operations;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use api::error::ApiError;
 use api::field::FieldErrors;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::schemars::SchemaGenerator;
 use k8s_openapi::{NamespaceResourceScope, Resource};
 use serde_json::Value;
 
@@ -101,6 +102,10 @@ fn info<K: Kind>() -> ResourceInfo {
 impl<K: Kind> Strategy for BuiltIn<K> {
     fn info(&self) -> &ResourceInfo {
         &self.info
+    }
+
+    fn describe(&self, generator: &mut SchemaGenerator) {
+        generator.subschema_for::<K::Object>();
     }
 
     fn decode(&self, mut value: Value) -> Result<Box<dyn Object>, ApiError> {

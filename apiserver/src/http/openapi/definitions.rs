@@ -8,13 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
+use super::descriptions::Descriptions;
 use super::operation::Gvk;
 use super::required;
 use crate::resources::schema::{self, Field, Merge, Shape, Type};
 
-const API_VERSION: &str = "Version of this form of the object.";
-const KIND: &str = "What the object is.";
-const METADATA: &str = "What every object has: name, namespace, labels and so on.";
 const LIST_METADATA: &str = "Revision of the list, and how to go on.";
 
 /// Where references point in a version 3 document.
@@ -53,6 +51,7 @@ enum Source {
 pub struct Definitions {
     sources: BTreeMap<String, Source>,
     kinds: BTreeMap<String, BTreeSet<Gvk>>,
+    descriptions: Descriptions,
 }
 
 /// The name of a built-in type's definition: that of its Go package, reversed.
@@ -110,9 +109,9 @@ impl Definitions {
         if !schema["properties"].is_object() {
             schema["properties"] = json!({});
         }
-        schema["properties"]["apiVersion"] = text(API_VERSION);
-        schema["properties"]["kind"] = text(KIND);
-        schema["properties"]["metadata"] = described_reference(OBJECT_META, METADATA);
+        schema["properties"]["apiVersion"] = json!({"type": "string"});
+        schema["properties"]["kind"] = json!({"type": "string"});
+        schema["properties"]["metadata"] = json!({"allOf": [reference(OBJECT_META)]});
         self.write(name, schema);
     }
 
@@ -125,9 +124,9 @@ impl Definitions {
             json!({
                 "description": format!("Objects of kind {kind}."),
                 "properties": {
-                    "apiVersion": text(API_VERSION),
+                    "apiVersion": {"type": "string"},
                     "items": {"description": items, "items": reference(item), "type": "array"},
-                    "kind": text(KIND),
+                    "kind": {"type": "string"},
                     "metadata": described_reference(LIST_META, LIST_METADATA),
                 },
                 "required": ["items"],
@@ -155,6 +154,11 @@ impl Definitions {
         self.kinds.entry(name.to_owned()).or_default().insert(kind);
     }
 
+    /// Has all of them described where the words are known.
+    pub fn describe(&mut self, descriptions: Descriptions) {
+        self.descriptions = descriptions;
+    }
+
     /// All definitions.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.sources.keys().map(String::as_str)
@@ -167,6 +171,7 @@ impl Definitions {
             Some(Source::Written(schema)) => schema.clone(),
             None => json!({}),
         };
+        self.descriptions.add_to(name, &mut schema);
         if let Some(kinds) = self.kinds.get(name) {
             schema["x-kubernetes-group-version-kind"] = kinds.iter().map(Gvk::to_value).collect();
         }
@@ -257,10 +262,6 @@ fn referred(ty: &Type, field: &Field, shape: &Shape) -> Option<String> {
         Shape::Any | Shape::Str | Shape::Bytes | Shape::Int | Shape::Long | Shape::Float | Shape::Bool => None,
         Shape::List(_) | Shape::Map(_) => None,
     }
-}
-
-fn text(description: &str) -> Value {
-    json!({"description": description, "type": "string"})
 }
 
 fn described_reference(name: &str, description: &str) -> Value {

@@ -44,6 +44,26 @@ fn references(value: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
+fn kinds_and_their_fields_are_described() {
+    let served = served();
+    for row in served.rows() {
+        let document = read(&v3::key(row.as_ref()));
+        let schema = &document["components"]["schemas"][operations::definition(row.as_ref())];
+        let described = |schema: &Value| schema["description"].as_str().is_some_and(|words| !words.is_empty());
+        assert!(described(schema), "{}", row.info().kind);
+        assert!(described(&schema["properties"]["kind"]), "{}", row.info().kind);
+    }
+    let document = read("api/v1");
+    let schemas = &document["components"]["schemas"];
+    for (definition, field) in
+        [("api.core.v1.Container", "image"), ("apimachinery.pkg.apis.meta.v1.ObjectMeta", "name")]
+    {
+        let field = &schemas[format!("io.k8s.{definition}")]["properties"][field];
+        assert!(field["description"].is_string(), "{definition}: {field}");
+    }
+}
+
+#[test]
 fn every_reference_leads_somewhere() {
     let served = served();
     for key in v3::keys(&served) {

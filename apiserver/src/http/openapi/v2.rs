@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::definitions::{self, Definitions, REFERENCE};
+use super::descriptions::Descriptions;
 use super::operation::{Answer, Body, Gvk, Operation, PathItem};
 use super::operations;
 use super::parameters::{Parameter, Place};
@@ -62,6 +63,7 @@ fn contents(rows: &[&dyn Strategy]) -> (Vec<PathItem>, Definitions) {
         add_kinds(&mut definitions, *row);
         items.extend(operations::of_resource(*row));
     }
+    definitions.describe(Descriptions::of(rows));
     items.sort_by(|a, b| a.path.cmp(&b.path));
     (items, definitions)
 }

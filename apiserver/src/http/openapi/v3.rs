@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::definitions::{Definitions, reference};
+use super::descriptions::Descriptions;
 use super::operation::{Answer, Body, Gvk, Operation, PathItem};
 use super::operations;
 use super::parameters::{Parameter, Place};
@@ -80,6 +81,7 @@ fn contents(key: &str, rows: &[&dyn Strategy]) -> (Vec<PathItem>, Definitions) {
         add_kinds(&mut definitions, *row);
         items.extend(operations::of_resource(*row));
     }
+    definitions.describe(Descriptions::of(rows));
     if rows.is_empty() {
         add_plain(&mut definitions, &items);
     }
