@@ -125,7 +125,7 @@ impl ApiError {
 
     /// 413.
     pub fn request_entity_too_large(message: impl fmt::Display) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity is too large: {message}"))
+        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {message}"))
     }
 
     /// 410: the revision or continue token is too old.

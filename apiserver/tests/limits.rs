@@ -33,7 +33,7 @@ async fn bodies_have_a_limit() {
     assert_eq!(answer.status, 413);
     let status: serde_json::Value = serde_json::from_str(&answer.body).expect("a Status");
     assert_eq!(status["reason"], "RequestEntityTooLarge");
-    assert_eq!(status["message"], "Request entity is too large: limit is 3145728");
+    assert_eq!(status["message"], "Request entity too large: limit is 3145728");
     let mut connection = server.connect(&[]).await;
     let body = json!({"metadata": {"name": "large"}, "data": {"a": "x".repeat(900_000)}}).to_string();
     let answer = connection.ask("POST", "/api/v1/namespaces/default/configmaps", "", body.as_bytes()).await;
